@@ -1,0 +1,103 @@
+"""The contract that every operator fulfils."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Structure = Literal["full", "lower", "upper"]
+
+BLOCK_BYTES = 64 * 2**20  # what one block of rows or columns may take
+
+
+class Operator(ABC):
+    """A batch of row-stochastic N × N matrices, perhaps never materialised.
+
+    ``A[..., i, j]`` is the probability of going from token i to token j. An operator is
+    applied in the precision of the tensor that it is given: a float32 operator times a
+    float64 vector is computed in float64. That is what certificates rest on.
+
+    A subclass supplies ``matmul``, ``rmatmul``, ``reshape`` and ``index``, and whatever of the
+    rest it can do faster.
+    """
+
+    shape: torch.Size  # (*batch, N, N)
+    dtype: torch.dtype
+    device: torch.device
+    structure: Structure = "full"  # "lower": causal, A[i, j] = 0 for j > i; "upper": its reverse
+
+    @property
+    def batch(self) -> torch.Size:
+        """The leading dimensions, heads last."""
+        return self.shape[:-2]
+
+    @property
+    def num_tokens(self) -> int:
+        """N, the number of states."""
+        return self.shape[-1]
+
+    @abstractmethod
+    def matmul(self, x: Tensor) -> Tensor:
+        """A x for x of shape (*batch, N, c), in the dtype of x."""
+
+    @abstractmethod
+    def rmatmul(self, x: Tensor) -> Tensor:
+        """Aᵀ x for x of shape (*batch, N, c), in the dtype of x."""
+
+    @abstractmethod
+    def reshape(self, *batch: int) -> Operator:
+        """The same matrices with other leading dimensions."""
+
+    @abstractmethod
+    def index(self, *index: Any) -> Operator:
+        """The matrices that ``index`` selects from the batch; one entry a batch dimension."""
+
+    def rows(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Rows start … stop−1, (*batch, stop − start, N)."""
+        return self.rmatmul(self._units(start, stop, dtype)).mT
+
+    def columns(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Columns start … stop−1, (*batch, N, stop − start)."""
+        return self.matmul(self._units(start, stop, dtype))
+
+    def to_dense(self, dtype: torch.dtype | None = None) -> Tensor:
+        """All of A, (*batch, N, N)."""
+        out = torch.empty(self.shape, dtype=dtype or self.dtype, device=self.device)
+        for start, stop in self.blocks():
+            out[..., start:stop, :] = self.rows(start, stop, dtype)
+        return out
+
+    def diagonal(self, dtype: torch.dtype | None = None) -> Tensor:
+        """A[..., i, i], (*batch, N)."""
+        parts = [
+            self.rows(start, stop, dtype)[..., start:stop].diagonal(dim1=-2, dim2=-1) for start, stop in self.blocks()
+        ]
+        return torch.cat(parts, -1)
+
+    def column_sums(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Σ_i A[..., i, j], (*batch, N)."""
+        ones = torch.ones(*self.batch, self.num_tokens, 1, dtype=dtype or self.dtype, device=self.device)
+        return self.rmatmul(ones)[..., 0]
+
+    def restrict(self, keep: Tensor) -> Operator:
+        """The chain on the tokens ``keep`` (increasing indices), rows renormalised."""
+        from .restricted import Restricted
+
+        return Restricted(self, keep)
+
+    def blocks(self, dtype: torch.dtype | None = None) -> Iterator[tuple[int, int]]:
+        """Ranges of rows whose blocks stay below ``BLOCK_BYTES``."""
+        n = self.num_tokens
+        row = max(1, math.prod(self.batch)) * n * (dtype or self.dtype).itemsize
+        size = max(1, min(n, BLOCK_BYTES // row))
+        return ((start, min(start + size, n)) for start in range(0, n, size))
+
+    def _units(self, start: int, stop: int, dtype: torch.dtype | None) -> Tensor:
+        eye = torch.zeros(self.num_tokens, stop - start, dtype=dtype or self.dtype, device=self.device)
+        eye[start:stop].fill_diagonal_(1)
+        return eye.expand(*self.batch, -1, -1)

@@ -1,0 +1,133 @@
+"""Is this a Markov chain? Every check names the row, the value found and the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import ChainError
+
+# how far a row sum may be from one before it is an error, by the dtype that the weights came in:
+# rounding to half precision loses that much, computing in single precision never does
+ROW_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+
+
+def stochastic(weights: Tensor) -> Tensor:
+    """Check weights (*batch, N, N) and return them in float32 or wider, rows summing to one.
+
+    Row sums within ``ROW_TOLERANCE`` of one (rounding of the dtype that the weights came in)
+    are divided out; anything further off is an error.
+
+    Raises:
+        ChainError: fewer than two dimensions, not square, empty, not floating point, NaN,
+            infinite or negative entries, a row that does not sum to one.
+    """
+    square(weights.shape)
+    if weights.dtype not in ROW_TOLERANCE:
+        raise ChainError(
+            f"weights are {weights.dtype}, expected a floating-point tensor of probabilities; "
+            "convert them, or use AttentionChain.from_scores for logits"
+        )
+    tolerance = ROW_TOLERANCE[weights.dtype]
+    weights = widened(weights)
+    sums = weights.sum(-1)
+    if not torch.isfinite(sums).all():
+        bad = _first(~torch.isfinite(weights))
+        raise ChainError(
+            f"weight {_where(bad)} is {weights[bad].item()}, expected a probability; a row whose keys are "
+            "all masked gives NaN: drop such tokens before building the chain"
+        )
+    if weights.amin() < 0:
+        bad = _first(weights < 0)
+        raise ChainError(
+            f"weight {_where(bad)} is {weights[bad].item():.4g}, expected a probability ≥ 0; "
+            "use AttentionChain.from_scores for logits"
+        )
+    off = (sums - 1).abs()
+    if off.max() > tolerance:
+        bad = _first(off > tolerance)
+        cure = (
+            "this row is fully masked: drop the token"
+            if sums[bad] == 0
+            else "divide each row by its sum if that is what you mean, pass half-precision weights in their "
+            "own dtype, or use AttentionChain.from_scores for logits"
+        )
+        raise ChainError(f"row {_where(bad)} sums to {sums[bad].item():.6g}, expected 1 within {tolerance:g}; {cure}")
+    if off.max() > 8 * torch.finfo(weights.dtype).eps:
+        weights = weights / sums[..., None]
+    return weights
+
+
+def square(shape: Sequence[int]) -> None:
+    """Raise ChainError unless the shape is (*batch, N, N) with N > 0 and nothing empty."""
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        raise ChainError(
+            f"shape {tuple(shape)}, expected (*batch, N, N): as many keys as queries; "
+            "cross-attention is rectangular and is no chain by itself"
+        )
+    if 0 in shape:
+        raise ChainError(f"shape {tuple(shape)} is empty, expected at least one token and one matrix")
+
+
+def no_masked_rows(mask: Tensor, is_causal: bool, num_tokens: int) -> None:
+    """Raise ChainError if some query may attend to no key at all.
+
+    ``mask`` is bool (True may attend) or float (added to the logits), broadcastable to
+    (*batch, N, N); values at or below half the dtype's minimum count as masked.
+    """
+    allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    if is_causal and allowed.shape[-2] == 1:
+        reachable = allowed.expand(*allowed.shape[:-1], num_tokens).cummax(-1).values.transpose(-1, -2)
+    elif is_causal:
+        allowed = allowed.expand(*allowed.shape[:-2], num_tokens, num_tokens)
+        reachable = allowed.tril().any(-1, keepdim=True)
+    else:
+        reachable = allowed.any(-1, keepdim=True)
+    if not reachable.all():
+        bad = _first(~reachable[..., 0])
+        raise ChainError(
+            f"row {_where(bad)} is fully masked: token {bad[-1]} may attend to no key; expected at least one "
+            "a row; drop such tokens (padding) from q, k and mask before building the chain"
+        )
+
+
+def finite(name: str, tensor: Tensor) -> None:
+    """Raise ChainError at the first NaN or infinite entry."""
+    if not torch.isfinite(tensor).all():
+        bad = _first(~torch.isfinite(tensor))
+        raise ChainError(
+            f"{name} {_where(bad)} is {tensor[bad].item()}, expected finite numbers; "
+            "look for an overflow in the model (half precision?) before this layer"
+        )
+
+
+def renormalised(block: Tensor, keep: Tensor) -> Tensor:
+    """Rows of a square sub-block divided by their sums; ChainError for a row without mass."""
+    sums = block.sum(-1, keepdim=True)
+    no_empty_rows(sums[..., 0], keep)
+    return block / sums
+
+
+def no_empty_rows(sums: Tensor, keep: Tensor) -> None:
+    """Raise ChainError if a kept token sends no probability to the kept tokens."""
+    if not (sums > 0).all():
+        bad = _first(~(sums > 0))
+        raise ChainError(
+            f"token {int(keep[bad[-1]])} sends no probability to the tokens kept, so that its row cannot be "
+            "renormalised; keep one of its targets too, or leave the token out"
+        )
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Half precision to float32; float32 and float64 as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _first(bad: Tensor) -> tuple[int, ...]:
+    return tuple(int(i) for i in bad.nonzero()[0])
+
+
+def _where(index: tuple[int, ...]) -> str:
+    return "[" + ", ".join(map(str, index)) + "]"

@@ -1,0 +1,188 @@
+"""The matrix-free chain: softmax(scale · q kᵀ + mask), applied and never built."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .base import Operator
+from .fused import attend, log_normaliser
+
+MASKED = -1e30  # the logit of a padded key: zero after any softmax, finite in products
+
+
+class QueryKey(Operator):
+    """Attention from queries and keys in O(N · d) memory.
+
+    A x is one fused attention call. Aᵀ x is one too (docs/design.md,
+    "Matrix-free"): with r_i = log Σ_j exp(s_ij) and c_j = log Σ_i exp(s_ij − r_i),
+
+        (Aᵀ x)_j = exp(c_j) · softmax_i(s_ij − r_i) x,
+
+    attention with queries and keys exchanged, the bias −r_i in one more head dimension. A
+    causal chain is flipped along its tokens, so that the exchanged call is causal again.
+
+    Args:
+        q, k: (*batch, N, d), float32 or float64, of one shape. A key that nobody may attend to
+            (padding) has logits of ``MASKED``.
+        scale: factor of the logits.
+        mask: None, or (N, N) up to (*batch, N, N): bool (True may attend) or added to the logits.
+        is_causal: token i sees tokens 0 … i only; not together with a mask.
+    """
+
+    def __init__(self, q: Tensor, k: Tensor, scale: float, mask: Tensor | None, is_causal: bool) -> None:
+        self.q, self.k, self.scale, self.mask, self.is_causal = q, k, scale, mask, is_causal
+        self.shape = torch.Size((*q.shape[:-1], k.shape[-2]))
+        self.dtype, self.device = q.dtype, q.device
+        self.structure = "lower" if is_causal else "full"
+        self._normalisers: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def matmul(self, x: Tensor) -> Tensor:
+        if not self._fused(x.dtype):
+            return torch.cat([self.rows(*block, x.dtype) @ x for block in self.blocks(x.dtype)], -2)
+        q, k = self._qk(x.dtype)
+        return attend(q, k, x, self.scale, self._mask(x.dtype), self.is_causal)
+
+    def rmatmul(self, x: Tensor) -> Tensor:
+        if not self._fused(x.dtype):
+            out = torch.zeros((), dtype=x.dtype, device=x.device)
+            for start, stop in self.blocks(x.dtype):
+                out = out + x[..., start:stop, :].mT @ self.rows(start, stop, x.dtype)
+            return out.mT
+        queries, keys, mask = self._exchanged(x.dtype)
+        if self.is_causal:
+            y = attend(queries, keys, x.flip(-2), self.scale, mask, True).flip(-2)
+        else:
+            y = attend(queries, keys, x, self.scale, mask, False)
+        return self.log_column_sums(x.dtype).exp()[..., None] * y
+
+    def log_normalisers(self, dtype: torch.dtype | None = None) -> Tensor:
+        """r_i = log Σ_j exp(s_ij), (*batch, N); computed once for each precision."""
+        key = ("rows", dtype or self.dtype)
+        if key not in self._normalisers:
+            if self._fused(key[1]) and self.mask is None and not self._padded():
+                r = log_normaliser(*self._qk(key[1]), self.scale, self.is_causal)
+            else:
+                r = torch.cat([self._logits(*b, key[1]).logsumexp(-1) for b in self.blocks(key[1])], -1)
+            self._normalisers[key] = r
+        return self._normalisers[key]
+
+    def log_column_sums(self, dtype: torch.dtype | None = None) -> Tensor:
+        """c_j = log Σ_i A_ij, (*batch, N); computed once for each precision."""
+        key = ("columns", dtype or self.dtype)
+        if key not in self._normalisers:
+            if self._fused(key[1]) and self.mask is None:
+                queries, keys, _ = self._exchanged(key[1])
+                c = log_normaliser(queries, keys, self.scale, self.is_causal)
+                c = c.flip(-1) if self.is_causal else c
+            else:
+                sums = torch.zeros((), dtype=key[1], device=self.device)
+                for block in self.blocks(key[1]):
+                    sums = sums + self.rows(*block, key[1]).sum(-2)
+                c = sums.log()
+            self._normalisers[key] = c
+        return self._normalisers[key]
+
+    def column_sums(self, dtype: torch.dtype | None = None) -> Tensor:
+        return self.log_column_sums(dtype).exp()
+
+    def rows(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
+        return self._logits(start, stop, dtype or self.dtype).softmax(-1)
+
+    def columns(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
+        dtype = dtype or self.dtype
+        q, k = self._qk(dtype)
+        logits = self.scale * (q @ k[..., start:stop, :].mT)
+        mask = self._mask(dtype)
+        if mask is not None:
+            logits = _masked(logits, mask.expand(*mask.shape[:-2], *self.shape[-2:])[..., start:stop])
+        if self.is_causal:
+            i = torch.arange(self.num_tokens, device=self.device)
+            logits = logits.masked_fill(i[:, None] < i[start:stop], -math.inf)
+        return (logits - self.log_normalisers(dtype)[..., None]).exp()
+
+    def diagonal(self, dtype: torch.dtype | None = None) -> Tensor:
+        dtype = dtype or self.dtype
+        q, k = self._qk(dtype)
+        logits = self.scale * (q * k).sum(-1)
+        mask = self._mask(dtype)
+        if mask is not None:
+            logits = _masked(logits, mask.expand(*mask.shape[:-2], *self.shape[-2:]).diagonal(dim1=-2, dim2=-1))
+        return (logits - self.log_normalisers(dtype)).exp()
+
+    def reshape(self, *batch: int) -> QueryKey:
+        q, k = (t.reshape(*batch, *t.shape[-2:]) for t in (self.q, self.k))
+        mask = self.mask
+        if mask is not None:
+            if math.prod(mask.shape[:-2]) == 1:
+                mask = mask.reshape(mask.shape[-2:])
+            else:
+                mask = mask.expand(*self.batch, *mask.shape[-2:]).reshape(*batch, *mask.shape[-2:])
+        return QueryKey(q, k, self.scale, mask, self.is_causal)
+
+    def index(self, *index: Any) -> QueryKey:
+        mask = self.mask
+        if mask is not None:
+            if math.prod(mask.shape[:-2]) == 1:
+                mask = mask.reshape(mask.shape[-2:])
+            else:
+                mask = mask.expand(*self.batch, *mask.shape[-2:])[index]
+        return QueryKey(self.q[index], self.k[index], self.scale, mask, self.is_causal)
+
+    def restrict(self, keep: Tensor) -> QueryKey:
+        from .checks import no_empty_rows, no_masked_rows
+
+        mask = self.mask
+        if mask is not None:
+            mask = mask.expand(*mask.shape[:-2], *self.shape[-2:])
+            mask = mask.index_select(-2, keep).index_select(-1, keep)
+            no_masked_rows(mask, False, len(keep))
+        q, k = (t.index_select(-2, keep) for t in (self.q, self.k))
+        kept = QueryKey(q, k, self.scale, mask, self.is_causal)
+        if self._padded():
+            no_empty_rows((kept.log_normalisers() > MASKED / 10).to(self.dtype), keep)
+        return kept
+
+    def _fused(self, dtype: torch.dtype) -> bool:
+        # outside the CPU, double precision has no fused kernel: PyTorch would materialise N × N
+        return dtype != torch.float64 or self.device.type == "cpu"
+
+    def _padded(self) -> bool:
+        # a token that may not attend to itself: its own logit is no lower bound of the normaliser
+        return bool(self.scale * (self.q * self.k).sum(-1).amin() < MASKED / 10)
+
+    def _qk(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        return self.q.to(dtype), self.k.to(dtype)
+
+    def _mask(self, dtype: torch.dtype) -> Tensor | None:
+        return self.mask if self.mask is None or self.mask.dtype == torch.bool else self.mask.to(dtype)
+
+    def _exchanged(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Queries, keys and mask of the call whose softmax runs over the tokens i."""
+        q, k = self._qk(dtype)
+        bias = self.log_normalisers(dtype)[..., None] / -self.scale
+        keys, queries = torch.cat([q, bias], -1), torch.cat([k, torch.ones_like(bias)], -1)
+        if self.is_causal:
+            keys, queries = keys.flip(-2), queries.flip(-2)
+        mask = self._mask(dtype)
+        if mask is not None:
+            mask = mask.expand(*mask.shape[:-2], *self.shape[-2:]).mT
+        return queries, keys, mask
+
+    def _logits(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        q, k = self._qk(dtype)
+        logits = self.scale * (q[..., start:stop, :] @ k.mT)
+        mask = self._mask(dtype)
+        if mask is not None:
+            logits = _masked(logits, mask.expand(*mask.shape[:-2], *self.shape[-2:])[..., start:stop, :])
+        if self.is_causal:
+            i = torch.arange(self.num_tokens, device=self.device)
+            logits = logits.masked_fill(i > i[start:stop, None], -math.inf)
+        return logits
+
+
+def _masked(logits: Tensor, mask: Tensor) -> Tensor:
+    return logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
