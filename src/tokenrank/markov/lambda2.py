@@ -1,0 +1,127 @@
+"""|λ2|: how slowly a head forgets where the walk began."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..operators import Dense, Operator
+from .batching import head_groups
+from .krylov import Apply, KrylovSpace
+
+DIMENSION = 128  # of one Krylov space
+CHECKS = 4  # looks at the Ritz values while a space grows
+RESTARTS = 2  # further spaces for the heads that need them
+GROWTH_STEPS = 64  # plain applies whose growth rate bounds a ring of eigenvalues from below
+TOLERANCE = 1e-4  # residual that counts as converged, relative to max(|λ2|, 0.1)
+SMALL = 96  # up to here all eigenvalues cost less than a Krylov space
+
+
+@dataclass(frozen=True)
+class Lambda2:
+    """Second-largest eigenvalue modulus of every head.
+
+    Attributes:
+        values: |λ2|, (*batch), 0 … 1.
+        residual: ‖M y − λ y‖₂ of the unit Ritz vector y on the quotient, (*batch); 0 where exact.
+        uncertain: bool (*batch): the residual stayed above ``TOLERANCE`` · max(|λ2|, 0.1), as it
+            does on rings of eigenvalues of (almost) one modulus; the value is then an estimate.
+        applies: attention applications spent (the largest over the batch).
+    """
+
+    values: Tensor
+    residual: Tensor
+    uncertain: Tensor
+    applies: int
+
+
+def lambda2(operator: Operator, seed: int = 0) -> Lambda2:
+    """|λ2| of every head of an operator (*batch, N, N), without its π.
+
+    A 1 = 1, so X ↦ A X − mean(A X) has the eigenvalues {0, λ2, λ3, …}: attend, subtract the
+    mean over tokens (quotient deflation). Block Arnoldi on that map, gone on with and restarted
+    for the heads that have not converged. Where eigenvalues of one modulus form a ring no Krylov space converges; the
+    growth of ‖Mᵏ X‖ then gives the estimate, and ``uncertain`` is set. Triangular (causal)
+    chains have their eigenvalues on the diagonal.
+
+    A chain of one token has no second eigenvalue; its |λ2| is 0.
+    """
+    parts = [_of_group(group, seed) for _, group in head_groups(operator, operator.dtype)]
+    values, residual, uncertain = (
+        torch.cat([getattr(p, f) for p in parts]).reshape(operator.batch) for f in ("values", "residual", "uncertain")
+    )
+    return Lambda2(values, residual, uncertain, max(p.applies for p in parts))
+
+
+def _of_group(operator: Operator, seed: int) -> Lambda2:
+    n = operator.num_tokens
+    if operator.structure != "full" and n > 1:
+        return _exact(operator.diagonal().topk(2, -1).values[:, 1], 1)
+    if n <= SMALL:
+        a = operator.to_dense()
+        quotient = a - a.mean(-2, keepdim=True)
+        return _exact(torch.linalg.eigvals(quotient).abs().amax(-1), 1)
+    return _krylov(operator, seed)
+
+
+def _exact(values: Tensor, applies: int) -> Lambda2:
+    zero = torch.zeros_like(values)
+    return Lambda2(values.clamp(max=1), zero, torch.zeros_like(values, dtype=torch.bool), applies)
+
+
+def _krylov(operator: Operator, seed: int) -> Lambda2:
+    heads, n = operator.shape[:2]
+    # columns are nearly free in a fused attention call; a dense product pays for each
+    width = 4 if isinstance(operator, Dense) else 8
+    generator = torch.Generator().manual_seed(seed)
+    block = torch.randn(n, width, generator=generator, dtype=torch.float64).to(operator.device, operator.dtype)
+    block = _centred(block).expand(heads, -1, -1)
+    values = torch.zeros(heads, dtype=operator.dtype, device=operator.device)
+    residual = torch.full_like(values, torch.inf)
+    active, part, applies = torch.arange(heads, device=operator.device), operator, 0
+    for _ in range(1 + RESTARTS):
+        space = KrylovSpace(block)
+        while len(active):
+            for _ in range(DIMENSION // width // CHECKS):
+                if not space.exhausted:
+                    space.extend(_quotient(part))
+                    applies += 1
+            ritz = space.ritz()
+            values[active], residual[active] = ritz.modulus, ritz.residual
+            unsettled = ritz.residual > TOLERANCE * ritz.modulus.clamp(min=0.1)
+            full = space.exhausted or space.dimension >= DIMENSION
+            if full or bool(unsettled.sum() * 2 <= len(active)):
+                active, block = active[unsettled], _centred(ritz.block[unsettled])
+                part, space = operator.index(active), space.select(unsettled)
+            if full:
+                break
+    uncertain = torch.zeros(heads, dtype=torch.bool, device=operator.device)
+    if len(active):
+        growth = _growth(_quotient(part), block)
+        applies += GROWTH_STEPS
+        values[active] = torch.maximum(values[active], growth)
+        uncertain[active] = True
+    return Lambda2(values.clamp(max=1), residual, uncertain, applies)
+
+
+def _growth(apply: Apply, x: Tensor) -> Tensor:
+    """Mean growth of ‖Mᵏ X‖ over the second half of ``GROWTH_STEPS`` applies, (h,)."""
+    rates = []
+    for _ in range(GROWTH_STEPS):
+        x = x / torch.linalg.matrix_norm(x, keepdim=True)
+        x = apply(x)
+        rates.append(torch.linalg.matrix_norm(x).log())
+    return torch.stack(rates[GROWTH_STEPS // 2 :]).mean(0).exp()
+
+
+def _quotient(operator: Operator) -> Apply:
+    """A on the quotient by the constant vectors, or Aᵀ on the vectors of sum zero: one spectrum."""
+    if isinstance(operator, Dense):  # the row-major product is the faster one there
+        return lambda x: _centred(operator.rmatmul(x))
+    return lambda x: _centred(operator.matmul(x))
+
+
+def _centred(x: Tensor) -> Tensor:
+    return x - x.mean(-2, keepdim=True)

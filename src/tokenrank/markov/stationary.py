@@ -1,0 +1,115 @@
+"""TokenRank: the stationary distribution, with its certificate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..operators import Operator, QueryKey
+from .batching import head_groups
+from .certificate import Certificate
+from .fixed_point import solve
+from .substitution import substitute
+
+
+@dataclass(frozen=True)
+class Stationary:
+    """π (*batch, N) in float64 and what it is worth."""
+
+    values: Tensor
+    certificate: Certificate
+
+
+def stationary(operator: Operator, alpha: float, jump: Tensor, tol: float, max_applies: int) -> Stationary:
+    """π = α Aᵀ π + (1 − α) v, the PageRank vector of the chain; α = 1 for none.
+
+    Args:
+        operator: (*batch, N, N).
+        alpha: probability of following attention, 0 … 1.
+        jump: v, (*batch, N), a distribution; also the start of the iteration.
+        tol: with α < 1 a bound of ‖π − exact‖₁, proved by
+            ‖x − π‖₁ ≤ α/(1 − α) · ‖x − previous‖₁; with α = 1 of the residual ‖Aᵀπ − π‖₁.
+        max_applies: attention applications allowed.
+
+    Triangular chains are solved by substitution. Others are iterated in the operator's own
+    precision; the residual is then computed in float64 and what is missing is solved for
+    again, to that residual as right-hand side (iterative refinement), until the bound holds.
+    """
+    precision = torch.float64 if isinstance(operator, QueryKey) else operator.dtype
+    jump = jump.double()
+    flat = jump.expand(*operator.shape[:-1]).reshape(-1, operator.num_tokens)
+    parts = []
+    for heads, group in head_groups(operator, precision):
+        if group.structure != "full" and _solvable(group, alpha):
+            parts.append(_exact(group, alpha, flat[heads]))
+        else:
+            parts.append(_iterate(group, alpha, flat[heads], tol, max_applies))
+    values = torch.cat([p[0] for p in parts]).reshape(operator.shape[:-1])
+    residual = torch.cat([p[1] for p in parts]).reshape(operator.batch)
+    bound = residual / (1 - alpha) if alpha < 1 else None
+    converged = (residual if bound is None else bound) <= tol
+    applies = max(p[2] for p in parts)
+    order = ("power", "anderson", "substitution")
+    method = max((p[3] for p in parts), key=order.index)
+    return Stationary(values, Certificate(converged, residual, bound, applies, method))
+
+
+Part = tuple[Tensor, Tensor, int, str]  # values (h, N), residual (h,), applies, method
+
+
+def _iterate(operator: Operator, alpha: float, jump: Tensor, tol: float, max_applies: int) -> Part:
+    work = operator.dtype
+    base = (1 - alpha) * jump
+    # an image under the chain is one contraction closer than the vector it came from
+    target = tol * (1 - alpha) / alpha if 0 < alpha < 1 else tol
+    x, scale = torch.zeros_like(jump), torch.ones_like(jump[:, :1])
+    rhs, guess = base.to(work), jump.to(work)
+    answer, residual = x, torch.full_like(jump[:, 0], torch.inf)
+    applies, accelerated = 0, False
+    while True:
+
+        def step(y: Tensor, rhs: Tensor = rhs) -> Tensor:
+            return alpha * operator.rmatmul(y[..., None])[..., 0] + rhs
+
+        wanted = (0.5 * target / scale[:, 0]).clamp(min=16 * torch.finfo(work).eps).to(work)
+        inner = solve(step, guess, wanted, max(1, max_applies - applies - 1))
+        accelerated |= inner.accelerated
+        trial = (x + scale * inner.x.double()).clamp(min=0)
+        trial = trial / trial.sum(-1, keepdim=True)
+        image = alpha * operator.rmatmul(trial[..., None])[..., 0] + base
+        applies += inner.applies + 1
+        size = (image - trial).abs().sum(-1)
+        progress = size < 0.5 * residual
+        better = (size < residual)[:, None]
+        x, answer = torch.where(better, trial, x), torch.where(better, image, answer)
+        residual = torch.minimum(size, residual)
+        if bool(((residual <= target) | ~progress).all()) or applies + 2 > max_applies:
+            return answer, alpha * residual, applies, "anderson" if accelerated else "power"
+        # what is missing, scaled to one so that the working precision is enough to solve for it
+        missing = answer - x
+        missing = missing - missing.mean(-1, keepdim=True)
+        scale = missing.abs().sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+        rhs = (missing / scale).to(work)
+        guess = rhs
+
+
+def _exact(operator: Operator, alpha: float, jump: Tensor) -> Part:
+    if alpha < 1:
+        x = substitute(operator, (1 - alpha) * jump, alpha)
+        x = x / x.sum(-1, keepdim=True)
+    else:
+        x = torch.zeros_like(jump)
+        x[:, 0 if operator.structure == "lower" else -1] = 1.0
+    image = alpha * operator.rmatmul(x[..., None])[..., 0] + (1 - alpha) * jump
+    return x, (image - x).abs().sum(-1), 2 if alpha < 1 else 1, "substitution"
+
+
+def _solvable(operator: Operator, alpha: float) -> bool:
+    """With teleport always; without, if the one absorbing token is the end of the walk."""
+    if alpha < 1:
+        return True
+    stay = operator.diagonal() == 1
+    end = 0 if operator.structure == "lower" else -1
+    return bool(stay[:, end].all()) and bool((stay.sum(-1) == 1).all())
