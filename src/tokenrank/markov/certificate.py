@@ -17,7 +17,7 @@ class Certificate:
         error_bound: proved bound of the ℓ1 distance to the exact answer, (*batch); None where
             nothing can be proved (no teleport).
         applies: attention applications spent (the largest over the batch).
-        method: "power", "anderson" or "substitution".
+        method: "power", "gmres" or "substitution".
     """
 
     converged: Tensor

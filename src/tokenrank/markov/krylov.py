@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,12 +19,10 @@ class Ritz:
     Attributes:
         modulus: |θ|, (h,).
         residual: ‖M y − θ y‖₂ for the unit Ritz vector y, (h,).
-        block: real block (h, N, b) that spans the leading Ritz vectors, to go on from.
     """
 
     modulus: Tensor
     residual: Tensor
-    block: Tensor
 
 
 class KrylovSpace:
@@ -31,23 +30,34 @@ class KrylovSpace:
 
     Args:
         start: X, (h, N, b), real; M maps (h, N, b) to the same shape, column by column.
+        capacity: dimension that the space may grow to.
     """
 
-    def __init__(self, start: Tensor) -> None:
-        heads, self.width = start.shape[0], start.shape[-1]
-        self.basis = torch.linalg.qr(start).Q  # (h, N, dimension + b): the last block is not yet mapped
-        self.projection = start.new_zeros(heads, self.width, 0)  # (h, dimension + b, dimension)
-        self.generator = torch.Generator().manual_seed(0)
+    def __init__(self, start: Tensor, capacity: int) -> None:
+        heads, n, self.width = start.shape
+        blocks = max(1, min(capacity, n - self.width) // self.width)
+        self.capacity = blocks * self.width
+        # one allocation: vectors in rows, the coefficients of M in columns
+        self._vectors = start.new_empty(heads, self.capacity + self.width, n)
+        self._coefficients = start.new_zeros(heads, self.capacity + self.width, self.capacity)
+        self._vectors[:, : self.width] = torch.linalg.qr(start).Q.mT
+        self.dimension = 0  # basis vectors that M has been applied to
+        self._generator = torch.Generator().manual_seed(0)
 
     @property
-    def dimension(self) -> int:
-        """Basis vectors that M has been applied to."""
-        return self.projection.shape[-1]
+    def full(self) -> bool:
+        """No room for another block."""
+        return self.dimension >= self.capacity
 
     @property
-    def exhausted(self) -> bool:
-        """No room for another block: the space is (almost) everything."""
-        return self.dimension + 2 * self.width > self.basis.shape[-2]
+    def basis(self) -> Tensor:
+        """(h, N, dimension + b): the last block has not been mapped yet."""
+        return self._vectors[:, : self.dimension + self.width].mT
+
+    @property
+    def projection(self) -> Tensor:
+        """M in the basis: (h, dimension + b, dimension)."""
+        return self._coefficients[:, : self.dimension + self.width, : self.dimension]
 
     def extend(self, apply: Apply) -> None:
         """One block more, one apply.
@@ -55,38 +65,58 @@ class KrylovSpace:
         Orthogonalised, normalised, and both once again. Directions in which the space is closed
         under M hold rounding only; random ones take their place, with no coupling to them.
         """
-        w = apply(self.basis[..., self.dimension :])
+        known, b = self.dimension + self.width, self.width
+        vectors = self._vectors[:, :known]
+        w = apply(vectors[:, self.dimension :].mT)
         noise = 10 * torch.finfo(w.dtype).eps * torch.linalg.matrix_norm(w)
-        first = self.basis.mT @ w
-        block, r = torch.linalg.qr(w - self.basis @ first)
+        first = vectors @ w
+        block, r = torch.linalg.qr(w - vectors.mT @ first)
         closed = r.diagonal(dim1=-2, dim2=-1).abs() <= noise[:, None]
         if bool(closed.any()):
-            fresh = torch.randn(block.shape[1:], generator=self.generator).to(block)
+            fresh = torch.randn(block.shape[1:], generator=self._generator).to(block)
             block = torch.where(closed[:, None], fresh / fresh.shape[0] ** 0.5, block)
             r = r.masked_fill(closed[..., None], 0.0)
-        second = self.basis.mT @ block
-        block, r_again = torch.linalg.qr(block - self.basis @ second)
-        column = torch.cat([first + second @ r, r_again @ r], -2)
-        grown = torch.nn.functional.pad(self.projection, (0, 0, 0, self.width))
-        self.projection = torch.cat([grown, column], -1)
-        self.basis = torch.cat([self.basis, block], -1)
+        second = vectors @ block
+        block, r_again = torch.linalg.qr(block - vectors.mT @ second)
+        column = self._coefficients[:, : known + b, self.dimension : known]
+        column[:, :known], column[:, known:] = first + second @ r, r_again @ r
+        self._vectors[:, known : known + b] = block.mT
+        self.dimension = known
 
     def select(self, heads: Tensor) -> KrylovSpace:
         """The same space for some of the heads."""
-        part = KrylovSpace.__new__(KrylovSpace)
-        part.width, part.generator = self.width, self.generator
-        part.basis, part.projection = self.basis[heads], self.projection[heads]
+        part = copy.copy(self)
+        part._vectors, part._coefficients = self._vectors[heads], self._coefficients[heads]
         return part
 
-    def ritz(self) -> Ritz:
+    def leading(self) -> Ritz:
         """Leading eigenpair of the projection."""
+        m = self.dimension
+        square = self.projection[:, :m]
+        values = torch.linalg.eigvals(square)
+        theta = values.gather(-1, values.abs().argmax(-1, keepdim=True))
+        # inverse iteration, a touch beside the eigenvalue: eigenvalues alone come at half the price
+        eps = torch.finfo(square.dtype).eps
+        shifted = square.to(theta.dtype) - torch.diag_embed(
+            (theta + 10 * eps * theta.abs().clamp(min=eps)).expand(-1, m)
+        )
+        vector = torch.randn(m, 1, generator=self._generator, dtype=torch.float64).to(shifted).expand(len(theta), m, 1)
+        lu, pivots, _ = torch.linalg.lu_factor_ex(shifted)
+        for _ in range(2):
+            vector = torch.linalg.lu_solve(lu, pivots, vector)
+            vector = vector / torch.linalg.vector_norm(vector, dim=-2, keepdim=True)
+        outside = self.projection[:, m:].to(vector.dtype) @ vector
+        inside = square.to(vector.dtype) @ vector - theta[..., None] * vector
+        residual = torch.linalg.vector_norm(torch.cat([inside, outside], -2)[..., 0], dim=-1)
+        return Ritz(theta[:, 0].abs(), residual.nan_to_num(nan=torch.inf))
+
+    def leading_block(self) -> Tensor:
+        """Real block (h, N, b) that spans the leading Ritz vectors, to go on from."""
         m, b = self.dimension, self.width
         values, vectors = torch.linalg.eig(self.projection[:, :m])
         order = values.abs().argsort(-1, descending=True)[:, :b]
         values = values.gather(-1, order)
         vectors = vectors.gather(-1, order[:, None, :].expand(-1, m, -1))
-        outside = self.projection[:, m:].to(vectors.dtype) @ vectors[..., :1]
-        residual = torch.linalg.vector_norm(outside[..., 0], dim=-1)
         # a conjugate pair spans the real and the imaginary part of either of its vectors
         spans = torch.where(values[:, None].imag < 0, vectors.imag, vectors.real)
-        return Ritz(values[:, 0].abs(), residual, self.basis[..., :m] @ spans.to(self.basis.dtype))
+        return self.basis[..., :m] @ spans.to(self.basis.dtype)

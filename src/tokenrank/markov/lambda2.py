@@ -12,10 +12,10 @@ from .batching import head_groups
 from .krylov import Apply, KrylovSpace
 
 DIMENSION = 128  # of one Krylov space
-CHECKS = 4  # looks at the Ritz values while a space grows
+CHECKS = 8  # looks at the Ritz values while a space grows
 RESTARTS = 2  # further spaces for the heads that need them
 GROWTH_STEPS = 64  # plain applies whose growth rate bounds a ring of eigenvalues from below
-TOLERANCE = 1e-4  # residual that counts as converged, relative to max(|λ2|, 0.1)
+TOLERANCE = 3e-4  # residual that counts as converged, relative to max(|λ2|, 0.1)
 SMALL = 96  # up to here all eigenvalues cost less than a Krylov space
 
 
@@ -74,7 +74,7 @@ def _exact(values: Tensor, applies: int) -> Lambda2:
 def _krylov(operator: Operator, seed: int) -> Lambda2:
     heads, n = operator.shape[:2]
     # columns are nearly free in a fused attention call; a dense product pays for each
-    width = 4 if isinstance(operator, Dense) else 8
+    width = 2 if isinstance(operator, Dense) else 8
     generator = torch.Generator().manual_seed(seed)
     block = torch.randn(n, width, generator=generator, dtype=torch.float64).to(operator.device, operator.dtype)
     block = _centred(block).expand(heads, -1, -1)
@@ -82,21 +82,24 @@ def _krylov(operator: Operator, seed: int) -> Lambda2:
     residual = torch.full_like(values, torch.inf)
     active, part, applies = torch.arange(heads, device=operator.device), operator, 0
     for _ in range(1 + RESTARTS):
-        space = KrylovSpace(block)
+        space = KrylovSpace(block, DIMENSION)
         while len(active):
             for _ in range(DIMENSION // width // CHECKS):
-                if not space.exhausted:
+                if not space.full:
                     space.extend(_quotient(part))
                     applies += 1
-            ritz = space.ritz()
+            ritz = space.leading()
             values[active], residual[active] = ritz.modulus, ritz.residual
             unsettled = ritz.residual > TOLERANCE * ritz.modulus.clamp(min=0.1)
-            full = space.exhausted or space.dimension >= DIMENSION
-            if full or bool(unsettled.sum() * 2 <= len(active)):
-                active, block = active[unsettled], _centred(ritz.block[unsettled])
-                part, space = operator.index(active), space.select(unsettled)
-            if full:
+            done = space.full
+            if done or bool(unsettled.sum() * 2 <= len(active)):
+                active, space = active[unsettled], space.select(unsettled)
+                part = operator.index(active)
+            if done:
                 break
+        if not len(active):
+            break
+        block = _centred(space.leading_block())
     uncertain = torch.zeros(heads, dtype=torch.bool, device=operator.device)
     if len(active):
         growth = _growth(_quotient(part), block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,7 +11,9 @@ from torch import Tensor
 from ..operators import Operator, QueryKey
 from .batching import head_groups
 from .certificate import Certificate
-from .fixed_point import solve
+from .gmres import gmres
+from .krylov import Apply
+from .power import power
 from .substitution import substitute
 
 
@@ -34,7 +37,7 @@ def stationary(operator: Operator, alpha: float, jump: Tensor, tol: float, max_a
         max_applies: attention applications allowed.
 
     Triangular chains are solved by substitution. Others are iterated in the operator's own
-    precision; the residual is then computed in float64 and what is missing is solved for
+    precision, by power steps and then GMRES where contraction is slow; the residual is then computed in float64 and what is missing is solved for
     again, to that residual as right-hand side (iterative refinement), until the bound holds.
     """
     precision = torch.float64 if isinstance(operator, QueryKey) else operator.dtype
@@ -51,7 +54,7 @@ def stationary(operator: Operator, alpha: float, jump: Tensor, tol: float, max_a
     bound = residual / (1 - alpha) if alpha < 1 else None
     converged = (residual if bound is None else bound) <= tol
     applies = max(p[2] for p in parts)
-    order = ("power", "anderson", "substitution")
+    order = ("power", "gmres", "substitution")
     method = max((p[3] for p in parts), key=order.index)
     return Stationary(values, Certificate(converged, residual, bound, applies, method))
 
@@ -61,38 +64,46 @@ Part = tuple[Tensor, Tensor, int, str]  # values (h, N), residual (h,), applies,
 
 def _iterate(operator: Operator, alpha: float, jump: Tensor, tol: float, max_applies: int) -> Part:
     work = operator.dtype
-    base = (1 - alpha) * jump
     # an image under the chain is one contraction closer than the vector it came from
     target = tol * (1 - alpha) / alpha if 0 < alpha < 1 else tol
-    x, scale = torch.zeros_like(jump), torch.ones_like(jump[:, :1])
-    rhs, guess = base.to(work), jump.to(work)
-    answer, residual = x, torch.full_like(jump[:, 0], torch.inf)
+    step = partial(_step, operator, alpha, (1 - alpha) * jump)
+    answer, residual, x = jump, torch.full_like(jump[:, 0], torch.inf), torch.zeros_like(jump)
+    # the first right-hand side is the jump itself; later ones are what is missing, scaled to one
+    # so that the working precision is enough to solve for it
+    scale, rhs, guess = torch.ones_like(jump[:, :1]), (1 - alpha) * jump, jump
     applies, accelerated = 0, False
     while True:
-
-        def step(y: Tensor, rhs: Tensor = rhs) -> Tensor:
-            return alpha * operator.rmatmul(y[..., None])[..., 0] + rhs
-
         wanted = (0.5 * target / scale[:, 0]).clamp(min=16 * torch.finfo(work).eps).to(work)
-        inner = solve(step, guess, wanted, max(1, max_applies - applies - 1))
-        accelerated |= inner.accelerated
-        trial = (x + scale * inner.x.double()).clamp(min=0)
+        budget = max(1, max_applies - applies - 1)
+        start = power(partial(_step, operator, alpha, rhs.to(work)), guess.to(work), wanted, budget)
+        change, spent = start.x.double() + start.residual.double(), start.applies
+        if bool((start.residual.abs().sum(-1) > wanted).any()) and budget > spent:
+            d, _, more = gmres(partial(_part_of, operator, alpha), start.residual, wanted, budget - spent)
+            change, spent, accelerated = start.x.double() + d, spent + more, True
+        trial = (x + scale * change).clamp(min=0)
         trial = trial / trial.sum(-1, keepdim=True)
-        image = alpha * operator.rmatmul(trial[..., None])[..., 0] + base
-        applies += inner.applies + 1
+        image = step(trial)
+        applies += spent + 1
         size = (image - trial).abs().sum(-1)
         progress = size < 0.5 * residual
         better = (size < residual)[:, None]
         x, answer = torch.where(better, trial, x), torch.where(better, image, answer)
         residual = torch.minimum(size, residual)
         if bool(((residual <= target) | ~progress).all()) or applies + 2 > max_applies:
-            return answer, alpha * residual, applies, "anderson" if accelerated else "power"
-        # what is missing, scaled to one so that the working precision is enough to solve for it
+            return answer, alpha * residual, applies, "gmres" if accelerated else "power"
         missing = answer - x
         missing = missing - missing.mean(-1, keepdim=True)
         scale = missing.abs().sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-        rhs = (missing / scale).to(work)
-        guess = rhs
+        rhs = guess = missing / scale
+
+
+def _step(operator: Operator, alpha: float, rhs: Tensor, x: Tensor) -> Tensor:
+    return alpha * operator.rmatmul(x[..., None])[..., 0] + rhs
+
+
+def _part_of(operator: Operator, alpha: float, heads: Tensor) -> Apply:
+    part = operator if len(heads) == operator.shape[0] else operator.index(heads)
+    return lambda x: alpha * part.rmatmul(x)
 
 
 def _exact(operator: Operator, alpha: float, jump: Tensor) -> Part:

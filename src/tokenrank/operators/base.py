@@ -12,7 +12,8 @@ from torch import Tensor
 
 Structure = Literal["full", "lower", "upper"]
 
-BLOCK_BYTES = 64 * 2**20  # what one block of rows or columns may take
+BLOCK_BYTES = 4 * 2**20  # one block of rows stays in the cache, and costs no fresh pages
+BLOCK_ROWS = 64  # but has enough rows for an efficient product
 
 
 class Operator(ABC):
@@ -91,10 +92,10 @@ class Operator(ABC):
         return Restricted(self, keep)
 
     def blocks(self, dtype: torch.dtype | None = None) -> Iterator[tuple[int, int]]:
-        """Ranges of rows whose blocks stay below ``BLOCK_BYTES``."""
+        """Ranges of rows whose blocks take about ``BLOCK_BYTES``, or ``BLOCK_ROWS`` rows if that is more."""
         n = self.num_tokens
         row = max(1, math.prod(self.batch)) * n * (dtype or self.dtype).itemsize
-        size = max(1, min(n, BLOCK_BYTES // row))
+        size = min(n, max(BLOCK_ROWS, BLOCK_BYTES // row))
         return ((start, min(start + size, n)) for start in range(0, n, size))
 
     def _units(self, start: int, stop: int, dtype: torch.dtype | None) -> Tensor:
