@@ -60,9 +60,10 @@ def _of_group(operator: Operator, seed: int) -> Lambda2:
     if operator.structure != "full" and n > 1:
         return _exact(operator.diagonal().topk(2, -1).values[:, 1], 1)
     if n <= SMALL:
-        a = operator.to_dense()
+        # so few tokens that double precision costs nothing; peaky heads are far from normal and need it
+        a = operator.to_dense(torch.float64)
         quotient = a - a.mean(-2, keepdim=True)
-        return _exact(torch.linalg.eigvals(quotient).abs().amax(-1), 1)
+        return _exact(torch.linalg.eigvals(quotient).abs().amax(-1).to(operator.dtype), 1)
     return _krylov(operator, seed)
 
 

@@ -27,6 +27,7 @@ def from_scores(scores: Tensor) -> Dense:
         ChainError: not square, empty, NaN or +inf, or a row that is −inf throughout.
     """
     checks.square(scores.shape)
+    checks.floating("the tensor of logits", scores)
     scores = checks.widened(scores)
     checks.finite("logit", torch.where(scores == -math.inf, 0.0, scores))
     checks.no_masked_rows(scores, False, scores.shape[-1])
@@ -48,12 +49,21 @@ def from_query_key(q: Tensor, k: Tensor, scale: float | None, mask: Tensor | Non
         )
     checks.square((*q.shape[:-1], k.shape[-2]))
     k = _one_key_head_per_query_head(q, k)
-    q, k = checks.widened(q), checks.widened(k).to(torch.promote_types(q.dtype, torch.float32))
+    checks.floating("q", q)
+    checks.floating("k", k)
+    dtype = torch.promote_types(torch.promote_types(q.dtype, k.dtype), torch.float32)
+    q, k = q.to(dtype), k.to(dtype)
     checks.finite("q", q)
     checks.finite("k", k)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     if not (math.isfinite(scale) and scale > 0):
         raise ChainError(f"scale is {scale}, expected a positive number; leave it out for 1/√d")
+    largest = scale * float(q.double().norm(dim=-1).amax() * k.double().norm(dim=-1).amax())
+    if largest > -MASKED / 10:
+        raise ChainError(
+            f"logits may reach {largest:.3g}, expected at most {-MASKED / 10:.0e}, so that softmax stays finite; "
+            "check the scale, and look for an overflow in the model before this layer"
+        )
     if mask is None:
         return QueryKey(q, k, scale, None, is_causal)
     mask = _checked_mask(mask, q, is_causal)
@@ -66,10 +76,8 @@ def from_query_key(q: Tensor, k: Tensor, scale: float | None, mask: Tensor | Non
     if is_causal:
         lower = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool, device=q.device).tril()
         mask = mask & lower if mask.dtype == torch.bool else mask.masked_fill(~lower, -math.inf)
-    operator = QueryKey(q, k, scale, mask, False)
-    if is_causal or not _allowed(mask).triu(1).any():
-        operator.structure = "lower"
-    return operator
+    causal = is_causal or not _allowed(mask).expand(*mask.shape[:-1], q.shape[-2]).triu(1).any()
+    return QueryKey(q, k, scale, mask, False, "lower" if causal else "full")
 
 
 def _one_key_head_per_query_head(q: Tensor, k: Tensor) -> Tensor:

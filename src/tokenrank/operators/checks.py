@@ -33,7 +33,7 @@ def stochastic(weights: Tensor) -> Tensor:
     tolerance = ROW_TOLERANCE[weights.dtype]
     weights = widened(weights)
     sums = weights.sum(-1)
-    if not torch.isfinite(sums).all():
+    if not torch.isfinite(sums).all() and not torch.isfinite(weights).all():
         bad = _first(~torch.isfinite(weights))
         raise ChainError(
             f"weight {_where(bad)} is {weights[bad].item()}, expected a probability; a row whose keys are "
@@ -91,6 +91,12 @@ def no_masked_rows(mask: Tensor, is_causal: bool, num_tokens: int) -> None:
             f"row {_where(bad)} is fully masked: token {bad[-1]} may attend to no key; expected at least one "
             "a row; drop such tokens (padding) from q, k and mask before building the chain"
         )
+
+
+def floating(name: str, tensor: Tensor) -> None:
+    """Raise ChainError for integers, booleans and complex numbers."""
+    if not tensor.is_floating_point():
+        raise ChainError(f"{name} is {tensor.dtype}, expected a floating-point tensor; convert it with .float()")
 
 
 def finite(name: str, tensor: Tensor) -> None:

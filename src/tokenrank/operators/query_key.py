@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Operator
+from .base import Operator, Structure
 from .fused import attend, log_normaliser
 
 MASKED = -1e30  # the logit of a padded key: zero after any softmax, finite in products
+FAR = -1e3  # a token's logit with itself below which it says too little about the others
 
 
 class QueryKey(Operator):
@@ -31,13 +32,22 @@ class QueryKey(Operator):
         scale: factor of the logits.
         mask: None, or (N, N) up to (*batch, N, N): bool (True may attend) or added to the logits.
         is_causal: token i sees tokens 0 … i only; not together with a mask.
+        structure: "lower" where the mask is causal.
     """
 
-    def __init__(self, q: Tensor, k: Tensor, scale: float, mask: Tensor | None, is_causal: bool) -> None:
+    def __init__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        scale: float,
+        mask: Tensor | None,
+        is_causal: bool,
+        structure: Structure = "full",
+    ) -> None:
         self.q, self.k, self.scale, self.mask, self.is_causal = q, k, scale, mask, is_causal
         self.shape = torch.Size((*q.shape[:-1], k.shape[-2]))
         self.dtype, self.device = q.dtype, q.device
-        self.structure = "lower" if is_causal else "full"
+        self.structure = "lower" if is_causal else structure
         self._normalisers: dict[tuple[str, torch.dtype], Tensor] = {}
 
     def matmul(self, x: Tensor) -> Tensor:
@@ -121,7 +131,7 @@ class QueryKey(Operator):
                 mask = mask.reshape(mask.shape[-2:])
             else:
                 mask = mask.expand(*self.batch, *mask.shape[-2:]).reshape(*batch, *mask.shape[-2:])
-        return QueryKey(q, k, self.scale, mask, self.is_causal)
+        return QueryKey(q, k, self.scale, mask, self.is_causal, self.structure)
 
     def index(self, *index: Any) -> QueryKey:
         mask = self.mask
@@ -130,7 +140,7 @@ class QueryKey(Operator):
                 mask = mask.reshape(mask.shape[-2:])
             else:
                 mask = mask.expand(*self.batch, *mask.shape[-2:])[index]
-        return QueryKey(self.q[index], self.k[index], self.scale, mask, self.is_causal)
+        return QueryKey(self.q[index], self.k[index], self.scale, mask, self.is_causal, self.structure)
 
     def restrict(self, keep: Tensor) -> QueryKey:
         from .checks import no_empty_rows, no_masked_rows
@@ -141,7 +151,7 @@ class QueryKey(Operator):
             mask = mask.index_select(-2, keep).index_select(-1, keep)
             no_masked_rows(mask, False, len(keep))
         q, k = (t.index_select(-2, keep) for t in (self.q, self.k))
-        kept = QueryKey(q, k, self.scale, mask, self.is_causal)
+        kept = QueryKey(q, k, self.scale, mask, self.is_causal, self.structure)
         if self._padded():
             no_empty_rows((kept.log_normalisers() > MASKED / 10).to(self.dtype), keep)
         return kept
@@ -151,8 +161,8 @@ class QueryKey(Operator):
         return dtype != torch.float64 or self.device.type == "cpu"
 
     def _padded(self) -> bool:
-        # a token that may not attend to itself: its own logit is no lower bound of the normaliser
-        return bool(self.scale * (self.q * self.k).sum(-1).amin() < MASKED / 10)
+        # a token that (almost) may not attend to itself: its own logit is no useful bound of the normaliser
+        return bool(self.scale * (self.q * self.k).sum(-1).amin() < FAR)
 
     def _qk(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         return self.q.to(dtype), self.k.to(dtype)
