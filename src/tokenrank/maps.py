@@ -1,0 +1,191 @@
+"""TokenMap: a number for every token, ready to look at."""
+
+from __future__ import annotations
+
+import html
+import io
+from base64 import b64encode
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from .errors import ChainError, InputError, LayoutError
+from .layout import TokenLayout
+from .markov import Certificate
+from .models.images import read_image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = "magma"
+
+
+@dataclass(frozen=True)
+class TokenMap:
+    """Values per token, with the layout that says where they belong.
+
+    Attributes:
+        values: (*batch, N).
+        layout: which token is what, or None.
+        certificate: for iterative answers, what they are worth.
+    """
+
+    values: Tensor
+    layout: TokenLayout | None = None
+    certificate: Certificate | None = None
+
+    def __getitem__(self, index: Any) -> TokenMap:
+        """Index the leading dimensions."""
+        return TokenMap(self.values[index], self.layout, self.certificate)
+
+    def grid(self, span: str | None = None) -> Tensor:
+        """The picture's tokens as (*batch, rows, columns).
+
+        Args:
+            span: which picture, where there are several.
+
+        Raises:
+            LayoutError: no layout, or no picture in it.
+        """
+        layout = self._known_layout()
+        span = span or layout.picture
+        tokens = layout.range(span)
+        if span not in layout.grids:
+            raise LayoutError(f"span {span!r} has no grid; spans with one: {list(layout.grids)}")
+        return self.values[..., tokens.start : tokens.stop].unflatten(-1, layout.grids[span])
+
+    def upsample(self, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
+        """The grid at a picture's resolution: (*batch, height, width) for ``size`` = (height, width)."""
+        grid = self.grid()
+        flat = grid.reshape(1, -1, *grid.shape[-2:])
+        options = {} if mode == "nearest" else {"align_corners": False}
+        return F.interpolate(flat, size, mode=mode, **options).reshape(*grid.shape[:-2], *size)
+
+    def mask(self, rule: str | float = "mean") -> Tensor:
+        """Foreground tokens: bool (*batch, rows, columns), or (*batch, N) without a picture.
+
+        Args:
+            rule: "mean" keeps what is above the map's mean; a number p from 0 to 1 keeps the
+                fewest tokens that hold the share p of the map's mass (DINO keeps 0.6).
+        """
+        has_picture = self.layout is not None and len(self.layout.grids) == 1
+        values = self.grid().flatten(-2) if has_picture else self.values
+        if rule == "mean":
+            mask = values > values.mean(-1, keepdim=True)
+        elif isinstance(rule, (int, float)) and not isinstance(rule, bool) and 0 < rule <= 1:
+            order = values.sort(-1, descending=True)
+            before = order.values.cumsum(-1) - order.values
+            kept = before < rule * values.sum(-1, keepdim=True)
+            mask = torch.zeros_like(kept).scatter(-1, order.indices, kept)
+        else:
+            raise ChainError(f"rule = {rule!r}, expected 'mean' or a share of the mass in (0, 1]")
+        return mask.unflatten(-1, self.grid().shape[-2:]) if has_picture else mask
+
+    def top(self, k: int = 10) -> list[tuple[int, str, float]]:
+        """The k largest tokens of a single map: (index, token string or "", value)."""
+        values = self._single().values
+        best = values.topk(min(k, values.numel()))
+        names = self.layout.tokens if self.layout is not None else None
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [(i, names[i] if names else "", v) for i, v in pairs]
+
+    def overlay(self, image: Any, opacity: float = 0.6, colours: str = COLOURS) -> Image.Image:
+        """A single map over its picture, as a PIL image of the picture's size.
+
+        Args:
+            image: path, PIL image, uint8 or float array or tensor.
+            opacity: of the map, 0 … 1.
+            colours: a perceptual matplotlib colour map.
+        """
+        picture = read_image(image)
+        values = self._single().upsample((picture.height, picture.width))
+        heat = colourise(values.cpu().numpy(), colours)
+        return Image.blend(picture, heat, opacity)
+
+    def figure(self) -> Figure:
+        """The map as a matplotlib figure: a heat map of the grid, or a bar a token."""
+        from matplotlib.figure import Figure
+
+        single = self._single()
+        figure = Figure(figsize=(3.3, 3.3), layout="constrained")
+        axes = figure.add_subplot()
+        if self.layout is not None and len(self.layout.grids) == 1:
+            axes.imshow(single.grid().cpu().numpy(), cmap=COLOURS)
+            axes.set_axis_off()
+        else:
+            top = single.top(24)[::-1]
+            axes.barh([f"{i} {name}".strip() for i, name, _ in top], [v for *_, v in top], color="#5b2a86")
+            axes.set_xlabel("probability")
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(labelsize=7)
+        return figure
+
+    def show(self) -> None:
+        """Show the figure in a notebook or a window."""
+        import matplotlib.pyplot as plt
+
+        drawn = self.figure()
+        shown = plt.figure(figsize=drawn.get_size_inches())
+        buffer = io.BytesIO()
+        drawn.savefig(buffer, dpi=200)
+        axes = shown.add_axes((0, 0, 1, 1))
+        axes.imshow(Image.open(buffer))
+        axes.set_axis_off()
+        plt.show()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the figure (.png, .svg, .pdf) or the values (.npy); the ending says which.
+
+        Raises:
+            InputError: another ending.
+        """
+        path = Path(path)
+        if path.suffix == ".npy":
+            np.save(path, self.values.cpu().numpy())
+        elif path.suffix in (".png", ".svg", ".pdf"):
+            self.figure().savefig(path, dpi=300)
+        else:
+            raise InputError(f"cannot write {path.name!r}: expected .png, .svg, .pdf or .npy")
+        return path
+
+    def _repr_html_(self) -> str | None:
+        if self.values.numel() != self.values.shape[-1]:
+            return None  # a batch of maps shows as text: index it
+        buffer = io.BytesIO()
+        self.figure().savefig(buffer, dpi=120, format="png")
+        caption = html.escape(str(self.certificate or ""))
+        picture = f'<img alt="token map" src="data:image/png;base64,{b64encode(buffer.getvalue()).decode()}">'
+        return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+
+    def __repr__(self) -> str:
+        certificate = "" if self.certificate is None else f", {self.certificate}"
+        return f"TokenMap(shape={tuple(self.values.shape)}{certificate})"
+
+    def _known_layout(self) -> TokenLayout:
+        if self.layout is None:
+            raise LayoutError("this map does not know which tokens are the picture; give the chain a layout")
+        return self.layout
+
+    def _single(self) -> TokenMap:
+        if self.values.numel() != self.values.shape[-1]:
+            raise ChainError(
+                f"values have shape {tuple(self.values.shape)}, expected one map (N,); index the batch and the heads "
+                "first, or aggregate the heads"
+            )
+        return TokenMap(self.values.reshape(-1), self.layout, self.certificate)
+
+
+def colourise(values: np.ndarray, colours: str = COLOURS) -> Image.Image:
+    """Values (H, W) to an RGB image, from the smallest to the largest value."""
+    import matplotlib
+
+    low, high = float(values.min()), float(values.max())
+    scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    rgb = matplotlib.colormaps[colours](scaled)[..., :3]
+    return Image.fromarray((rgb * 255).round().astype(np.uint8))

@@ -1,0 +1,191 @@
+"""Models of transformers, from a folder or the hub."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import InputError, TokenRankError
+from .geometry import native_size, patch_size
+from .hub_errors import explain, is_unreachable
+from .model import Kind, Model
+from .preprocess import settings_from_processor
+from .words import first_line, printable
+
+_OPEN = "prepare its inputs yourself and use tr.capture(model)"
+
+
+def load_transformers(name: str, source: str | Path, size: int | None, kind: Kind | None, attention: str) -> Model:
+    """Load ``source`` (a folder or a hub id), called ``name`` in messages; see ``load``."""
+    with _explained(name), _quiet(local=isinstance(source, Path)):
+        module, kind = _reader(_network(source, attention, name), kind, name)
+        if kind == "text":
+            return _text_model(name, module, source)
+        return _image_model(name, module, source, size)
+
+
+def _network(source: str | Path, attention: str, name: str) -> Any:
+    from transformers import AutoModel
+
+    def read(implementation: str) -> tuple[Any, dict[str, Any]]:
+        pair = AutoModel.from_pretrained(
+            source, dtype=torch.float32, attn_implementation=implementation, output_loading_info=True
+        )
+        return pair[0], pair[1]
+
+    try:
+        network, info = read(attention)
+    except (ValueError, ImportError) as refusal:
+        if attention == "eager" or not _refuses_attention(refusal):
+            raise
+        network, info = read("eager")
+    # A pooler after the last layer, or the token of a training objective, changes no attention.
+    missing = sorted(k for k in info["missing_keys"] if "pooler" not in k and "mask_token" not in k)
+    if missing:
+        raise InputError(
+            f"the weights of model {printable(name)} lack {len(missing)} tensors, such as {missing[0]}, which would "
+            "be random; check that the weights belong to config.json"
+        )
+    return network.to(torch.float32).eval()
+
+
+def _refuses_attention(error: BaseException) -> bool:
+    text = str(error)
+    return "scaled_dot_product_attention" in text or "attn_implementation" in text
+
+
+def _reader(network: Any, kind: Kind | None, name: str) -> tuple[nn.Module, Kind]:
+    """The part of ``network`` that reads pictures or text, and which of the two it reads."""
+    config = network.config
+    inputs = inspect.signature(network.forward).parameters
+    sees, reads = "pixel_values" in inputs, "input_ids" in inputs
+    if sees and reads:
+        tower = getattr(network, "text_model" if kind == "text" else "vision_model", None)
+        # Contrastive models run their halves apart; what has both and no such scale feeds one to the other.
+        if not isinstance(tower, nn.Module) or "logit_scale" not in dict(network.named_parameters()):
+            raise InputError(f"model {printable(name)} reads pictures and text together; {_OPEN}")
+        network, found = tower, kind or "image"
+    elif reads:
+        encoder = network.get_encoder() if getattr(config, "is_encoder_decoder", False) else network
+        network, found = encoder, "text"
+    elif sees:
+        found = "image"
+    else:
+        main = getattr(network, "main_input_name", "something else")
+        raise InputError(f"model {printable(name)} reads {main}, neither pictures nor text; {_OPEN}")
+    if kind not in (None, found):
+        raise InputError(f"model {printable(name)} reads {found}, but kind={kind!r} was asked; leave kind out")
+    return network, found
+
+
+def _image_model(name: str, module: nn.Module, source: str | Path, size: int | None) -> Model:
+    parameters = inspect.signature(module.forward).parameters
+    if hasattr(module.config, "mask_ratio") and "noise" in parameters:
+        module.config.mask_ratio = 0.0  # a masked autoencoder shows all patches, as after its training
+    if "spatial_shapes" in parameters or hasattr(module.config, "num_frames"):
+        raise InputError(f"model {printable(name)} reads packed patches or video, not a picture; {_OPEN}")
+    settings = settings_from_processor(
+        _processor(name, source),
+        patch=patch_size(module),
+        native=native_size(module),
+        fixed=_is_fixed(module),
+        channels=int(getattr(module.config, "num_channels", 3)),
+    )
+    return Model(name, module, "image", settings if size is None else settings.resized(size))
+
+
+def _processor(name: str, source: str | Path) -> dict[str, Any]:
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    try:
+        # Only its dictionary: the classes themselves may need torchvision.
+        return dict(ImageProcessingMixin.get_image_processor_dict(source)[0])
+    except OSError as error:
+        if is_unreachable(error) and not isinstance(source, Path):
+            raise
+        raise InputError(
+            f"model {printable(name)} has no preprocessor_config.json, so size, mean and standard deviation of its "
+            f"pictures are unknown; save one with its image processor, or {_OPEN}"
+        ) from error
+
+
+def _is_fixed(module: nn.Module) -> bool:
+    """True where positions are learned for one size and nothing resizes them."""
+    if "interpolate_pos_encoding" in inspect.signature(module.forward).parameters:
+        return False
+    learned = False
+    for part in module.modules():
+        if hasattr(part, "interpolate_pos_encoding"):
+            return False
+        learned |= any(hasattr(part, n) for n in ("position_embeddings", "position_embedding", "pos_embed"))
+    return learned
+
+
+def _text_model(name: str, module: nn.Module, source: str | Path) -> Model:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        # Where files are missing, recent versions make an empty tokenizer of special tokens alone.
+        problem = "" if set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) else "it knows no word"
+    except Exception as error:
+        if is_unreachable(error):
+            raise
+        problem = first_line(error)
+    if problem:
+        raise InputError(
+            f"model {printable(name)} has no tokenizer that can be used ({problem}); "
+            "save one beside its weights with tokenizer.save_pretrained"
+        )
+    limits = (getattr(tokenizer, "model_max_length", None), _positions(module))
+    longest = min((n for n in limits if isinstance(n, int) and 0 < n < 10**9), default=None)
+    return Model(name, module, "text", tokenizer=tokenizer, max_tokens=longest)
+
+
+def _positions(module: nn.Module) -> int | None:
+    positions = getattr(module.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return None
+    # RoBERTa and its kin start counting positions after the padding token's id.
+    for name, part in module.named_modules():
+        if name.endswith("position_embeddings") and isinstance(part, nn.Embedding) and part.padding_idx is not None:
+            return positions - part.padding_idx - 1
+    return positions
+
+
+@contextlib.contextmanager
+def _quiet(local: bool) -> Iterator[None]:
+    """No loading reports and retry messages; progress bars for downloads only."""
+    from transformers.utils import logging as reports
+
+    hub, level, bars = logging.getLogger("huggingface_hub"), reports.get_verbosity(), reports.is_progress_bar_enabled()
+    hub_level = hub.level
+    reports.set_verbosity_error()
+    hub.setLevel(logging.ERROR)
+    if local:
+        reports.disable_progress_bar()
+    try:
+        yield
+    finally:
+        reports.set_verbosity(level)
+        hub.setLevel(hub_level)
+        if local and bars:
+            reports.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn the errors of transformers and the hub into one sentence with the cure."""
+    try:
+        yield
+    except TokenRankError:
+        raise
+    except Exception as error:
+        raise explain(name, error) from error

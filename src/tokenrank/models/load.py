@@ -1,0 +1,129 @@
+"""``load``: from a name to a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from ..errors import InputError, NotFoundError, nearest
+from .model import Kind, Model
+from .words import neighbours, printable
+
+Attention = Literal["sdpa", "eager"]
+
+BUNDLED = "bundled"
+"""Name of the model that comes with the package."""
+
+_FORMS = "expected 'bundled', a folder, 'owner/name' on the Hugging Face hub, or 'timm:NAME'"
+
+
+def load(
+    name: str | os.PathLike[str] = BUNDLED,
+    size: int | None = None,
+    kind: Kind | None = None,
+    attention: Attention = "sdpa",
+) -> Model:
+    """A model in ``eval`` mode and float32 on the CPU, with its preprocessing or tokenizer.
+
+    Args:
+        name: ``"bundled"``; a local folder written by ``save_pretrained`` (or by timm); an id on the
+            Hugging Face hub; ``"timm:NAME"`` (needs ``pip install 'tokenrank[timm]'``), where NAME is
+            timm's own, with or without a tag.
+        size: long side in pixels of pictures where ``prepare`` gets none; the model's own where None.
+        kind: which half of a dual encoder (CLIP, SigLIP) to take: ``"image"`` (also where None) or
+            ``"text"``. Of encoder-decoders of text the encoder is taken.
+        attention: the implementation asked of transformers. A model that refuses ``"sdpa"`` is loaded
+            with ``"eager"``; ``Model.attention`` says which one it is.
+
+    Raises:
+        NotFoundError: no such model, or the hub cannot be reached.
+        InputError: what is there cannot be used.
+        MissingExtraError: timm is asked for and not installed.
+    """
+    text = os.fspath(name)
+    if not text.strip():
+        raise InputError(f"the model's name is empty; {_FORMS}")
+    if size is not None and size < 1:
+        raise InputError(f"size = {size}; expected the long side in pixels, such as 224")
+    if text.startswith("timm:"):
+        return _timm(text, text.removeprefix("timm:"), size, kind)
+    if text.startswith("timm/"):
+        return _timm(text, f"hf-hub:{text}", size, kind)
+    folder = _bundled_folder() if text == BUNDLED else Path(text).expanduser()
+    if not (text == BUNDLED or _is_folder(folder)):
+        _refuse_paths(text, folder)
+        return _transformers(text, text, size, kind, attention)
+    if _model_type(folder, text) is None:
+        return _timm(text, f"local-dir:{folder}", size, kind)
+    return _transformers(text, folder, size, kind, attention)
+
+
+def _timm(name: str, source: str, size: int | None, kind: Kind | None) -> Model:
+    from .timm_models import load_timm
+
+    if kind == "text":
+        raise InputError(f"model {printable(name)} reads pictures, but kind='text' was asked; leave kind out")
+    return load_timm(name, source, size)
+
+
+def _transformers(name: str, source: str | Path, size: int | None, kind: Kind | None, attention: Attention) -> Model:
+    # transformers takes a second to import, which `import tokenrank` should not cost
+    from .hub import load_transformers
+
+    return load_transformers(name, source, size, kind, attention)
+
+
+def _bundled_folder() -> Path:
+    folder = Path(__file__).parent / BUNDLED
+    if not folder.is_dir():
+        raise NotFoundError(
+            f"this installation has no bundled model: {printable(folder)} is missing; reinstall tokenrank"
+        )
+    return folder
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _refuse_paths(text: str, path: Path) -> None:
+    """Raise for what can only be a path, or nothing at all, so that no hub is asked for it."""
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):
+        is_file = False
+    if is_file:
+        raise InputError(f"model {printable(text)} is a file; give the folder that holds config.json and weights")
+    if path.is_absolute() or text.startswith((".", "~")):
+        names = [n for n in neighbours(path) if (path.parent / n).is_dir()]
+        raise NotFoundError(f"no model folder {printable(text)}; in the folder above, {nearest(path.name, names)}")
+    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text, re.ASCII) is None:
+        raise NotFoundError(f"no model {printable(text)}, neither a folder nor a name a hub could know; {_FORMS}")
+
+
+def _model_type(folder: Path, name: str) -> str | None:
+    """``model_type`` of a folder's config.json; None where it is timm's."""
+    path = folder / "config.json"
+    if not path.is_file():
+        found = ", ".join(printable(n) for n in neighbours(path)[:5]) or "nothing"
+        raise InputError(
+            f"model folder {printable(name)} has no config.json (it holds {found}); write one with save_pretrained"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{printable(path)} is not valid JSON: {error}; write it with save_pretrained") from error
+    if isinstance(config, dict) and isinstance(config.get("model_type"), str):
+        return str(config["model_type"])
+    if isinstance(config, dict) and "architecture" in config:
+        return None
+    raise InputError(
+        f"{printable(path)} names neither a model_type (transformers) nor an architecture (timm); "
+        "write it with save_pretrained"
+    )

@@ -1,0 +1,107 @@
+"""A model with what belongs to it: preprocessing, tokenizer, names of the tokens."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..layout import TokenLayout
+from .images import ImageSource, read_image
+from .layouts import expected_layout
+from .preprocess import ImageSettings
+
+Kind: TypeAlias = Literal["image", "text"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model ready to run; made by ``load``.
+
+    Args:
+        name: as given to ``load``.
+        module: the network, in ``eval`` mode, float32, on the CPU.
+        kind: what it reads, ``"image"`` or ``"text"``.
+        images: how pictures are prepared; None for text.
+        tokenizer: the tokenizer of transformers; None for pictures.
+        max_tokens: the longest text that it reads; None where there is no limit.
+    """
+
+    name: str
+    module: nn.Module
+    kind: Kind
+    images: ImageSettings | None = None
+    tokenizer: Any = field(default=None, repr=False)
+    max_tokens: int | None = None
+
+    @property
+    def attention(self) -> str:
+        """Which implementation of attention runs: "sdpa", or "eager" where the model has no other."""
+        return str(getattr(getattr(self.module, "config", None), "_attn_implementation", None) or "sdpa")
+
+    def prepare(self, source: ImageSource | str, size: int | None = None) -> dict[str, Any]:
+        """Inputs for ``module(**inputs)``, batch of one.
+
+        Args:
+            source: a picture (see ``read_image``), or a text for a text model.
+            size: long side in pixels; the model's own where None. Pictures only.
+
+        Raises:
+            InputError: a picture or text that cannot be used.
+        """
+        if self.images is not None:
+            return self._picture_inputs(self.images, source, size)
+        if size is not None:
+            raise InputError(f"size = {size} for model {self.name!r}, which reads text; leave size out")
+        return self._text_inputs(source)
+
+    def forward(self, inputs: Mapping[str, Any]) -> Any:
+        """Run the module without gradients; its own output comes back."""
+        with torch.no_grad():
+            return self.module(**inputs)
+
+    def layout_for(self, inputs: Mapping[str, Any]) -> TokenLayout | None:
+        """Which token is what, for inputs from ``prepare``.
+
+        Text: one span ``text`` with the tokenizer's strings, special tokens and word marks (``##``,
+        ``Ġ``, ``▁``) as they are. Pictures: what size and parameters say; None where they do not.
+        """
+        if self.tokenizer is None:
+            return expected_layout(self.module, inputs)
+        return TokenLayout.text(self.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist()))
+
+    def _picture_inputs(self, images: ImageSettings, source: ImageSource, size: int | None) -> dict[str, Any]:
+        pixels = images.pixels(read_image(source), size)
+        parameters = inspect.signature(self.module.forward).parameters
+        name = "pixel_values" if "pixel_values" in parameters else next(iter(parameters))
+        inputs: dict[str, Any] = {name: pixels}
+        if "interpolate_pos_encoding" in parameters and tuple(pixels.shape[-2:]) != images.native:
+            inputs["interpolate_pos_encoding"] = True
+        if "noise" in parameters:  # a masked autoencoder sorts its patches by it: rising keeps them in place
+            count = (pixels.shape[-2] // images.patch[0]) * (pixels.shape[-1] // images.patch[1])
+            inputs["noise"] = torch.arange(count)[None]
+        return inputs
+
+    def _text_inputs(self, text: Any) -> dict[str, Any]:
+        if not isinstance(text, str):
+            raise InputError(f"model {self.name!r} reads one text (str), not {type(text).__name__}")
+        if not text.strip():
+            raise InputError("the text is empty; give one word at least")
+        try:
+            encoded = self.tokenizer(text, return_tensors="pt", verbose=False)
+        except (UnicodeError, TypeError, ValueError) as error:
+            raise InputError(f"the text cannot be tokenized: {error}; is it valid Unicode?") from error
+        count = int(encoded["input_ids"].shape[-1])
+        if not count:
+            raise InputError(f"the text has no token that model {self.name!r} knows; give another text")
+        if self.max_tokens is not None and count > self.max_tokens:
+            raise InputError(
+                f"the text has {count:,} tokens, model {self.name!r} reads {self.max_tokens:,} at most; shorten it"
+            )
+        known = inspect.signature(self.module.forward).parameters
+        return {k: v for k, v in encoded.items() if k in known and isinstance(v, Tensor)}
