@@ -1,0 +1,54 @@
+"""What a forward shows of its tokens: sizes of convolution grids, arguments of the root."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .quiet import unnoticed
+
+CONVOLUTIONS: frozenset[Any] = frozenset({torch.conv2d, nn.functional.conv2d, torch.ops.aten.conv2d.default})
+
+_SMALL = 2**16  # numbers: a float argument of up to two dimensions is kept, a picture only as its shape
+
+
+@dataclass
+class Evidence:
+    """Of one forward call of the root.
+
+    Attributes:
+        inputs: argument name → tensor; for large floating-point arguments their shape.
+        conv_grids: (rows, columns) of every conv2d output, in order.
+    """
+
+    inputs: Mapping[str, Tensor | torch.Size] = field(default_factory=dict)
+    conv_grids: list[tuple[int, int]] = field(default_factory=list)
+
+
+def bound_inputs(root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Tensor | torch.Size]:
+    """The tensors among the arguments of ``root``'s forward, by parameter name."""
+    try:
+        bound = inspect.signature(root.forward).bind(*args, **kwargs)
+    except (TypeError, ValueError):  # a call that will fail, or a forward without a signature
+        named = dict(kwargs)
+    else:
+        named = {}
+        for name, value in bound.arguments.items():
+            kind = bound.signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                named.update(value)
+            elif kind is not inspect.Parameter.VAR_POSITIONAL:
+                named[name] = value
+    with unnoticed():
+        return {name: _small(value) for name, value in named.items() if isinstance(value, Tensor)}
+
+
+def _small(tensor: Tensor) -> Tensor | torch.Size:
+    if tensor.is_floating_point() and (tensor.ndim > 2 or tensor.numel() > _SMALL):
+        return tensor.shape
+    return tensor.detach().clone()

@@ -1,0 +1,10 @@
+"""Attention written by hand: q kᵀ followed through scale, mask and casts to the softmax.
+
+``tags`` remembers what a tensor is, ``follow`` carries that through PyTorch's functions, ``logits``
+puts q, k, scale and mask together again, ``fit`` verifies them against the weights that the model
+computed, ``observers`` ties it to the journal.
+"""
+
+from .observers import observers
+
+__all__ = ["observers"]

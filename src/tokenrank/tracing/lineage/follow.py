@@ -1,0 +1,205 @@
+"""How tags pass through PyTorch's functions: one rule a kind of function."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .logits import HIDDEN, Add, Fold, Hide, Logits, Scale
+from .tags import Handed, Tags, Weights
+
+T = Tensor
+_Number = (int, float)
+Rule = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
+
+SAME = {
+    T.to, T.float, T.half, T.double, T.bfloat16, T.type, T.type_as, T.contiguous, T.detach, T.clone, torch.clone,
+    torch.detach, functional.dropout, torch.dropout, T.cpu, T.cuda,
+}  # fmt: skip
+RESHAPED = {
+    T.view, T.reshape, torch.reshape, T.unsqueeze, torch.unsqueeze, T.squeeze, torch.squeeze, T.flatten,
+    torch.flatten, T.unflatten, torch.unflatten, T.view_as, T.reshape_as,
+}  # fmt: skip
+TAKEN_APART = {T.__getitem__, T.transpose, torch.transpose, T.permute, torch.permute, T.narrow}
+MULTIPLIED = {T.mul, T.mul_, torch.mul, torch.multiply, T.multiply, T.multiply_, T.__mul__, T.__rmul__, T.__imul__}
+DIVIDED = {
+    T.div, T.div_, torch.div, torch.divide, torch.true_divide, T.divide, T.divide_, T.__truediv__, T.__itruediv__,
+}  # fmt: skip
+ADDED = {T.add, T.add_, torch.add, T.__add__, T.__radd__, T.__iadd__}
+SUBTRACTED = {T.sub, T.sub_, torch.sub, torch.subtract, T.subtract, T.subtract_, T.__sub__, T.__isub__}
+FILLED = {T.masked_fill, T.masked_fill_, torch.masked_fill}
+CHOSEN = {torch.where, T.where}
+OVERWRITTEN = {T.__setitem__}
+
+
+class Follower:
+    """Rules; each is called with (args, kwargs, result) after the function ran."""
+
+    def __init__(self, tags: Tags) -> None:
+        self._tags = tags
+
+    def rules(self) -> dict[Any, Rule]:
+        """Function → rule."""
+        table: dict[Rule, set[Any]] = {
+            self.same: SAME,
+            self.reshaped: RESHAPED,
+            self.taken_apart: TAKEN_APART,
+            self.multiplied: MULTIPLIED,
+            self.divided: DIVIDED,
+            self.added: ADDED,
+            self.subtracted: SUBTRACTED,
+            self.filled: FILLED,
+            self.chosen: CHOSEN,
+            self.overwritten: OVERWRITTEN,
+        }
+        return {function: rule for rule, functions in table.items() for function in functions}
+
+    def same(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """Casts, copies, dropout."""
+        if not self._tags or not args or out is args[0]:
+            return
+        tag = self._tags.get(args[0])
+        if isinstance(tag, Logits) and out.is_floating_point():
+            self._tags.put(out, tag)
+        elif tag is not None:
+            self._hand(args[0], tag, out)
+
+    def reshaped(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """Other leading dimensions; the last two must stay."""
+        if not self._tags or not args or out is args[0]:
+            return
+        tag = self._tags.get(args[0])
+        if isinstance(tag, Logits):
+            if out.shape[-2:] == args[0].shape[-2:]:
+                self._tags.put(out, tag.then(Fold(out.shape[:-2])))
+        elif tag is not None:
+            self._hand(args[0], tag, out)
+
+    def taken_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """Slices and transpositions: logits are lost, weights are still on their way to the values."""
+        if self._tags and args and isinstance(out, Tensor) and out is not args[0]:
+            tag = self._tags.get(args[0])
+            if isinstance(tag, Weights | Handed):
+                self._hand(args[0], tag, out)
+
+    def multiplied(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """Scales."""
+        if self._tags and args:
+            self._scaled(args, kwargs, out, lambda by: by)
+
+    def divided(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """Inverse scales."""
+        if self._tags and args and not kwargs.get("rounding_mode"):
+            self._scaled(args, kwargs, out, lambda by: 1 / by, left_only=True)
+
+    def added(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """Masks and biases, on either side."""
+        if self._tags and args:
+            self._summed(args, kwargs, out, operator.pos)
+
+    def subtracted(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """A row's maximum, or a mask."""
+        if self._tags and args:
+            self._summed(args, kwargs, out, operator.neg, left_only=True)
+
+    def filled(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """masked_fill with a very negative number."""
+        if not self._tags or not args:
+            return
+        logits = self._logits(args[0], out)
+        mask, value = _argument(args, kwargs, 1, "mask"), _argument(args, kwargs, 2, "value")
+        if logits is not None and isinstance(mask, Tensor) and _hides(value):
+            self._put_if_matrix(out, args[0], logits.then(Hide(mask, True, out.shape[:-2])))
+
+    def chosen(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """where(allowed, logits, very negative), or the other way round."""
+        if not self._tags or len(args) != 3:
+            return
+        condition, kept, other = args
+        if condition.is_floating_point():  # logits.where(condition, other)
+            condition, kept = kept, condition
+        for logits_side, value, hidden in ((kept, other, False), (other, kept, True)):
+            logits = self._logits(logits_side, out)
+            if logits is not None and _hides(value):
+                self._put_if_matrix(out, logits_side, logits.then(Hide(condition, hidden, out.shape[:-2])))
+                return
+
+    def overwritten(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """Any other write into a tensor: what it held is lost."""
+        if self._tags and args:
+            self._tags.drop(args[0])
+
+    def _logits(self, value: Any, out: Any) -> Logits | None:
+        """The tag of an operand; one that was just overwritten loses it, a rule may give it back."""
+        if not isinstance(value, Tensor):
+            return None
+        tag = self._tags.get(value, writes=1 if out is value else 0)
+        if out is value:
+            self._tags.drop(value)
+        return tag if isinstance(tag, Logits) else None
+
+    def _scaled(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        out: Any,
+        factor: Callable[[Any], Any],
+        left_only: bool = False,
+    ) -> None:
+        a, b = args[0], _argument(args, kwargs, 1, "other")
+        for logits_side, by in ((a, b),) if left_only else ((a, b), (b, a)):
+            logits = self._logits(logits_side, out)
+            if logits is None:
+                continue
+            if isinstance(by, _Number) and by:
+                self._tags.put(out, logits.then(Scale(factor(by))))
+            elif isinstance(by, Tensor) and (by.numel() == 1 or by.shape[-2:] == (1, 1)):
+                self._put_if_matrix(out, logits_side, logits.then(Scale(factor(by))))
+            return
+
+    def _summed(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        out: Any,
+        sign: Callable[[Any], Any],
+        left_only: bool = False,
+    ) -> None:
+        a, b = args[0], _argument(args, kwargs, 1, "other")
+        alpha = kwargs.get("alpha", 1)
+        for logits_side, term in ((a, b),) if left_only or alpha != 1 else ((a, b), (b, a)):
+            logits = self._logits(logits_side, out)
+            if logits is None:
+                continue
+            if isinstance(term, _Number):
+                self._tags.put(out, logits)  # the same number everywhere: softmax does not see it
+            elif isinstance(term, Tensor):
+                self._put_if_matrix(out, logits_side, logits.then(Add(term, sign(alpha), out.shape[:-2])))
+            return
+
+    def _put_if_matrix(self, out: Tensor, before: Tensor, logits: Logits) -> None:
+        if out.shape[-2:] == before.shape[-2:]:
+            self._tags.put(out, logits)
+
+    def _hand(self, source: Tensor, tag: Weights | Handed | Logits, out: Any) -> None:
+        if isinstance(tag, Weights):
+            self._tags.put(out, Handed(tag, source))
+        elif isinstance(tag, Handed):
+            self._tags.put(out, tag)
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str) -> Any:
+    return args[place] if len(args) > place else kwargs.get(name)
+
+
+def _hides(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            return False
+        value = value.item()
+    return isinstance(value, _Number) and value <= HIDDEN

@@ -1,0 +1,162 @@
+"""Logits as a product of queries and keys and the steps taken since, put together on demand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .einsum import EinsumProduct
+
+HIDDEN = -1e3  # a logit filled with less than this is masked
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Multiplication by a number, or by one number a head (…, 1, 1)."""
+
+    by: float | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Add:
+    """Addition of factor · term; ``lead`` are the leading dimensions of the sum."""
+
+    term: Tensor
+    factor: float
+    lead: torch.Size
+
+
+@dataclass(frozen=True, eq=False)
+class Hide:
+    """Entries set to a very negative number where ``where`` is ``hidden``."""
+
+    where: Tensor
+    hidden: bool
+    lead: torch.Size
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Another arrangement of the leading dimensions, such as (B, H) to (B · H)."""
+
+    lead: torch.Size
+
+
+Step = Scale | Add | Hide | Fold
+
+
+@dataclass(frozen=True, eq=False)
+class Logits:
+    """a bᵀ and what was done to it; holds references, computes nothing.
+
+    Attributes:
+        a: left operand, (…, N, d) unless ``einsum`` says otherwise.
+        b: right operand, (…, d, M) unless ``einsum`` says otherwise.
+        dtype: in which the product was rounded.
+        einsum: how to read both, for Einstein sums.
+        steps: in order.
+    """
+
+    a: Tensor
+    b: Tensor
+    dtype: torch.dtype
+    einsum: EinsumProduct | None = None
+    steps: tuple[Step, ...] = ()
+
+    def then(self, step: Step) -> Logits:
+        """The logits after one more step."""
+        return replace(self, steps=(*self.steps, step))
+
+    def resolve(self, lead: torch.Size) -> Resolved:
+        """q, k, scale and mask of logits with leading dimensions ``lead``."""
+        q, k = (self.a, self.b.mT) if self.einsum is None else self.einsum.operands(self.a, self.b)
+        parts = _Parts(q, k, torch.broadcast_shapes(q.shape[:-2], k.shape[:-2]))
+        for step in self.steps:
+            parts.take(step)
+        return parts.resolved(lead)
+
+
+@dataclass(frozen=True, eq=False)
+class Resolved:
+    """softmax(scale · q kᵀ + mask); mask as in ``AttentionRecord``."""
+
+    q: Tensor
+    k: Tensor
+    scale: float
+    mask: Tensor | None
+
+
+class _Parts:
+    """Replays steps; every tensor broadcasts to (*lead, N, M)."""
+
+    def __init__(self, q: Tensor, k: Tensor, lead: torch.Size) -> None:
+        self.q, self.k, self.lead = q, k, lead
+        self.scale = 1.0
+        self.head_scale: Tensor | None = None
+        self.bias: Tensor | None = None
+        self.allowed: Tensor | None = None
+
+    def take(self, step: Step) -> None:
+        if isinstance(step, Scale):
+            self._scale(step.by)
+        elif isinstance(step, Add):
+            self.lead = step.lead
+            self._add(step.term, step.factor)
+        elif isinstance(step, Hide):
+            self.lead = step.lead
+            allowed = _matrix(step.where.logical_not() if step.hidden else step.where.bool())
+            self.allowed = allowed if self.allowed is None else self.allowed & allowed
+        else:
+            self._fold(step.lead)
+
+    def resolved(self, lead: torch.Size) -> Resolved:
+        q = self.q if self.head_scale is None else self.q * self.head_scale
+        k = self.k
+        if lead:  # the keys may keep fewer heads than the queries
+            heads = k.shape[-3] if k.ndim >= 3 else 1
+            q, k = q.expand(*lead, *q.shape[-2:]), k.expand(*lead[:-1], heads, *k.shape[-2:])
+        mask = self.bias
+        if self.allowed is not None:
+            mask = self.allowed
+            if self.bias is not None:
+                mask = torch.where(self.allowed, self.bias, -torch.inf)
+        return Resolved(q, k, self.scale, mask)
+
+    def _scale(self, by: float | Tensor) -> None:
+        if isinstance(by, Tensor) and by.numel() > 1:
+            self.head_scale = by if self.head_scale is None else self.head_scale * by
+        else:
+            by = float(by)
+            self.scale *= by
+        if self.bias is not None:
+            self.bias = self.bias * by
+
+    def _add(self, term: Tensor, factor: float) -> None:
+        term = _matrix(term)
+        if term.shape[-1] == 1 and self.k.shape[-2] > 1:
+            return  # the same number in a whole row: softmax does not see it
+        term = term if factor == 1 and term.is_floating_point() else term * float(factor)
+        self.bias = term if self.bias is None else self.bias + term
+
+    def _fold(self, lead: torch.Size) -> None:
+        old, self.lead = self.lead, lead
+        self.q, self.k = (t.expand(*old, *t.shape[-2:]).reshape(*lead, *t.shape[-2:]) for t in (self.q, self.k))
+        self.head_scale, self.bias, self.allowed = (
+            _folded(t, old, lead) for t in (self.head_scale, self.bias, self.allowed)
+        )
+
+
+def _folded(tensor: Tensor | None, old: torch.Size, lead: torch.Size) -> Tensor | None:
+    if tensor is None:
+        return None
+    if tensor.shape[:-2].numel() == 1:  # the same for all leading dimensions
+        return tensor.reshape(tensor.shape[-2:])
+    return tensor.expand(*old, *tensor.shape[-2:]).reshape(*lead, *tensor.shape[-2:])
+
+
+def _matrix(tensor: Tensor) -> Tensor:
+    while tensor.ndim < 2:
+        tensor = tensor[None]
+    return tensor

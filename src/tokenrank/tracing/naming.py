@@ -1,0 +1,61 @@
+"""Which module is running: found on the Python stack, so that no module is touched."""
+
+from __future__ import annotations
+
+import sys
+from types import CodeType, FrameType
+from typing import Any
+
+from torch import nn
+
+# every call of a module passes through these; their frames hold little else than the module
+_CALLS: frozenset[CodeType] = frozenset(
+    getattr(nn.Module, name).__code__
+    for name in ("_call_impl", "_wrapped_call_impl")
+    if hasattr(getattr(nn.Module, name, None), "__code__")
+)
+
+
+class ModuleNames:
+    """Names of the modules under ``root``, as of now."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self._names = {id(module): _readable(name) for name, module in root.named_modules()}
+
+    def running(self) -> tuple[str, str] | None:
+        """(name, class name) of the innermost running module, or None outside of the root.
+
+        ``nn.Softmax`` is passed over: it is a part of the attention, not the attention.
+        """
+        module = self._find(_called) or self._find(_any_self)
+        return None if module is None else (self._names[id(module)], type(module).__name__)
+
+    def _find(self, read: Any) -> nn.Module | None:
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None:
+            module = read(frame)
+            if module is not None and id(module) in self._names and not isinstance(module, nn.Softmax):
+                found: nn.Module = module
+                return found
+            frame = frame.f_back
+        return None
+
+
+def _called(frame: FrameType) -> Any:
+    """The module that this frame calls, also where its ``forward`` was called directly."""
+    code = frame.f_code
+    if code in _CALLS:
+        return frame.f_locals.get("self")
+    if code.co_name == "forward" and not (frame.f_back is not None and frame.f_back.f_code in _CALLS):
+        return _any_self(frame)
+    return None
+
+
+def _any_self(frame: FrameType) -> Any:
+    # reading f_locals copies every local and so prolongs its life: only of frames that are methods
+    return frame.f_locals.get("self") if frame.f_code.co_varnames[:1] == ("self",) else None
+
+
+def _readable(name: str) -> str:
+    # torch.compile wraps a module in another one
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")

@@ -1,0 +1,171 @@
+"""The recorder: watches one model for as long as a ``with`` block lasts."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import flex, lineage, sdpa
+from .diagnosis import Sighting, explain_empty, explain_fault, explain_unmatched
+from .evidence import CONVOLUTIONS, Evidence, bound_inputs
+from .journal import Journal
+from .keep import Heads, Keeper
+from .lineage.follow import Follower
+from .lineage.tags import Tags
+from .mode import Observer, ObservingMode
+from .naming import ModuleNames
+from .opaque import OpaqueKernels, is_opaque
+from .record import AttentionRecord
+from .selection import Layers, Selection, Steps
+
+
+class Recorder:
+    """Records every softmax attention of a running model without touching the model.
+
+    A context manager, for one use. While it is active, a torch function mode sees PyTorch's
+    functions in this thread, ``torch.compile`` is set aside for the whole process
+    (``torch.compiler.set_stance("force_eager")``), and a hook on the root counts forward calls.
+    Everything is undone on any way out of the block.
+
+    Args:
+        root: the module whose attention is wanted.
+        layers: see ``Selection``.
+        heads: heads to keep, by number, several, or a slice; None for all.
+        steps: forward calls to keep; None for all.
+        device: where copies are stored; where they were by default.
+        dtype: floating type of stored q, k and weights; as they were by default.
+
+    Attributes:
+        records: what was kept so far, in order.
+        evidence: step → what that forward showed of its tokens.
+        opaque: name → calls of kernels that hide their attention.
+
+    Raises:
+        InputError: a filter or dtype that cannot be used.
+    """
+
+    def __init__(
+        self,
+        root: nn.Module,
+        layers: Layers = None,
+        heads: Heads = None,
+        steps: Steps = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._root = _unwrapped(root)
+        self._selection = Selection(layers, steps)
+        self._keeper = Keeper(heads, None if device is None else torch.device(device), dtype)
+        self._stack = ExitStack()
+        self._tags = Tags()
+        self._opaque = OpaqueKernels()
+        self._follower = Follower(self._tags)
+        self._calls = 0
+        self._fault: Exception | None = None
+        self._thread = threading.get_ident()
+        self._other_thread = False
+        self._saw_functions = False
+        self.evidence: dict[int, Evidence] = {}
+        self._journal = Journal(ModuleNames(self._root), self._selection, self._keeper)
+        self.records: list[AttentionRecord] = self._journal.records
+        self.opaque: dict[str, int] = self._opaque.calls
+
+    def __enter__(self) -> Recorder:
+        self._thread = threading.get_ident()
+        with ExitStack() as stack:
+            handle = self._root.register_forward_pre_hook(self._begin, with_kwargs=True)
+            stack.callback(handle.remove)
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            self._mode = ObservingMode(self._observers(), self._judge, self._note)
+            stack.enter_context(self._mode)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._stack.__exit__(kind, error, trace)
+        finally:
+            self._journal.settle()
+            self._saw_functions = self._mode.saw_functions
+            self._tags.clear()
+            self._keeper.forget()
+            del self._mode
+
+    def check(self) -> None:
+        """Say what went wrong, after a block that did not raise.
+
+        Raises:
+            CaptureError: a fault of the capture itself, a filter entry that met no attention, or
+                nothing recorded at all; with the reason and the cure.
+        """
+        if self._fault is not None:
+            raise explain_fault(self._fault) from self._fault
+        journal = self._journal
+        unmatched = self._selection.unmatched(list(journal.seen), journal.longest) if journal.seen else []
+        if unmatched:
+            raise explain_unmatched(unmatched, len(self.records))
+        if not self.records:
+            raise explain_empty(
+                Sighting(
+                    model=type(self._root).__name__,
+                    calls=self._calls,
+                    seen=len(journal.seen),
+                    outside=journal.outside,
+                    other_thread=self._other_thread,
+                    cuda_graph=journal.in_cuda_graph > 0,
+                    scripted=any(isinstance(m, torch.jit.ScriptModule) for m in self._root.modules()),
+                    opaque=dict(self.opaque),
+                    functions=self._saw_functions,
+                )
+            )
+
+    def _observers(self) -> dict[Any, Observer]:
+        fused, flexible = sdpa.FusedAttention(self._journal), flex.FlexAttention(self._journal)
+        return {
+            **lineage.observers(self._journal, self._tags),
+            **dict.fromkeys(sdpa.FUNCTIONS, fused),
+            **dict.fromkeys(flex.functions(), flexible),
+            **dict.fromkeys(CONVOLUTIONS, self._convolved),
+        }
+
+    def _judge(self, function: Any) -> Observer | None:
+        if is_opaque(function):
+            return self._opaque.observer(function)
+        name = getattr(function, "__name__", "")
+        if name.endswith("_") and not name.endswith("__"):  # PyTorch's mark of a write into the first argument
+            return self._follower.overwritten
+        return None
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        step, self._calls = self._calls, self._calls + 1
+        if threading.get_ident() != self._thread:
+            self._other_thread = True
+            return
+        try:
+            self._journal.begin(step)
+            self.evidence.pop(step, None)
+            if self._selection.step(step):
+                self.evidence[step] = Evidence(bound_inputs(module, args, kwargs))
+        except Exception as fault:
+            self._note(fault)
+
+    def _convolved(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        if out.ndim == 4 and self._journal.names.running() is not None and self._selection.step(self._journal.step):
+            evidence = self.evidence.setdefault(self._journal.step, Evidence())
+            evidence.conv_grids.append((int(out.shape[-2]), int(out.shape[-1])))
+
+    def _note(self, fault: Exception) -> None:
+        self._fault = self._fault or fault
+
+
+def _unwrapped(root: nn.Module) -> nn.Module:
+    # the module that torch.compile wraps; it runs whichever of the two is called
+    inner = getattr(root, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else root
