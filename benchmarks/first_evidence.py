@@ -114,7 +114,7 @@ def main() -> None:
             for (layer, weighting, method), values in scores.items()
         ]
         facts = {
-            "command": " ".join(["python", *sys.argv]),
+            "command": " ".join(["python", *("DATA" if a == str(args.data) else a for a in sys.argv)]),
             "pictures": len(files),
             "size": args.size,
             "model": args.model,

@@ -255,6 +255,7 @@ class AttentionChain:
             if not torch.isfinite(w).all() or w.amin() < 0 or not (w.sum(-1) > 0).all():
                 raise ChainError("weights must be finite, ≥ 0 and not all zero, so that the mixture is a chain")
             w = w.expand(self.batch)
+        w = w.double()  # weights rounded to single precision would not sum to one
         w = w / w.sum(-1, keepdim=True)
         return AttentionChain.from_operator(Mixture(operator, w), self.layout)
 
@@ -283,7 +284,7 @@ class AttentionChain:
     def teleport(self, alpha: float = 0.99, personalization: Start | None = None) -> AttentionChain:
         """alpha · A + (1 − alpha) · 1 vᵀ, the PageRank correction as a chain of its own."""
         _probability("alpha", alpha)
-        jump = self._distribution(personalization).to(self.dtype)
+        jump = self._distribution(personalization)
         return AttentionChain.from_operator(Teleport(self.operator, float(alpha), jump), self.layout)
 
     def reverse(self) -> AttentionChain:

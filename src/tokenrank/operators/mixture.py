@@ -15,7 +15,7 @@ class Mixture(Operator):
 
     Args:
         heads: operator of shape (*batch, H, N, N).
-        weights: (*batch, H), non-negative, summing to one over H.
+        weights: (*batch, H) in float64, non-negative, summing to one over H.
     """
 
     def __init__(self, heads: Operator, weights: Tensor) -> None:

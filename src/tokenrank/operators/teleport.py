@@ -16,7 +16,7 @@ class Teleport(Operator):
     Args:
         inner: operator of shape (*batch, N, N).
         alpha: probability of following attention, 0 … 1.
-        jump: v, (*batch, N), a distribution.
+        jump: v, (*batch, N) in float64, a distribution.
     """
 
     def __init__(self, inner: Operator, alpha: float, jump: Tensor) -> None:
