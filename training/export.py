@@ -31,7 +31,7 @@ def export(network: Classifier, folder: Path, data: Path, facts: dict[str, objec
         "image_mean": MEAN,
         "image_std": STD,
         "do_resize": True,
-        "size": {"height": 224, "width": 224},
+        "size": {"height": 192, "width": 192},
         "resample": 2,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")

@@ -15,7 +15,7 @@ DIMENSION = 128  # of one Krylov space
 CHECKS = 8  # looks at the Ritz values while a space grows
 RESTARTS = 2  # further spaces for the heads that need them
 GROWTH_STEPS = 64  # plain applies whose growth rate bounds a ring of eigenvalues from below
-TOLERANCE = 3e-4  # residual that counts as converged, relative to max(|λ2|, 0.1)
+TOLERANCE = 2e-4  # residual that counts as converged, relative to max(|λ2|, 0.1)
 SMALL = 96  # up to here all eigenvalues cost less than a Krylov space
 
 

@@ -56,7 +56,10 @@ class Keeper:
         return self._copy(weights if self.heads is None else _take(weights, self._chosen(weights)))
 
     def mask(self, mask: Tensor | None, num_heads: int) -> Tensor | None:
-        """A copy of a mask, without repetitions; layers that share a mask share the copy."""
+        """A copy of a mask, without repetitions; layers that share a mask share the copy.
+
+        None where it lets every query attend to every key.
+        """
         if mask is None:
             return None
         mask = _unexpanded(mask.detach())
@@ -64,10 +67,10 @@ class Keeper:
             mask = _take(mask, self._chosen_of(num_heads))
         if self.device is not None:
             mask = mask.to(self.device)
+        if self._last_mask is None or not _same(self._last_mask, mask):
+            self._last_mask = _one_row(mask).clone()
         last = self._last_mask
-        if last is None or last.dtype != mask.dtype or last.device != mask.device or not torch.equal(last, mask):
-            self._last_mask = mask.clone()
-        return self._last_mask
+        return None if last.dtype == torch.bool and bool(last.all()) else last
 
     def forget(self) -> None:
         """Let go of the mask that was kept for comparison."""
@@ -128,3 +131,17 @@ def _unexpanded(mask: Tensor) -> Tensor:
         if mask.shape[dim] > 1 and mask.stride(dim) == 0:
             mask = mask.narrow(dim, 0, 1)
     return mask
+
+
+def _one_row(mask: Tensor) -> Tensor:
+    """A mask of the keys alone, (…, 1, M), where all queries have the same row: padding is that."""
+    first = mask.narrow(-2, 0, 1) if mask.ndim >= 2 else mask
+    return first if _same(first, mask) else mask
+
+
+def _same(kept: Tensor, mask: Tensor) -> bool:
+    """Whether ``kept``, repeated along dimensions of one, is ``mask``."""
+    if kept.dtype != mask.dtype or kept.device != mask.device or kept.ndim != mask.ndim:
+        return False
+    fits = all(a in (1, b) for a, b in zip(kept.shape, mask.shape, strict=True))
+    return fits and torch.equal(kept.expand(mask.shape), mask)

@@ -14,6 +14,8 @@ _CALLS: frozenset[CodeType] = frozenset(
     for name in ("_call_impl", "_wrapped_call_impl")
     if hasattr(getattr(nn.Module, name, None), "__code__")
 )
+# and through a function inside of them where there are hooks
+_CALLERS = _CALLS | {const for code in _CALLS for const in code.co_consts if isinstance(const, CodeType)}
 
 
 class ModuleNames:
@@ -27,7 +29,9 @@ class ModuleNames:
 
         ``nn.Softmax`` is passed over: it is a part of the attention, not the attention.
         """
-        module = self._find(_called) or self._find(_any_self)
+        module = self._find(_called)
+        if module is None:
+            module = self._find(_any_self)
         return None if module is None else (self._names[id(module)], type(module).__name__)
 
     def _find(self, read: Any) -> nn.Module | None:
@@ -46,7 +50,7 @@ def _called(frame: FrameType) -> Any:
     code = frame.f_code
     if code in _CALLS:
         return frame.f_locals.get("self")
-    if code.co_name == "forward" and not (frame.f_back is not None and frame.f_back.f_code in _CALLS):
+    if code.co_name == "forward" and not (frame.f_back is not None and frame.f_back.f_code in _CALLERS):
         return _any_self(frame)
     return None
 

@@ -16,6 +16,7 @@ from .tags import Handed, Tags, Weights
 T = Tensor
 _Number = (int, float)
 Rule = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
+_GETTERS = {vars(torch._C.TensorBase)[name].__get__ for name in ("T", "mT", "H", "mH")}
 
 SAME = {
     T.to, T.float, T.half, T.double, T.bfloat16, T.type, T.type_as, T.contiguous, T.detach, T.clone, torch.clone,
@@ -25,7 +26,7 @@ RESHAPED = {
     T.view, T.reshape, torch.reshape, T.unsqueeze, torch.unsqueeze, T.squeeze, torch.squeeze, T.flatten,
     torch.flatten, T.unflatten, torch.unflatten, T.view_as, T.reshape_as,
 }  # fmt: skip
-TAKEN_APART = {T.__getitem__, T.transpose, torch.transpose, T.permute, torch.permute, T.narrow}
+TAKEN_APART = {T.__getitem__, T.transpose, torch.transpose, T.permute, torch.permute, T.narrow, *_GETTERS}
 MULTIPLIED = {T.mul, T.mul_, torch.mul, torch.multiply, T.multiply, T.multiply_, T.__mul__, T.__rmul__, T.__imul__}
 DIVIDED = {
     T.div, T.div_, torch.div, torch.divide, torch.true_divide, T.divide, T.divide_, T.__truediv__, T.__itruediv__,

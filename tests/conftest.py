@@ -1,0 +1,38 @@
+"""What every test runs under: no network, no display, one thread, fixed seeds."""
+
+from __future__ import annotations
+
+import os
+
+# before numpy, transformers and matplotlib are imported by anything
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+# matrices here are small: a second thread gains nothing, and on a busy machine costs a factor of four
+torch.set_num_threads(1)
+
+pytest.register_assert_rewrite("tests.operators.conformance")
+
+# no deadline: the first call of a kernel is slow, and so is a busy machine
+settings.register_profile(
+    "tokenrank", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tokenrank")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> int:
+    """The same random numbers in every run and in every order of tests."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    return 0

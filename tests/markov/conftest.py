@@ -1,0 +1,13 @@
+"""What the tests of the algorithms share."""
+
+from __future__ import annotations
+
+import pytest
+
+from tokenrank.markov import batching
+
+
+@pytest.fixture
+def matrix_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No head fits: the operator is never materialised, as for very many tokens."""
+    monkeypatch.setattr(batching, "DENSE_BYTES", 0)

@@ -1,0 +1,397 @@
+"""The operators and their nestings, each through the whole of the conformance tests."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tokenrank.operators import (
+    Dense,
+    Mixture,
+    Operator,
+    Restricted,
+    Reversed,
+    Teleport,
+    from_query_key,
+    from_scores,
+    from_weights,
+)
+
+from . import oracles
+from .conformance import OperatorConformance
+
+N, D = 9, 4
+
+
+def queries_and_keys(batch: tuple[int, ...], dtype: torch.dtype, size: float = 1.0) -> tuple[Tensor, Tensor]:
+    q, k = (size * torch.randn(*batch, N, D, dtype=torch.float64) for _ in range(2))
+    return q.to(dtype), k.to(dtype)
+
+
+def weights(batch: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.randn(*batch, N, N, dtype=torch.float64).mul(2).softmax(-1).to(dtype)
+
+
+class TestDense(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        a = weights(batch, dtype)
+        return Dense(a), oracles.rows_to_one(a)
+
+
+class TestDenseFromWeightsWithZeros(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        a = weights(batch, torch.float64)
+        near = (torch.arange(N)[:, None] - torch.arange(N)).abs() <= 2
+        a = oracles.rows_to_one(a * near).to(dtype)
+        return from_weights(a), oracles.rows_to_one(a)
+
+
+class TestDenseFromCausalWeights(OperatorConformance):
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        a = oracles.rows_to_one(weights(batch, torch.float64).tril()).to(dtype)
+        return from_weights(a), oracles.rows_to_one(a)
+
+
+class TestDenseFromScores(OperatorConformance):
+    """Rows are divided by their exact sums in float64, so the oracle starts from the float32 softmax."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        scores = 3 * torch.randn(*batch, N, N, dtype=dtype)
+        scores[..., 5:, 2] = -torch.inf
+        return from_scores(scores), oracles.rows_to_one(scores.softmax(-1))
+
+
+class TestQueryKey(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        return from_query_key(q, k, None, None, False), oracles.attention(q, k)
+
+
+class TestQueryKeyScaled(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        return from_query_key(q, k, 1.7, None, False), oracles.attention(q, k, 1.7)
+
+
+class TestQueryKeyPeaky(OperatorConformance):
+    """Logits up to about ±40: rows close to unit vectors, column sums that span decades."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype, 3.0)
+        return from_query_key(q, k, 1.0, None, False), oracles.attention(q, k, 1.0)
+
+
+class TestQueryKeyCausal(OperatorConformance):
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        return from_query_key(q, k, None, None, True), oracles.attention(q, k, is_causal=True)
+
+
+class TestQueryKeyBoolMask(OperatorConformance):
+    """One mask for all chains."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        mask = (torch.rand(N, N) > 0.5) | torch.eye(N, dtype=torch.bool)
+        return from_query_key(q, k, None, mask, False), oracles.attention(q, k, mask=mask)
+
+
+class TestQueryKeyBoolMaskOfEveryChain(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        mask = (torch.rand(*batch, N, N) > 0.5) | torch.eye(N, dtype=torch.bool)
+        return from_query_key(q, k, None, mask, False), oracles.attention(q, k, mask=mask)
+
+
+class TestQueryKeyMaskWithOneHead(OperatorConformance):
+    """A mask with a broadcast dimension of heads, as models pass it: (*batch, 1, N, N)."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        mask = torch.rand(*batch[:-1], *(1 for _ in batch[-1:]), N, N) > 0.5
+        mask = mask | torch.eye(N, dtype=torch.bool)
+        return from_query_key(q, k, None, mask, False), oracles.attention(q, k, mask=mask)
+
+
+class TestQueryKeyFloatBias(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        bias = 2 * torch.randn(*batch, N, N, dtype=dtype)
+        return from_query_key(q, k, None, bias, False), oracles.attention(q, k, mask=bias)
+
+
+class TestQueryKeyFloatBiasWithInfinities(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        bias = torch.randn(N, N, dtype=dtype)
+        bias[2, 3:] = -torch.inf
+        bias[6, :4] = torch.finfo(dtype).min
+        return from_query_key(q, k, None, bias, False), oracles.attention(q, k, mask=bias)
+
+
+class TestQueryKeyPadded(OperatorConformance):
+    """A mask over keys alone; the last two tokens are padding."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        mask = torch.arange(N) < N - 2
+        return from_query_key(q, k, None, mask, False), oracles.attention(q, k, mask=mask)
+
+
+class TestQueryKeyPaddedDifferently(OperatorConformance):
+    """Float padding (*batch, 1, N), different in every chain, and a custom scale."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        length = torch.randint(5, N + 1, (*batch, 1, 1))
+        bias = torch.zeros(*batch, 1, N, dtype=dtype).masked_fill(torch.arange(N) >= length, -torch.inf)
+        return from_query_key(q, k, 0.3, bias, False), oracles.attention(q, k, 0.3, bias)
+
+
+class TestQueryKeyColumnBias(OperatorConformance):
+    """A finite bias on keys, as in attention with a learned prior."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        bias = 3 * torch.randn(1, N, dtype=dtype)
+        return from_query_key(q, k, None, bias, False), oracles.attention(q, k, mask=bias)
+
+
+class TestQueryKeyPaddedCausal(OperatorConformance):
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        mask = torch.arange(N) < N - 2
+        return from_query_key(q, k, None, mask, True), oracles.attention(q, k, mask=mask, is_causal=True)
+
+
+class TestQueryKeyMaskedCausal(OperatorConformance):
+    """``is_causal`` beside a full mask: both count."""
+
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        mask = (torch.rand(*batch, N, N) > 0.4) | torch.eye(N, dtype=torch.bool)
+        return from_query_key(q, k, None, mask, True), oracles.attention(q, k, mask=mask, is_causal=True)
+
+
+class TestQueryKeyCausalByMask(OperatorConformance):
+    """A float mask that is causal, as decoders pass it, is recognised."""
+
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        mask = torch.full((N, N), torch.finfo(dtype).min, dtype=dtype).triu(1)
+        return from_query_key(q, k, None, mask, False), oracles.attention(q, k, is_causal=True)
+
+
+class TestQueryKeyMaskOfQueries(OperatorConformance):
+    """A bias (N, 1) shifts whole rows and changes nothing; it is not causal either."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        return from_query_key(q, k, None, torch.randn(N, 1, dtype=dtype), False), oracles.attention(q, k)
+
+
+class TestQueryKeyGrouped(OperatorConformance):
+    """Three query heads on one key head or, for a single chain, one of each."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, _ = queries_and_keys(batch, dtype)
+        _, k = queries_and_keys((*batch[:-1], 1) if batch else (), dtype)
+        return from_query_key(q, k, None, None, False), oracles.attention(q, k)
+
+
+class TestQueryKeyGroupedCausal(OperatorConformance):
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, _ = queries_and_keys(batch, dtype)
+        _, k = queries_and_keys((*batch[:-1], 1) if batch else (), dtype)
+        return from_query_key(q, k, None, None, True), oracles.attention(q, k, is_causal=True)
+
+
+def three_heads(
+    batch: tuple[int, ...], dtype: torch.dtype, is_causal: bool = False
+) -> tuple[Operator, Tensor, Tensor]:
+    q, k = queries_and_keys((*batch, 3), dtype)
+    w = torch.rand(*batch, 3, dtype=torch.float64)
+    w = (w / w.sum(-1, keepdim=True)).to(dtype)
+    return from_query_key(q, k, None, None, is_causal), oracles.attention(q, k, is_causal=is_causal), w
+
+
+def a_jump(batch: tuple[int, ...]) -> Tensor:
+    return torch.randn(*batch, N, dtype=torch.float64).softmax(-1)
+
+
+class TestMixture(OperatorConformance):
+    """Weights sum to one in float64, and their float32 form is what the mixture stands for."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        heads, a, w = three_heads(batch, dtype)
+        w = oracles.rows_to_one(w)
+        return Mixture(heads, w), oracles.mix(a, w)
+
+
+class TestMixtureOfCausal(OperatorConformance):
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        heads, a, w = three_heads(batch, dtype, is_causal=True)
+        w = oracles.rows_to_one(w)
+        return Mixture(heads, w), oracles.mix(a, w)
+
+
+class TestMixtureOfDense(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        a = weights((*batch, 2), dtype)
+        w = torch.tensor([0.25, 0.75], dtype=dtype).expand(*batch, 2)
+        return Mixture(Dense(a), w), oracles.mix(oracles.rows_to_one(a), w)
+
+
+class TestMixtureOfMixtures(OperatorConformance):
+    """Heads first, then layers."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        heads, a, w = three_heads((*batch, 2), dtype)
+        w = oracles.rows_to_one(w)
+        layers = torch.tensor([0.5, 0.5], dtype=dtype).expand(*batch, 2)
+        return Mixture(Mixture(heads, w), layers), oracles.mix(oracles.mix(a, w), layers)
+
+
+class TestTeleport(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        jump = a_jump(batch)
+        return (
+            Teleport(from_query_key(q, k, None, None, False), 0.85, jump),
+            oracles.teleport(oracles.attention(q, k), 0.85, jump),
+        )
+
+
+class TestTeleportOfCausal(OperatorConformance):
+    """Not causal any more: a jump leads anywhere."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        jump = a_jump(batch)
+        return (
+            Teleport(from_query_key(q, k, None, None, True), 0.9, jump),
+            oracles.teleport(oracles.attention(q, k, is_causal=True), 0.9, jump),
+        )
+
+
+class TestReversed(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        return Reversed(from_query_key(q, k, None, None, False)), oracles.reverse(oracles.attention(q, k))
+
+
+class TestReversedDense(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        a = weights(batch, dtype)
+        return Reversed(Dense(a)), oracles.reverse(oracles.rows_to_one(a))
+
+
+class TestReversedCausal(OperatorConformance):
+    structure = "upper"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        operator = from_query_key(q, k, None, None, True)
+        return Reversed(operator), oracles.reverse(oracles.attention(q, k, is_causal=True))
+
+
+class TestReversedTwice(OperatorConformance):
+    """Not the identity: columns are normalised in between."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        operator = from_query_key(q, k, None, None, False)
+        return Reversed(Reversed(operator)), oracles.reverse(oracles.reverse(oracles.attention(q, k)))
+
+
+KEEP = torch.tensor([0, 1, 2, 4, 5, 6, 8])  # seven of nine tokens
+
+
+class TestRestricted(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        operator = Restricted(from_query_key(q, k, None, None, False), KEEP)
+        return operator, oracles.restrict(oracles.attention(q, k), KEEP)
+
+
+class TestRestrictedCausal(OperatorConformance):
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        operator = Restricted(from_query_key(q, k, None, None, True), KEEP)
+        return operator, oracles.restrict(oracles.attention(q, k, is_causal=True), KEEP)
+
+
+class TestRestrictedQueryKey(OperatorConformance):
+    """The operator's own way: softmax over the kept keys."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        mask = torch.arange(N) != 3  # padding that is not kept
+        operator = from_query_key(q, k, None, mask, False).restrict(KEEP)
+        return operator, oracles.restrict(oracles.attention(q, k, mask=mask), KEEP)
+
+
+class TestRestrictedMaskedCausal(OperatorConformance):
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        mask = (torch.rand(*batch, N, N) > 0.4) | torch.eye(N, dtype=torch.bool)
+        operator = from_query_key(q, k, None, mask, True).restrict(KEEP)
+        return operator, oracles.restrict(oracles.attention(q, k, mask=mask, is_causal=True), KEEP)
+
+
+class TestReversedMixture(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        heads, a, w = three_heads(batch, dtype)
+        w = oracles.rows_to_one(w)
+        return Reversed(Mixture(heads, w)), oracles.reverse(oracles.mix(a, w))
+
+
+class TestTeleportOfRestricted(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        operator = Restricted(from_query_key(q, k, None, None, False), KEEP)
+        jump = oracles.rows_to_one(a_jump(batch)[..., KEEP])
+        dense = oracles.restrict(oracles.attention(q, k), KEEP)
+        return Teleport(operator, 0.5, jump), oracles.teleport(dense, 0.5, jump)
+
+
+class TestRestrictedReversedMixture(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        heads, a, w = three_heads(batch, dtype)
+        w = oracles.rows_to_one(w)
+        operator = Restricted(Reversed(Mixture(heads, w)), KEEP)
+        return operator, oracles.restrict(oracles.reverse(oracles.mix(a, w)), KEEP)
+
+
+class TestMixtureOfTeleports(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        heads, a, w = three_heads(batch, dtype)
+        w, jump = oracles.rows_to_one(w), a_jump((*batch, 3))
+        return Mixture(Teleport(heads, 0.7, jump), w), oracles.mix(oracles.teleport(a, 0.7, jump), w)
+
+
+class TestReversedTeleportOfReversedCausal(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        jump = a_jump(batch)
+        operator = Reversed(Teleport(Reversed(from_query_key(q, k, None, None, True)), 0.6, jump))
+        dense = oracles.reverse(oracles.attention(q, k, is_causal=True))
+        return operator, oracles.reverse(oracles.teleport(dense, 0.6, jump))

@@ -1,0 +1,67 @@
+"""Data flows one way: no module imports from a floor above its own."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import tokenrank
+
+SOURCE = Path(tokenrank.__file__).parent
+FLOORS = [
+    "errors",
+    "layout",
+    "tracing",
+    "models",
+    "samples",
+    "operators",
+    "markov",
+    "starts",
+    "maps",
+    "chain",
+    "trace",
+    "analysis",
+    "view",
+    "cli",
+]
+
+
+def floor_of(file: Path) -> str:
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_floors(file: Path) -> set[str]:
+    """Floors that a file imports from, by relative or absolute imports of the package."""
+    package = ("tokenrank", *file.relative_to(SOURCE).parts[:-1])
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        modules: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *(node.module or "").split("."))).strip(".")
+            modules = [module] if module != "tokenrank" else [f"tokenrank.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            modules = [a.name for a in node.names]
+        found |= {m.split(".")[1] for m in modules if m.startswith("tokenrank.")}
+    return found
+
+
+def test_no_floor_imports_a_higher_one():
+    files = [f for f in SOURCE.rglob("*.py") if f.name != "__init__.py" or f.parent != SOURCE]
+    assert len(files) > 40
+    unknown = {floor_of(f) for f in files} - set(FLOORS)
+    assert not unknown, f"give these a floor: {unknown}"
+    upward = [
+        f"{file.relative_to(SOURCE)} imports {target}"
+        for file in files
+        for target in imported_floors(file) & set(FLOORS)
+        if FLOORS.index(target) > FLOORS.index(floor_of(file))
+    ]
+    assert not upward, upward
+
+
+def test_algorithms_know_no_models_and_no_plots():
+    for folder in ("operators", "markov"):
+        for file in (SOURCE / folder).glob("*.py"):
+            assert not imported_floors(file) & {"tracing", "models", "maps", "view"}, file
+            assert "matplotlib" not in file.read_text(encoding="utf-8"), file

@@ -1,0 +1,34 @@
+"""The README's promises that a test can hold: its two commands, its files, its names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import tokenrank as tr
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_both_commands_stand_after_their_markers():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, ending in (("demo", "tokenrank demo"), ("test", "pytest")):
+        command = re.search(rf"<!-- ci: {name} -->\n```\n(.+)\n```", text)
+        assert command, f"README.md has no command marked 'ci: {name}'"
+        assert command[1].endswith(ending)
+
+
+def test_linked_files_exist():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_public_names_exist_and_are_documented():
+    for name in tr.__all__:
+        assert getattr(tr, name).__doc__, name
+
+
+def test_bundled_model_fits_its_budget():
+    folder = ROOT / "src/tokenrank/models/bundled"
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 8_000_000
