@@ -99,7 +99,9 @@ def main() -> None:
     print(f"{'batch':>5}  {'variant':34}{'ms':>8}  {'over baseline':>14}  {'kept MiB':>8}")
     for row in rows:
         percent = "" if row["variant"] == row["over"] else f"{row['percent']:+.1f} %"
-        print(f"{row['batch']:>5}  {row['variant']:34}{row['milliseconds']:8.1f}  {percent:>14}  {row['kept_mib']:8.1f}")
+        print(
+            f"{row['batch']:>5}  {row['variant']:34}{row['milliseconds']:8.1f}  {percent:>14}  {row['kept_mib']:8.1f}"
+        )
     if options.out:
         about = {
             "torch": torch.__version__,

@@ -23,9 +23,7 @@ torch.set_num_threads(1)
 pytest.register_assert_rewrite("tests.operators.conformance")
 
 # no deadline: the first call of a kernel is slow, and so is a busy machine
-settings.register_profile(
-    "tokenrank", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("tokenrank", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tokenrank")
 
 

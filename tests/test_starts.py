@@ -52,10 +52,9 @@ def test_token_two(start: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "start", [[1, 4], [4, 1], [-2, 1], {1: "one", 4: "four"}.keys(), torch.tensor([False, True, False, False, True, False])]
+    "start", [[1, 4], [4, 1], [-2, 1], (1, 4), range(1, 5, 3), torch.isin(torch.arange(N), torch.tensor([1, 4]))]
 )
 def test_several_share(start: Any) -> None:
-    start = list(start) if not isinstance(start, (list, Tensor)) else start
     assert mass(start).tolist() == [0, 0.5, 0, 0, 0.5, 0]
 
 
@@ -129,7 +128,7 @@ def test_words_of_other_tokenizers(tokens: list[str], word: str, expected: list[
 
 def test_a_repeated_word_is_ambiguous() -> None:
     layout = TokenLayout.text(["the", "cat", "and", "the", "the", "dog"])
-    with pytest.raises(LayoutError, match="word 'the' occurs 3 times, at tokens 0, 3, 4; start from one of the indices"):
+    with pytest.raises(LayoutError, match="word 'the' occurs 3 times, at tokens 0, 3, 4; start from one"):
         mass("the", layout)
 
 

@@ -1,24 +1,62 @@
 """PageRank for attention: softmax attention of any transformer, read as a Markov chain."""
 
-from . import errors
-from .chain import AttentionChain
-from .layout import TokenLayout, at
-from .maps import TokenMap
-from .markov import Certificate, Lambda2
-from .models import load
-from .trace import Trace, capture
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import errors, samples, view
+    from .analysis import Analysis, analyze
+    from .chain import AttentionChain
+    from .layout import TokenLayout, at
+    from .maps import TokenMap
+    from .markov import Certificate, Lambda2
+    from .models import Model, load
+    from .trace import Trace, capture
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Analysis",
     "AttentionChain",
     "Certificate",
     "Lambda2",
+    "Model",
     "TokenLayout",
     "TokenMap",
     "Trace",
+    "analyze",
     "at",
     "capture",
     "errors",
     "load",
+    "samples",
+    "view",
 ]
+
+_HOMES = {
+    "Analysis": "analysis",
+    "AttentionChain": "chain",
+    "Certificate": "markov",
+    "Lambda2": "markov",
+    "Model": "models",
+    "TokenLayout": "layout",
+    "TokenMap": "maps",
+    "Trace": "trace",
+    "analyze": "analysis",
+    "at": "layout",
+    "capture": "trace",
+    "load": "models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # public names are imported when they are used, so that `tokenrank --help` does not wait for PyTorch
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    if name in __all__:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -256,7 +256,7 @@ def analyze(
         layer=names[chosen],
         heads=heads,
         chain=chain,
-        chain_lambda2=chain.lambda2(),
+        chain_lambda2=_of_head(slow[chosen], heads) if isinstance(heads, int) else chain.lambda2(),
         start=start,
         start_values=begin,
         bounces=_bounced(chain, begin, steps),
@@ -307,7 +307,8 @@ def _square_chains(trace: Trace, expected: TokenLayout | None) -> tuple[dict[str
         # layers may share one module, as in ALBERT; then each call is a layer
         name = record.name if calls[record.name] == 1 else f"{record.name}#{calls[record.name]}"
         try:
-            chains[name] = _of_one_input(trace[place], name, expected)
+            _check_one_input(record.shape[:-2], name)
+            chains[name] = _of_one_input(trace[place], expected)
         except (CaptureError, LayoutError) as error:
             skipped[name] = str(error)
             errors.append(error)
@@ -316,14 +317,18 @@ def _square_chains(trace: Trace, expected: TokenLayout | None) -> tuple[dict[str
     return chains, skipped
 
 
-def _of_one_input(chain: AttentionChain, name: str, expected: TokenLayout | None) -> AttentionChain:
-    if any(n != 1 for n in chain.batch[:-1]):
-        raise CaptureError(
-            f"the attention of {name!r} has leading dimensions {tuple(chain.batch)} for one input, expected "
-            "(1, heads): it looks at windows or branches apart; use tr.capture and choose among them"
-        )
-    if not chain.batch:
+def _check_one_input(batch: torch.Size, name: str) -> None:
+    if not batch:
         raise CaptureError(f"the attention of {name!r} has no dimension of heads; use tr.capture and AttentionChain")
+    if any(n != 1 for n in batch[:-1]):
+        raise CaptureError(
+            f"the attention of {name!r} has leading dimensions {tuple(batch)} for one input, expected (1, heads): it "
+            "looks at windows or branches apart; use tr.capture and choose among them"
+        )
+
+
+def _of_one_input(chain: AttentionChain, expected: TokenLayout | None) -> AttentionChain:
+    """The chain without its batch dimensions of one, with a layout where one is known."""
     one = chain[(0,) * (len(chain.batch) - 1)] if len(chain.batch) > 1 else chain
     if one.layout is None and expected is not None and expected.num_tokens == one.num_tokens:
         return AttentionChain.from_operator(one.operator, expected)
@@ -345,6 +350,10 @@ def _one_chain(chain: AttentionChain, heads: HeadChoice, slow: Lambda2) -> Atten
     if heads == "uniform" or not bool(slow.values.sum() > 0):
         return chain.aggregate("uniform")
     return chain.aggregate(slow.values)
+
+
+def _of_head(slow: Lambda2, head: int) -> Lambda2:
+    return Lambda2(slow.values[head], slow.residual[head], slow.uncertain[head], slow.applies)
 
 
 def _bounced(chain: AttentionChain, begin: Tensor, steps: Sequence[int]) -> dict[int, TokenMap]:

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from .errors import ChainError, LayoutError, NotConvergedWarning
+from .indexing import leading_index
 from .layout import TokenLayout
 from .maps import TokenMap
 from .markov import Lambda2, bounce, lambda2, stationary
 from .operators import Mixture, Operator, Reversed, Teleport, from_query_key, from_scores, from_weights
-from .starts import Start, start_distribution, token_indices
+from .starts import Start, start_distribution
 
 Direction = Literal["forward", "backward"]
+
+MAX_APPLIES = 5000  # attention applications of one TokenRank
 
 
 class AttentionChain:
@@ -134,7 +137,7 @@ class AttentionChain:
         Raises:
             ChainError: an index out of range or with too many entries.
         """
-        entries = _batch_index(index, self.batch)
+        entries = leading_index(index, self.batch, "tokens are selected with chain.restrict(...)")
         return AttentionChain.from_operator(self.operator.index(*entries), self.layout)
 
     def __repr__(self) -> str:
@@ -186,17 +189,20 @@ class AttentionChain:
             max_applies: attention applications allowed; 5,000 by default.
 
         Returns:
-            TokenMap of values (*batch, N), with ``.certificate``. An answer that did not
-            converge warns once.
+            TokenMap of values (*batch, N) in float64, which the certificate is about. An answer
+            that did not converge warns once.
 
         Source: "Attention (as Discrete-Time Markov) Chains", TokenRank; Brin and Page (1998).
         """
         _probability("alpha", alpha)
         if not tol > 0:
             raise ChainError(f"tol = {tol!r}, expected a positive number such as 1e-6")
+        max_applies = MAX_APPLIES if max_applies is None else max_applies
+        if max_applies < 2:
+            raise ChainError(f"max_applies = {max_applies!r}, expected at least 2: one step and one to judge it by")
         jump = self._distribution(personalization)
         operator = self._towards(direction)
-        answer = stationary(operator, float(alpha), jump, tol, max_applies or 5000)
+        answer = stationary(operator, float(alpha), jump, tol, max_applies)
         if not bool(answer.certificate.converged.all()):
             open_heads = int((~answer.certificate.converged).sum())
             warnings.warn(
@@ -205,7 +211,7 @@ class AttentionChain:
                 NotConvergedWarning,
                 stacklevel=2,
             )
-        return TokenMap(answer.values.to(self.dtype), self.layout, answer.certificate)
+        return TokenMap(answer.values, self.layout, answer.certificate)
 
     def lambda2(self) -> Lambda2:
         """|λ2|, the second-largest eigenvalue modulus of every head, with its residual.
@@ -249,12 +255,20 @@ class AttentionChain:
             else:
                 raise ChainError(f"weights = {weights!r}, expected 'lambda2', 'uniform' or numbers")
         else:
-            w = torch.as_tensor(weights, dtype=self.dtype, device=self.device)
+            try:
+                w = torch.as_tensor(weights, dtype=torch.float64, device=self.device)
+            except (TypeError, ValueError, RuntimeError):
+                raise ChainError(f"weights = {weights!r}, expected 'lambda2', 'uniform' or numbers") from None
             if w.ndim == 0 or w.shape[-1] != self.batch[-1] or w.ndim > len(self.batch):
                 raise ChainError(f"weights have shape {tuple(w.shape)}, expected (…, {self.batch[-1]}): one a head")
             if not torch.isfinite(w).all() or w.amin() < 0 or not (w.sum(-1) > 0).all():
                 raise ChainError("weights must be finite, ≥ 0 and not all zero, so that the mixture is a chain")
-            w = w.expand(self.batch)
+            try:
+                w = w.expand(self.batch)
+            except RuntimeError:
+                raise ChainError(
+                    f"weights have shape {tuple(w.shape)}, expected one that broadcasts to {tuple(self.batch)}"
+                ) from None
         w = w.double()  # weights rounded to single precision would not sum to one
         w = w / w.sum(-1, keepdim=True)
         return AttentionChain.from_operator(Mixture(operator, w), self.layout)
@@ -274,8 +288,6 @@ class AttentionChain:
         """
         if how != "renormalise":
             raise ChainError(f"how = {how!r}, expected 'renormalise'")
-        if isinstance(tokens, (list, tuple)):
-            tokens = token_indices(list(tokens), self.num_tokens)
         chosen = start_distribution(tokens, torch.Size(self.shape[-2:]), self.layout) > 0
         keep = chosen.nonzero()[:, 0].to(self.device)
         layout = None if self.layout is None else self.layout.select(keep.tolist())
@@ -313,7 +325,7 @@ class AttentionChain:
             raise ChainError("this chain has no leading dimension to aggregate over; it is one chain already")
         if over == "heads":
             return len(self.batch) - 1
-        if isinstance(over, int) and -len(self.batch) <= over < len(self.batch):
+        if isinstance(over, int) and not isinstance(over, bool) and -len(self.batch) <= over < len(self.batch):
             return over % len(self.batch)
         raise ChainError(f"over = {over!r}, expected 'heads' or a leading dimension of {tuple(self.batch)}")
 
@@ -322,7 +334,7 @@ def _tensor(values: Tensor | np.ndarray) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach()
     try:
-        return torch.from_numpy(np.ascontiguousarray(values))
+        return torch.from_numpy(np.require(values, requirements=["C", "W"]))
     except (TypeError, ValueError) as error:
         raise ChainError(f"{type(values).__name__} is no tensor or array of numbers: {error}") from None
 
@@ -330,25 +342,3 @@ def _tensor(values: Tensor | np.ndarray) -> Tensor:
 def _probability(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ChainError(f"{name} = {value!r}, expected a probability from 0 to 1")
-
-
-def _batch_index(index: Any, batch: torch.Size) -> tuple[Any, ...]:
-    entries = list(index) if isinstance(index, tuple) else [index]
-    try:
-        torch.empty(batch, device="meta")[tuple(entries)]
-    except (IndexError, TypeError, RuntimeError) as error:
-        raise ChainError(
-            f"index {index!r} does not fit the leading dimensions {tuple(batch)}: {error}; tokens are selected "
-            "with chain.restrict(...)"
-        ) from None
-    if any(entry is Ellipsis for entry in entries):
-        at = next(i for i, entry in enumerate(entries) if entry is Ellipsis)
-        used = sum(_consumed(entry) for entry in entries) - 0
-        entries[at : at + 1] = [slice(None)] * (len(batch) - used)
-    return tuple(entries)
-
-
-def _consumed(entry: Any) -> int:
-    if entry is None or entry is Ellipsis:
-        return 0
-    return entry.ndim if isinstance(entry, Tensor) and entry.dtype == torch.bool else 1

@@ -52,6 +52,9 @@ class TokenLayout:
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", {k: int(n) for k, n in self.spans.items() if n})
         object.__setattr__(self, "grids", {k: (int(r), int(c)) for k, (r, c) in self.grids.items()})
+        for name, count in self.spans.items():
+            if count < 0:
+                raise LayoutError(f"span {name!r} has {count} tokens, expected 0 or more")
         for name, grid in self.grids.items():
             if self.spans.get(name) != math.prod(grid):
                 raise LayoutError(

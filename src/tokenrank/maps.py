@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from .errors import ChainError, InputError, LayoutError
+from .errors import ChainError, InputError, LayoutError, NotFoundError, nearest
+from .indexing import leading_index
 from .layout import TokenLayout
 from .markov import Certificate
 from .models.images import read_image
@@ -41,8 +42,14 @@ class TokenMap:
     certificate: Certificate | None = None
 
     def __getitem__(self, index: Any) -> TokenMap:
-        """Index the leading dimensions."""
-        return TokenMap(self.values[index], self.layout, self.certificate)
+        """Index the leading dimensions.
+
+        Raises:
+            ChainError: an index out of range, with too many entries, or that selects nothing.
+        """
+        entries = leading_index(index, self.values.shape[:-1], "single tokens are in .values")
+        certificate = None if self.certificate is None else self.certificate[entries]
+        return TokenMap(self.values[entries], self.layout, certificate)
 
     def grid(self, span: str | None = None) -> Tensor:
         """The picture's tokens as (*batch, rows, columns).
@@ -102,7 +109,13 @@ class TokenMap:
             image: path, PIL image, uint8 or float array or tensor.
             opacity: of the map, 0 … 1.
             colours: a perceptual matplotlib colour map.
+
+        Raises:
+            InputError: a picture that cannot be read, or an opacity beyond 0 … 1.
+            NotFoundError: no colour map of that name.
         """
+        if not 0 <= opacity <= 1:
+            raise InputError(f"opacity = {opacity!r}, expected a number from 0 to 1")
         picture = read_image(image)
         values = self._single().upsample((picture.height, picture.width))
         heat = colourise(values.cpu().numpy(), colours)
@@ -120,7 +133,9 @@ class TokenMap:
             axes.set_axis_off()
         else:
             top = single.top(24)[::-1]
-            axes.barh([f"{i} {name}".strip() for i, name, _ in top], [v for *_, v in top], color="#5b2a86")
+            places = range(len(top))
+            axes.barh(places, [v for *_, v in top], color="#5b2a86")
+            axes.set_yticks(places, [_label(i, name) for i, name, _ in top], parse_math=False)
             axes.set_xlabel("probability")
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=7)
@@ -143,9 +158,11 @@ class TokenMap:
         """Write the figure (.png, .svg, .pdf) or the values (.npy); the ending says which.
 
         Raises:
-            InputError: another ending.
+            InputError: another ending, or a folder that does not exist.
         """
         path = Path(path)
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path.name!r}: no folder {str(path.parent)!r}; make it first")
         if path.suffix == ".npy":
             np.save(path, self.values.cpu().numpy())
         elif path.suffix in (".png", ".svg", ".pdf"):
@@ -181,10 +198,18 @@ class TokenMap:
         return TokenMap(self.values.reshape(-1), self.layout, self.certificate)
 
 
+def _label(index: int, token: str) -> str:
+    """A token on one short line, whatever it consists of."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in token)
+    return f"{index} {shown if len(shown) <= 24 else shown[:23] + '…'}".strip()
+
+
 def colourise(values: np.ndarray, colours: str = COLOURS) -> Image.Image:
     """Values (H, W) to an RGB image, from the smallest to the largest value."""
     import matplotlib
 
+    if colours not in matplotlib.colormaps:
+        raise NotFoundError(f"no colour map {colours!r}; {nearest(colours, matplotlib.colormaps)}")
     low, high = float(values.min()), float(values.max())
     scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
     rgb = matplotlib.colormaps[colours](scaled)[..., :3]

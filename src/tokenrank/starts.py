@@ -32,7 +32,7 @@ def start_distribution(start: Start, shape: torch.Size, layout: TokenLayout | No
         start = _tokens_in(start, layout)
     if isinstance(start, int) and not isinstance(start, bool):
         start = [start]
-    given = torch.as_tensor(np.asarray(start) if not isinstance(start, Tensor) else start)
+    given = _as_tensor(start)
     if given.dtype == torch.bool:
         return _even(_checked_width(given, n), batch)
     if given.is_floating_point():
@@ -55,6 +55,21 @@ def token_indices(tokens: Sequence[int], n: int) -> list[int]:
         if not -n <= token < n:
             raise ChainError(f"token {token} of a chain of {n} tokens, expected an index from {-n} to {n - 1}")
     return [token % n for token in tokens]
+
+
+def _as_tensor(start: Start) -> Tensor:
+    try:
+        given = start if isinstance(start, Tensor) else torch.as_tensor(np.asarray(start))
+    except (TypeError, ValueError):
+        given = None
+    if given is None or given.is_complex():
+        raise ChainError(
+            f"start {start!r}, expected a token index, a list of them, a bool mask, tr.at(x, y), a span's name, a "
+            "word or a distribution"
+        )
+    if not given.numel():
+        raise ChainError("no tokens given, expected at least one index")
+    return given
 
 
 def _tokens_in(start: Point | str, layout: TokenLayout | None) -> list[int]:
@@ -82,7 +97,7 @@ def _word(word: str, tokens: Sequence[str]) -> list[int]:
         while end < len(plain) and len(text) < len(target):
             text += plain[end]
             end += 1
-        if text == target and plain[begin]:
+        if target and text == target and plain[begin]:
             found.append(list(range(begin, end)))
     if not found:
         raise NotFoundError(f"no word {word!r} among the tokens; {nearest(target, dict.fromkeys(filter(None, plain)))}")

@@ -44,15 +44,19 @@ def test_six_states_in_two_classes() -> None:
 
 @pytest.mark.parametrize(("n", "p", "epsilon"), [(27, 1 / 3, 1e-2), (3, 1 / 3, 1e-14)])
 def test_kandori_mailath_rob(n: int, p: float, epsilon: float) -> None:
-    """QuantEcon's test chain: n players copy the best reply and err with probability ε; stationary to 1e-15."""
+    """QuantEcon's test chain: n players give the best reply, or err with probability ε."""
+
+    def reply(share: float) -> float:
+        """The probability of playing 1 where this share of the others does."""
+        best = 0.5 if share == p else float(share > p)
+        return epsilon / 2 + (1 - epsilon) * best
+
     rows = np.zeros((n + 1, n + 1))
-    for x in range(n + 1):
-        down = (x / n) * (epsilon / 2 + ((x - 1) / (n - 1) < p) * (1 - epsilon) + ((x - 1) / (n - 1) == p) * (1 - epsilon) / 2)
-        up = ((n - x) / n) * (epsilon / 2 + (x / (n - 1) > p) * (1 - epsilon) + (x / (n - 1) == p) * (1 - epsilon) / 2)
+    for x in range(n + 1):  # players of 1; one of all n thinks again
         if x > 0:
-            rows[x, x - 1] = down
+            rows[x, x - 1] = x / n * (1 - reply((x - 1) / (n - 1)))
         if x < n:
-            rows[x, x + 1] = up
+            rows[x, x + 1] = (n - x) / n * reply(x / (n - 1))
         rows[x, x] = 1 - rows[x].sum()
     found = pi(rows.tolist())
     assert np.abs(found @ rows - found).sum() < 1e-13

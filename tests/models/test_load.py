@@ -310,7 +310,7 @@ def test_the_bundled_model(watch: Watch) -> None:
     model = load()
     assert (model.name, model.kind, model.attention) == ("bundled", "image", "sdpa")
     inputs = model.prepare(samples.path("coffee"))
-    assert max(inputs["pixel_values"].shape) == 224
+    assert max(inputs["pixel_values"].shape) == 192
     seen = watch(model.module, **inputs)
     layout = find_layout(model.module, seen.num_tokens, seen.grids, {"pixel_values": inputs["pixel_values"].shape})
     assert layout == model.layout_for(inputs)

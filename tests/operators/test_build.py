@@ -206,9 +206,7 @@ def test_half_precision_queries_are_widened() -> None:
         (torch.bfloat16, torch.float64, torch.float64),
     ],
 )
-def test_queries_and_keys_of_different_precision(
-    of_q: torch.dtype, of_k: torch.dtype, result: torch.dtype
-) -> None:
+def test_queries_and_keys_of_different_precision(of_q: torch.dtype, of_k: torch.dtype, result: torch.dtype) -> None:
     """The wider of the two, and never below float32; nothing that was given is rounded away."""
     q, k = qk(2, dtype=torch.float64)
     operator = query_key(q.to(of_q), k.to(of_k))

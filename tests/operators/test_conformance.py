@@ -218,9 +218,7 @@ class TestQueryKeyGroupedCausal(OperatorConformance):
         return from_query_key(q, k, None, None, True), oracles.attention(q, k, is_causal=True)
 
 
-def three_heads(
-    batch: tuple[int, ...], dtype: torch.dtype, is_causal: bool = False
-) -> tuple[Operator, Tensor, Tensor]:
+def three_heads(batch: tuple[int, ...], dtype: torch.dtype, is_causal: bool = False) -> tuple[Operator, Tensor, Tensor]:
     q, k = queries_and_keys((*batch, 3), dtype)
     w = torch.rand(*batch, 3, dtype=torch.float64)
     w = (w / w.sum(-1, keepdim=True)).to(dtype)

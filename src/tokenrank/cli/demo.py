@@ -29,8 +29,8 @@ def demo(
         check_table_format(table)
         names = samples.names()
         folder = OutFolder(out, [file for name in names for file in result_names(forms, table, f"{name}-")])
-        with progress(len(names)) as report:
-            report(names[0], "loading the model")
+        with progress(1 + len(names)) as report:
+            report("model", "loading")
             from ..analysis import analyze
             from ..models import load
 

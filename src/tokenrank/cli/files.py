@@ -44,8 +44,8 @@ class OutFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content)
             part.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
+        except (OSError, ValueError) as error:
+            with contextlib.suppress(OSError, ValueError):
                 part.unlink()
             raise self._refusal(path, error) from error
         return path

@@ -63,7 +63,9 @@ def progress(items: int) -> Iterator[Callable[[str, str], None]]:
     columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
     columns += [BarColumn(bar_width=20), MofNCompleteColumn()] if items > 1 else []
     current, begun = "", time.monotonic()
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("", total=items)
 
         def finish() -> None:

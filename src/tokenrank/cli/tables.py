@@ -46,7 +46,8 @@ def table_files(analysis: Analysis, form: TableFormat, facts: Mapping[str, Any])
 
 def _json(facts: Mapping[str, Any], tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """One fact and one row a line, so that the file can be read and compared."""
-    parts = [f"{json.dumps(key)}: {json.dumps(_plain(value))}" for key, value in facts.items()]
+    lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(_plain(value))}" for key, value in facts.items())
+    parts = [f'"analysis": {{\n{lines}\n}}']
     for name, rows in tables.items():
         lines = ",\n".join("  " + json.dumps(_plain(row)) for row in rows)
         parts.append(f"{json.dumps(name)}: [\n{lines}\n]")

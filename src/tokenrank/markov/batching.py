@@ -21,10 +21,12 @@ def head_groups(operator: Operator, dtype: torch.dtype) -> Iterator[tuple[slice,
     heads, n = math.prod(operator.batch), operator.num_tokens
     flat = operator.reshape(heads)
     size = DENSE_BYTES // (n * n * dtype.itemsize)
-    if isinstance(operator, Dense) or size == 0:
+    if isinstance(operator, Dense):
+        size = max(1, size)
+    elif size == 0:
         yield slice(0, heads), flat
         return
     for start in range(0, heads, size):
         part = slice(start, min(start + size, heads))
         group = flat if size >= heads else flat.index(part)
-        yield part, Dense(group.to_dense(dtype), operator.structure)
+        yield part, group if isinstance(group, Dense) else Dense(group.to_dense(dtype), operator.structure)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -25,6 +26,11 @@ class Certificate:
     error_bound: Tensor | None
     applies: int
     method: str
+
+    def __getitem__(self, index: Any) -> Certificate:
+        """The certificate of some of the chains."""
+        bound = None if self.error_bound is None else self.error_bound[index]
+        return replace(self, converged=self.converged[index], residual=self.residual[index], error_bound=bound)
 
     def __str__(self) -> str:
         bound = "" if self.error_bound is None else f", ℓ1 error ≤ {float(self.error_bound.max()):.1e}"

@@ -53,7 +53,8 @@ def gmres(
                 d[out] += change[leaving]
                 r[out], size[out] = residual[leaving], left[leaving]
                 active, norm, space = active[~leaving], norm[~leaving], space.select(~leaving)
-                apply = apply_for(active)
+                if len(active):
+                    apply = apply_for(active)
         active = (size > tolerance).nonzero()[:, 0]
     return d, size, applies
 
@@ -66,4 +67,5 @@ def _least_squares(space: KrylovSpace, norm: Tensor) -> tuple[Tensor, Tensor]:
     system = -space.projection
     system[:, :m] += torch.eye(m, dtype=norm.dtype, device=norm.device)
     y = torch.linalg.lstsq(system, target).solution
-    return (space.basis[..., :m] @ y)[..., 0], (space.basis @ (target - system @ y))[..., 0]
+    rows = space.basis.mT
+    return (y.mT @ rows[:, :m])[:, 0], ((target - system @ y).mT @ rows)[:, 0]

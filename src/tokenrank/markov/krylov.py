@@ -67,19 +67,21 @@ class KrylovSpace:
         """
         known, b = self.dimension + self.width, self.width
         vectors = self._vectors[:, :known]
-        w = apply(vectors[:, self.dimension :].mT)
+        # products with few rows on the left: the other way round they cost ten times as much on CPU
+        w = apply(vectors[:, self.dimension :].mT).mT.contiguous()
         noise = 10 * torch.finfo(w.dtype).eps * torch.linalg.matrix_norm(w)
-        first = vectors @ w
-        block, r = torch.linalg.qr(w - vectors.mT @ first)
+        first = w @ vectors.mT
+        block, r = torch.linalg.qr((w - first @ vectors).mT)
         closed = r.diagonal(dim1=-2, dim2=-1).abs() <= noise[:, None]
         if bool(closed.any()):
             fresh = torch.randn(block.shape[1:], generator=self._generator).to(block)
             block = torch.where(closed[:, None], fresh / fresh.shape[0] ** 0.5, block)
             r = r.masked_fill(closed[..., None], 0.0)
-        second = vectors @ block
-        block, r_again = torch.linalg.qr(block - vectors.mT @ second)
+        block = block.mT.contiguous()
+        second = block @ vectors.mT
+        block, r_again = torch.linalg.qr((block - second @ vectors).mT)
         column = self._coefficients[:, : known + b, self.dimension : known]
-        column[:, :known], column[:, known:] = first + second @ r, r_again @ r
+        column[:, :known], column[:, known:] = first.mT + second.mT @ r, r_again @ r
         self._vectors[:, known : known + b] = block.mT
         self.dimension = known
 
@@ -119,4 +121,4 @@ class KrylovSpace:
         vectors = vectors.gather(-1, order[:, None, :].expand(-1, m, -1))
         # a conjugate pair spans the real and the imaginary part of either of its vectors
         spans = torch.where(values[:, None].imag < 0, vectors.imag, vectors.real)
-        return self.basis[..., :m] @ spans.to(self.basis.dtype)
+        return (spans.to(self._vectors.dtype).mT @ self._vectors[:, :m]).mT

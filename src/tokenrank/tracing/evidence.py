@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .quiet import unnoticed
+from .quiet import Unnoticed
 
 CONVOLUTIONS: frozenset[Any] = frozenset({torch.conv2d, nn.functional.conv2d, torch.ops.aten.conv2d.default})
 
@@ -44,7 +44,7 @@ def bound_inputs(root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, An
                 named.update(value)
             elif kind is not inspect.Parameter.VAR_POSITIONAL:
                 named[name] = value
-    with unnoticed():
+    with Unnoticed():
         return {name: _small(value) for name, value in named.items() if isinstance(value, Tensor)}
 
 

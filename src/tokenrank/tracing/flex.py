@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import CaptureError
 from .journal import Journal
-from .quiet import exact, unnoticed, untracked
+from .quiet import Unnoticed, exact
 
 
 def functions() -> frozenset[Any]:
@@ -33,21 +33,21 @@ class FlexAttention:
         names = ("query", "key", "value", "score_mod", "block_mask", "scale")
         given = dict(zip(names, args, strict=False)) | kwargs
         q, k, scale, score_mod = given["query"], given["key"], given["scale"], given["score_mod"]
-        with unnoticed():
+        with Unnoticed():
             call = self._journal.open(q)
         if call is None:
             return
-        with untracked():  # a mask may index tensors, for which PyTorch needs a mode of its own
+        with Unnoticed(modes=True):  # a mask may index tensors, for which PyTorch needs a mode of its own
             mask = _dense_mask(given["block_mask"], q, k)
             plain = _is_identity(score_mod, q)
-        with unnoticed():
+        with Unnoticed():
             if plain:
                 self._journal.write_query_key(call, "flex", q, k, scale, None if mask.all() else mask)
                 return
             logits = _logits(q, k, scale)
-        with untracked():
+        with Unnoticed(modes=True):
             logits = _modified(logits, score_mod)
-        with unnoticed():
+        with Unnoticed():
             weights = logits.masked_fill(~mask, -torch.inf).softmax(-1)
             self._journal.write_weights(call, "flex", weights)
 

@@ -29,30 +29,29 @@ class ModuleNames:
 
         ``nn.Softmax`` is passed over: it is a part of the attention, not the attention.
         """
-        module = self._find(_called)
-        if module is None:
-            module = self._find(_any_self)
-        return None if module is None else (self._names[id(module)], type(module).__name__)
+        names = self._names
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            code, caller = frame.f_code, frame.f_back
+            module: Any = None
+            if code in _CALLS:
+                module = frame.f_locals.get("self")
+            elif code.co_name == "forward" and (caller is None or caller.f_code not in _CALLERS):
+                module = _any_self(frame)  # forward was called directly, around the module's call
+            if module is not None and id(module) in names and not isinstance(module, nn.Softmax):
+                return names[id(module)], type(module).__name__
+            frame = caller
+        return self._method()
 
-    def _find(self, read: Any) -> nn.Module | None:
+    def _method(self) -> tuple[str, str] | None:
+        """The same from any method of a module: nothing was called as a module."""
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
-            module = read(frame)
-            if module is not None and id(module) in self._names and not isinstance(module, nn.Softmax):
-                found: nn.Module = module
-                return found
+            module = _any_self(frame)
+            if module is not None and id(module) in self._names:
+                return self._names[id(module)], type(module).__name__
             frame = frame.f_back
         return None
-
-
-def _called(frame: FrameType) -> Any:
-    """The module that this frame calls, also where its ``forward`` was called directly."""
-    code = frame.f_code
-    if code in _CALLS:
-        return frame.f_locals.get("self")
-    if code.co_name == "forward" and not (frame.f_back is not None and frame.f_back.f_code in _CALLERS):
-        return _any_self(frame)
-    return None
 
 
 def _any_self(frame: FrameType) -> Any:

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
 
-@contextmanager
-def untracked() -> Iterator[None]:
-    """No gradients, and no inference tensors as results: those refuse gradients for ever."""
-    with torch.inference_mode(False), torch.no_grad():
-        yield
+class Unnoticed:
+    """A block without gradients and unseen by every torch function mode.
+
+    Its results are ordinary tensors also where the model runs in inference mode: inference
+    tensors refuse gradients for ever. With ``modes=True`` other modes go on seeing it.
+    """
+
+    def __init__(self, modes: bool = False) -> None:
+        self._modes = modes
+
+    def __enter__(self) -> None:
+        self._functions = None if self._modes else torch._C.DisableTorchFunction()
+        if self._functions is not None:
+            self._functions.__enter__()
+        self._inference = torch.inference_mode(False) if torch.is_inference_mode_enabled() else None
+        if self._inference is not None:
+            self._inference.__enter__()
+        self._grad = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+
+    def __exit__(self, *error: Any) -> None:
+        torch._C._set_grad_enabled(self._grad)
+        if self._inference is not None:
+            self._inference.__exit__(*error)
+        if self._functions is not None:
+            self._functions.__exit__(*error)
 
 
-@contextmanager
-def unnoticed() -> Iterator[None]:
-    """The same, and invisible to every torch function mode."""
-    with torch._C.DisableTorchFunction(), untracked():
-        yield
-
-
-@contextmanager
-def exact(device: torch.device) -> Iterator[None]:
+def exact(device: torch.device) -> AbstractContextManager[object]:
     """Arithmetic in the dtype that was asked for, also inside autocast."""
-    with torch.autocast(device.type, enabled=False):
-        yield
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

@@ -118,7 +118,8 @@ class Recorder:
                     calls=self._calls,
                     seen=len(journal.seen),
                     outside=journal.outside,
-                    other_thread=self._other_thread,
+                    other_thread=self._other_thread
+                    or any(isinstance(m, nn.DataParallel) for m in self._root.modules()),
                     cuda_graph=journal.in_cuda_graph > 0,
                     scripted=any(isinstance(m, torch.jit.ScriptModule) for m in self._root.modules()),
                     opaque=dict(self.opaque),

@@ -11,7 +11,7 @@ from torch.nn.attention.bias import CausalBias, CausalVariant
 
 from . import multi_head
 from .journal import Journal
-from .quiet import unnoticed
+from .quiet import Unnoticed
 from .record import Kind
 
 FUNCTIONS: frozenset[Any] = frozenset(
@@ -31,7 +31,7 @@ class FusedAttention:
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Observe one finished call."""
-        with unnoticed():
+        with Unnoticed():
             self._observe(*args, **kwargs)
 
     def _observe(

@@ -21,7 +21,7 @@ def caption(analysis: Analysis) -> list[str]:
     layers = len(analysis.layers)
     return [
         f"layer {analysis.layer_index} of 0–{layers - 1} ({_name(analysis.layer)})",
-        f"{heads_words(analysis)}, {lambda2_words(analysis.chain_lambda2)}",
+        f"{heads_words(analysis)}{lambda2_words(analysis.chain_lambda2)}",
         f"TokenRank with α = {analysis.alpha:g}",
         f"model {_name(analysis.model)}",
     ]
@@ -33,12 +33,12 @@ def step_words(n: int) -> str:
 
 
 def heads_words(analysis: Analysis) -> str:
-    """How the heads became one chain."""
+    """How the heads became one chain, up to the |λ2| of that chain."""
     count = analysis.chains[analysis.layer].batch[-1]
     if isinstance(analysis.heads, int):
-        return f"head {analysis.heads % count} of 0–{count - 1}"
+        return f"head {analysis.heads % count} of 0–{count - 1}, "
     how = "weighted by |λ₂|" if analysis.heads == "lambda2" else "weighted evenly"
-    return f"{count} heads {how}"
+    return f"{count} heads {how}, together "
 
 
 def lambda2_words(found: Lambda2) -> str:

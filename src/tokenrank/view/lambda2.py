@@ -62,6 +62,7 @@ def lambda2_figure(analysis: Analysis, width: float | None = None) -> Figure:
         axes.grid(which="minor", color="white", linewidth=0.6)
         axes.plot([heads - 0.5 + 0.09 / across * heads], [analysis.layer_index], "<", color=INK, markersize=4,
                   clip_on=False)  # fmt: skip
+        axes.set(xlim=(-0.5, heads - 0.5), ylim=(-0.5, layers - 0.5))  # the mark stands outside
         figure.text(LEFT / width, 1 - 0.06 / height, "|λ₂| of every head", fontsize=TITLE, va="top")
         _scale(figure, (1 - (RIGHT - 0.19) / width, foot / height, 0.06 / width, body / height))
         write_lines(figure, lines, MARGIN, height - MARGIN - len(lines) * LINE)

@@ -22,6 +22,7 @@ SIZE = 7.0  # points of a token
 LABEL, MARGIN = 0.86, 0.05  # inches
 STEP, BLOCK_GAP, PAD, SPACE = 0.165, 0.09, 0.025, 0.028
 MOST = 600  # tokens drawn
+LONGEST = 40  # characters of a token
 DARKEST = 0.82  # of the colour map, so that the darkest shade is not black
 
 
@@ -49,11 +50,12 @@ def text_figure(analysis: Analysis, width: float | None = None) -> Figure:
     if not isinstance(analysis.source, tuple) or not analysis.source:
         raise InputError("this analysis has no token strings, expected one of a text; use bounces_figure for a picture")
     readable = readable_tokens(analysis.source[:MOST])
-    shown = [(shortened(text, 40), spaced) for text, spaced in readable]
-    widths = _widths([text for text, _ in shown])
     if width is None:
-        natural = sum(widths) + len(widths) * (2 * PAD + 2 * SPACE)
+        natural = sum(_widths([text for text, _ in readable])) + len(readable) * (2 * PAD + 2 * SPACE)
         width = COLUMN if natural <= 2 * (COLUMN - LABEL - MARGIN) else FULL
+    longest = min(LONGEST, int((width - LABEL - MARGIN) / (SIZE / 72)))  # no letter is wider than high
+    shown = [(shortened(text, longest), spaced) for text, spaced in readable]
+    widths = _widths([text for text, _ in shown])
     boxes = _flow(widths, [spaced for _, spaced in shown], width - LABEL - MARGIN)
     lines_each = boxes[-1].line + 1
     block = lines_each * STEP + BLOCK_GAP

@@ -2,9 +2,9 @@
 
 ``tags`` remembers what a tensor is, ``follow`` carries that through PyTorch's functions, ``logits``
 puts q, k, scale and mask together again, ``fit`` verifies them against the weights that the model
-computed, ``observers`` ties it to the journal.
+computed, ``ends`` ties it to the journal.
 """
 
-from .observers import observers
+from .ends import observers
 
 __all__ = ["observers"]

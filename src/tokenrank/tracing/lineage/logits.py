@@ -72,7 +72,8 @@ class Logits:
     def resolve(self, lead: torch.Size) -> Resolved:
         """q, k, scale and mask of logits with leading dimensions ``lead``."""
         q, k = (self.a, self.b.mT) if self.einsum is None else self.einsum.operands(self.a, self.b)
-        parts = _Parts(q, k, torch.broadcast_shapes(q.shape[:-2], k.shape[:-2]))
+        same = q.shape[:-2] == k.shape[:-2]
+        parts = _Parts(q, k, q.shape[:-2] if same else torch.broadcast_shapes(q.shape[:-2], k.shape[:-2]))
         for step in self.steps:
             parts.take(step)
         return parts.resolved(lead)
@@ -114,7 +115,7 @@ class _Parts:
     def resolved(self, lead: torch.Size) -> Resolved:
         q = self.q if self.head_scale is None else self.q * self.head_scale
         k = self.k
-        if lead:  # the keys may keep fewer heads than the queries
+        if lead and (q.shape[:-2] != lead or k.shape[:-2] != lead):  # the keys may keep fewer heads than the queries
             heads = k.shape[-3] if k.ndim >= 3 else 1
             q, k = q.expand(*lead, *q.shape[-2:]), k.expand(*lead[:-1], heads, *k.shape[-2:])
         mask = self.bias

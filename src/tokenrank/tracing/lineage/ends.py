@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from .. import multi_head
 from ..journal import Journal
-from ..quiet import unnoticed
+from ..quiet import Unnoticed
 from ..record import Kind
 from .einsum import product
 from .fit import fits
@@ -105,7 +105,7 @@ class _Ends:
     def _write(self, weights: Weights, out: Tensor) -> None:
         weights.written = True
         logits, weights.logits = weights.logits, None
-        with unnoticed():
+        with Unnoticed():
             call = self._journal.open(out)
             if call is None:
                 return

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+
+from tests.cli.conftest import Ran
+from tokenrank.cli.report import one_line, progress, reported
+from tokenrank.errors import InputError, NotConvergedWarning
+
+
+def test_debug_shows_the_traceback(run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TOKENRANK_DEBUG", "1")
+    ran = run("image", tmp_path / "none.png", "--out", tmp_path)
+    assert isinstance(ran.error, InputError)
+    assert "error:" not in ran.stderr
+
+
+def test_errors_become_one_line(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(typer.Exit) as end, reported():
+        raise InputError("first\n  second \x1b[31m \udce9")
+    assert end.value.exit_code == 1
+    assert capsys.readouterr().err == "error: first second \\x1b[31m \\udce9\n"
+
+
+def test_what_nobody_thought_of_says_how_to_see_more(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(typer.Exit) as end, reported():
+        raise ZeroDivisionError("division by zero")
+    assert end.value.exit_code == 1
+    line = capsys.readouterr().err
+    assert line.startswith("error: unexpected ZeroDivisionError: division by zero; TOKENRANK_DEBUG=1 shows")
+    assert line.count("\n") == 1
+
+
+def test_an_interrupt_is_not_an_error():
+    with pytest.raises(KeyboardInterrupt), reported():
+        raise KeyboardInterrupt
+
+
+def test_only_warnings_about_the_answer_are_shown(capsys: pytest.CaptureFixture[str]):
+    with reported():
+        warnings.warn("library chatter", FutureWarning, stacklevel=1)
+        warnings.warn("TokenRank did not\nreach tol", NotConvergedWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: TokenRank did not reach tol\n"
+
+
+def test_libraries_are_quieted_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    with reported():
+        assert os.environ["TRANSFORMERS_VERBOSITY"] == "info"
+        assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
+
+
+def test_every_finished_item_leaves_a_line(capsys: pytest.CaptureFixture[str]):
+    with progress(2) as report:
+        report("a [bold]picture[/]", "running")
+        report("a [bold]picture[/]", "drawing")
+        report("second", "running")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert [line.rsplit(":", 1)[0] for line in captured.err.splitlines()] == ["a [bold]picture[/]", "second"]
+
+
+def test_nothing_is_called_finished_when_it_failed(capsys: pytest.CaptureFixture[str]):
+    def fail() -> None:
+        with progress(1) as report:
+            report("picture", "running")
+            raise InputError("no")
+
+    with pytest.raises(InputError):
+        fail()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are of Unix")
+def test_a_terminal_sees_the_stage(monkeypatch: pytest.MonkeyPatch):
+    import pty
+
+    leader, follower = pty.openpty()
+    with os.fdopen(follower, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setenv("TERM", "xterm")
+        with progress(1) as report:
+            report("cat.png", "bounces and TokenRank")
+    shown = os.read(leader, 10_000).decode()
+    os.close(leader)
+    assert "cat.png: bounces and TokenRank" in shown
+
+
+def test_one_line():
+    assert one_line("  a\n\tb\u2028c ") == "a b c"
+    assert one_line("λ₂ ≈ 漢") == "λ₂ ≈ 漢"

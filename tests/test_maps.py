@@ -1,0 +1,390 @@
+"""TokenMap: a result on tokens, ready to look at."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tokenrank import AttentionChain, TokenLayout, TokenMap
+from tokenrank.errors import ChainError, InputError, LayoutError, NotFoundError
+from tokenrank.maps import colourise
+from tokenrank.markov import Certificate
+
+ROWS, COLUMNS = 3, 5
+VIT = TokenLayout.image(ROWS, COLUMNS, cls_tokens=1, registers=2)
+
+
+def image_map(*batch: int, layout: TokenLayout | None = VIT) -> TokenMap:
+    values = torch.rand(*batch, 18)
+    return TokenMap(values / values.sum(-1, keepdim=True), layout)
+
+
+def text_map(*tokens: str) -> TokenMap:
+    values = torch.arange(len(tokens), 0, -1.0)
+    return TokenMap(values / values.sum(), TokenLayout.text(tokens))
+
+
+def picture(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+# ---- grid
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+def test_grid(batch: tuple[int, ...]) -> None:
+    found = image_map(*batch)
+    grid = found.grid()
+    assert grid.shape == (*batch, ROWS, COLUMNS)
+    assert torch.equal(grid[..., 0, :], found.values[..., 3:8])  # row by row, after CLS and registers
+    assert torch.equal(grid[..., 2, 4], found.values[..., 17])
+
+
+def test_grid_of_one_picture_of_two() -> None:
+    layout = TokenLayout({"left": 4, "text": 2, "right": 6}, {"left": (2, 2), "right": (2, 3)})
+    found = TokenMap(torch.arange(12.0), layout)
+    assert found.grid("left").tolist() == [[0, 1], [2, 3]]
+    assert found.grid("right").tolist() == [[6, 7, 8], [9, 10, 11]]
+    with pytest.raises(LayoutError, match="several spans have one"):
+        found.grid()
+    with pytest.raises(LayoutError, match=r"span 'text' has no grid; spans with one: \['left', 'right'\]"):
+        found.grid("text")
+    with pytest.raises(NotFoundError, match="no span 'lft' in this layout; nearest: 'left'"):
+        found.grid("lft")
+
+
+def test_no_layout_no_grid() -> None:
+    with pytest.raises(LayoutError, match="give the chain a layout"):
+        image_map(layout=None).grid()
+    with pytest.raises(LayoutError, match="no span has a grid"):
+        text_map("a", "b").grid()
+
+
+# ---- upsample
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_upsample(mode: str, batch: tuple[int, ...]) -> None:
+    found = image_map(*batch)
+    large = found.upsample((30, 20), mode)
+    assert large.shape == (*batch, 30, 20)
+    if mode == "nearest":
+        assert torch.equal(large[..., ::10, ::4], found.grid())
+    if mode != "bicubic":
+        assert large.amin() >= found.grid().amin()
+        assert large.amax() <= found.grid().amax()
+
+
+def test_upsample_of_an_even_map_is_even() -> None:
+    large = TokenMap(torch.full((18,), 1 / 18), VIT).upsample((64, 48))
+    assert torch.allclose(large, torch.full((64, 48), 1 / 18))
+
+
+# ---- mask
+
+
+def test_mask_above_the_mean() -> None:
+    found = image_map(2, 3)
+    mask = found.mask()
+    grid = found.grid()
+    assert mask.dtype == torch.bool
+    assert torch.equal(mask, grid > grid.mean((-2, -1), keepdim=True))  # of the picture, not of all tokens
+    assert mask.any()
+    assert not mask.all()
+
+
+def test_mask_without_a_picture() -> None:
+    assert TokenMap(torch.tensor([0.1, 0.2, 0.7])).mask().tolist() == [False, False, True]
+    assert text_map("a", "b", "c").mask().tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6, 0.99, 1.0, 1])
+def test_mask_by_mass(share: float) -> None:
+    """The fewest tokens that hold that share."""
+    found = image_map(4)
+    grid, mask = found.grid(), found.mask(share)
+    total = grid.sum((-2, -1))
+    held = (grid * mask).sum((-2, -1))
+    assert (held >= share * total - 1e-6).all()
+    smallest = torch.where(mask, grid, torch.inf).amin((-2, -1))
+    assert (held - smallest < share * total).all()
+    assert (torch.where(mask, -torch.inf, grid).amax((-2, -1)) <= smallest).all()
+
+
+def test_mask_of_an_even_map() -> None:
+    assert not TokenMap(torch.full((18,), 1 / 18), VIT).mask().any()
+
+
+@pytest.mark.parametrize("rule", ["median", 0, 0.0, -0.1, 1.5, True, None, float("nan")])
+def test_wrong_rule(rule: Any) -> None:
+    with pytest.raises(ChainError, match=r"rule = .*, expected 'mean' or a share of the mass in \(0, 1\]"):
+        image_map().mask(rule)
+
+
+# ---- indexing
+
+
+def test_index() -> None:
+    found = image_map(2, 3)
+    assert torch.equal(found[1].values, found.values[1])
+    assert torch.equal(found[..., 2].values, found.values[:, 2])
+    assert torch.equal(found[0, 1].grid(), found.grid()[0, 1])
+    assert found[0].layout == VIT
+
+
+def test_index_takes_the_certificate_along() -> None:
+    rank = AttentionChain(torch.randn(2, 3, 18, 18).softmax(-1), VIT).tokenrank()
+    for index in (0, (1, 2), (slice(None), 1), (..., 2)):
+        part = rank[index]
+        assert part.certificate is not None
+        assert rank.certificate is not None
+        assert part.certificate.converged.shape == part.values.shape[:-1]
+        assert torch.equal(part.certificate.residual, rank.certificate.residual[index])
+        assert torch.equal(part.certificate.error_bound, rank.certificate.error_bound[index])
+        assert part.certificate.applies == rank.certificate.applies
+
+
+def test_index_of_a_certificate_without_a_bound() -> None:
+    rank = AttentionChain(torch.randn(3, 18, 18).softmax(-1)).tokenrank(alpha=1.0)
+    assert rank[1].certificate.error_bound is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("index", [2, (0, 3), (0, 0, 0), "cls", slice(0, 0)])
+def test_wrong_indices(index: Any) -> None:
+    with pytest.raises(ChainError, match=r"leading dimensions \(2, 3\)"):
+        image_map(2, 3)[index]
+
+
+# ---- top
+
+
+def test_top() -> None:
+    assert text_map("a", "b", "c").top(2) == [(0, "a", 0.5), (1, "b", pytest.approx(1 / 3))]
+    assert len(image_map().top(100)) == 18
+    assert image_map().top(1)[0][1] == ""
+
+
+def test_a_batch_has_no_top() -> None:
+    with pytest.raises(ChainError, match=r"shape \(2, 18\), expected one map \(N,\); index the batch"):
+        image_map(2).top()
+
+
+# ---- over a picture
+
+
+@pytest.mark.parametrize("size", [(50, 30), (31, 77), (5, 3), (1, 1), (2000, 3)])
+def test_overlay(size: tuple[int, int]) -> None:
+    found = image_map().overlay(picture(*size))
+    assert found.size == size
+    assert found.mode == "RGB"
+
+
+def test_overlay_puts_the_map_where_it_belongs() -> None:
+    """Opaque: one bright patch, third row, second column."""
+    values = torch.zeros(18)
+    values[3 + 2 * COLUMNS + 1] = 1
+    found = np.asarray(TokenMap(values, VIT).overlay(picture(50, 30), opacity=1.0), dtype=float).sum(-1)
+    y, x = np.unravel_index(found.argmax(), found.shape)
+    assert 20 <= y < 30
+    assert 10 <= x < 20
+    assert found[:15].max() < found.max() / 4
+
+
+@pytest.mark.parametrize("kind", ["path", "array", "floats", "tensor", "PIL"])
+def test_overlay_takes_any_picture(kind: str, tmp_path: Path) -> None:
+    original = picture(40, 24)
+    path = tmp_path / "picture.png"
+    original.save(path)
+    array = np.asarray(original)
+    given: Any = {
+        "path": path,
+        "array": array,
+        "floats": array / 255,
+        "tensor": torch.from_numpy(array.copy()).permute(2, 0, 1),
+        "PIL": original,
+    }[kind]
+    found = image_map()
+    assert np.array_equal(np.asarray(found.overlay(given, 0.0)), array)
+    expected = np.asarray(found.overlay(original, 0.6), dtype=int)
+    assert np.abs(np.asarray(found.overlay(given, 0.6), dtype=int) - expected).max() <= 1
+
+
+def test_overlay_of_a_missing_file() -> None:
+    with pytest.raises(InputError, match=r"no-such\.png"):
+        image_map().overlay("no-such.png")
+
+
+def test_overlay_of_a_batch_or_of_text() -> None:
+    with pytest.raises(ChainError, match="index the batch"):
+        image_map(2).overlay(picture(8, 8))
+    with pytest.raises(LayoutError, match="no span has a grid"):
+        text_map("a", "b").overlay(picture(8, 8))
+
+
+@pytest.mark.parametrize("opacity", [-0.1, 1.5, float("nan")])
+def test_wrong_opacity(opacity: float) -> None:
+    with pytest.raises(InputError, match=r"opacity = .*, expected a number from 0 to 1"):
+        image_map().overlay(picture(8, 8), opacity)
+
+
+def test_wrong_colours() -> None:
+    with pytest.raises(NotFoundError, match="no colour map 'magmaa'; nearest: 'magma'"):
+        image_map().overlay(picture(8, 8), colours="magmaa")
+
+
+def test_colourise_an_even_map() -> None:
+    assert len(np.unique(np.asarray(colourise(np.full((3, 4), 0.25))).reshape(-1, 3), axis=0)) == 1
+
+
+# ---- figures and files
+
+
+@pytest.mark.parametrize("found", [image_map(), text_map("a", "b"), image_map(layout=None), image_map(1, 1)], ids=str)
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_save_figures(found: TokenMap, ending: str, tmp_path: Path) -> None:
+    path = found.save(tmp_path / f"map.{ending}")
+    assert path == tmp_path / f"map.{ending}"
+    head = path.read_bytes()[:600]
+    assert {"png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF"}[ending] in head
+
+
+def test_save_values(tmp_path: Path) -> None:
+    found = image_map(2, 3)
+    path = found.save(str(tmp_path / "map.npy"))
+    assert np.array_equal(np.load(path), found.values.numpy())
+
+
+@pytest.mark.parametrize("name", ["map.jpeg", "map", "map.exe"])
+def test_save_under_another_ending(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot write 'map.*expected .png, .svg, .pdf or .npy"):
+        image_map().save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_save_into_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no folder"):
+        image_map().save(tmp_path / "missing" / "map.png")
+
+
+def test_a_batch_has_no_figure(tmp_path: Path) -> None:
+    with pytest.raises(ChainError, match="index the batch"):
+        image_map(2).save(tmp_path / "map.png")
+    assert image_map(2)._repr_html_() is None
+
+
+def test_the_figure_shows_the_grid_without_interpolation() -> None:
+    found = image_map()
+    (axes,) = found.figure().axes
+    (shown,) = axes.images
+    assert np.allclose(shown.get_array(), found.grid().numpy())
+    assert shown.get_interpolation() in ("auto", "antialiased", "nearest")
+
+
+def test_the_figure_shows_the_largest_tokens_first() -> None:
+    (axes,) = text_map("a", "b", "c").figure().axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["2 c", "1 b", "0 a"]
+    assert [patch.get_width() for patch in axes.patches] == pytest.approx([1 / 6, 1 / 3, 1 / 2])
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "--><script>",
+    "$\\frac",
+    "$x$",
+    "$\\frac$",
+    "_{^",
+    "%s %d {0}",
+    "\x00",
+    "\n\r\t",
+    "\x1b[31m",
+    "\ud800",
+    "\u202eevil",
+    "🙂",
+    "漢字",
+    "x" * 5000,
+    "",
+    " ",
+    "&lt;&#60;",
+]
+
+
+@pytest.mark.parametrize("token", HOSTILE, ids=lambda token: ascii(token)[:20])
+def test_hostile_tokens(token: str, tmp_path: Path) -> None:
+    found = text_map(token, "b", "b")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # drawn as a box, which is fine
+        warnings.simplefilter("error", SyntaxWarning)
+        page = found._repr_html_()
+        svg = found.save(tmp_path / "map.svg").read_text(encoding="utf-8")
+    assert page is not None
+    assert "<script" not in page
+    assert "<script" not in svg
+    assert found.top(1)[0][1] == token
+
+
+def test_dollar_signs_are_no_formulas() -> None:
+    """matplotlib would set $x$ in italics, without the signs."""
+    figure = text_map("$x$", "b").figure()
+    figure.canvas.draw()
+    labels = figure.axes[0].get_yticklabels()
+    assert labels[-1].get_text() == "0 $x$"
+    assert not any(label.get_parse_math() for label in labels)
+
+
+def test_tokens_of_one_string_stay_apart() -> None:
+    (axes,) = text_map("the", "the", "the").figure().axes
+    assert len(axes.patches) == 3
+
+
+def test_long_tokens_leave_room_for_the_bars() -> None:
+    figure = text_map("x" * 5000, "b").figure()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.canvas.draw()
+    assert figure.axes[0].get_position().width > 0.3
+
+
+def test_html() -> None:
+    certificate = Certificate(torch.tensor(True), torch.tensor(1e-9), torch.tensor(1e-7), 12, "<power>")
+    page = TokenMap(image_map().values, VIT, certificate)._repr_html_()
+    assert page is not None
+    assert "converged" in page
+    assert "<power>" not in page
+    assert "&lt;power&gt;" in page
+    encoded = page.split("base64,")[1].split('"')[0]
+    assert Image.open(io.BytesIO(base64.b64decode(encoded))).format == "PNG"
+
+
+def test_show() -> None:
+    """Draws through pyplot, so that notebooks and windows both show it."""
+    import matplotlib.pyplot as plt
+
+    before = len(plt.get_fignums())
+    image_map().show()
+    text_map("a", "b").show()
+    assert len(plt.get_fignums()) == before + 2
+    plt.close("all")
+
+
+def test_repr() -> None:
+    assert repr(image_map(2, 3)) == "TokenMap(shape=(2, 3, 18))"
+    rank = AttentionChain(torch.eye(2)).tokenrank()
+    assert repr(rank).startswith("TokenMap(shape=(2,), converged, residual ")
+
+
+def test_double_precision_maps(tmp_path: Path) -> None:
+    found = AttentionChain(torch.randn(18, 18, dtype=torch.float64).softmax(-1), VIT).tokenrank()
+    assert found.values.dtype == torch.float64
+    assert found.overlay(picture(20, 12)).size == (20, 12)
+    assert found.upsample((6, 10)).dtype == torch.float64
+    found.save(tmp_path / "map.png")
