@@ -66,6 +66,20 @@ class OperatorConformance:
         assert operator.device == dense.device
         assert operator.structure == self.structure
 
+    def test_support(self, operator: Operator, dense: Tensor) -> None:
+        """No step where there is no probability; exact zeros are masks in all the cases here."""
+        possible = operator.support()
+        assert possible.dtype == torch.bool
+        assert torch.equal(possible.expand(dense.shape), dense > 0)
+
+    def test_row_entropies(self, operator: Operator, dense: Tensor, dtype: torch.dtype) -> None:
+        expected = torch.special.entr(dense).sum(-1)
+        found = operator.row_entropies()
+        assert found.dtype == dtype
+        assert found.amin() >= 0
+        assert_close(found, expected, dtype)
+        assert_close(operator.row_entropies(torch.float64), expected, torch.float64)
+
     def test_structure_is_true(self, operator: Operator, dense: Tensor) -> None:
         if operator.structure == "lower":
             assert not dense.triu(1).any()

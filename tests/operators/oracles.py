@@ -44,3 +44,26 @@ def teleport(a: Tensor, alpha: float, jump: Tensor) -> Tensor:
 def mix(a: Tensor, weights: Tensor) -> Tensor:
     """Σ_h w_h A_h for a (*batch, H, N, N) and weights (*batch, H)."""
     return (weights.double()[..., None, None] * a).sum(-3)
+
+
+def lazy(a: Tensor, beta: float) -> Tensor:
+    return (1 - beta) * torch.eye(a.shape[-1], dtype=torch.float64) + beta * a
+
+
+def returns(a: Tensor, keep: Tensor, removed: Tensor) -> Tensor:
+    """(I − A_RR)⁻¹ A_RS."""
+    inside = a[..., removed, :][..., removed]
+    return torch.linalg.solve(torch.eye(len(removed), dtype=torch.float64) - inside, a[..., removed, :][..., keep])
+
+
+def censor(a: Tensor, keep: Tensor) -> Tensor:
+    removed = torch.tensor([i for i in range(a.shape[-1]) if i not in keep.tolist()])
+    return a[..., keep, :][..., keep] + a[..., keep, :][..., removed] @ returns(a, keep, removed)
+
+
+def bipartite(a: Tensor, c: Tensor, step: float) -> Tensor:
+    n, m = c.shape[-2:]
+    out = torch.zeros(*a.shape[:-2], n + m, n + m, dtype=torch.float64)
+    out[..., :n, :n], out[..., :n, n:] = (1 - step) * a, step * c
+    out[..., n:, n:] = torch.eye(m, dtype=torch.float64)
+    return out

@@ -6,9 +6,15 @@ import torch
 from torch import Tensor
 
 from tokenrank.operators import (
+    Bipartite,
+    Censored,
     Dense,
+    Kernel,
+    Lazy,
     Mixture,
     Operator,
+    Product,
+    Relay,
     Restricted,
     Reversed,
     Teleport,
@@ -393,3 +399,132 @@ class TestReversedTeleportOfReversedCausal(OperatorConformance):
         operator = Reversed(Teleport(Reversed(from_query_key(q, k, None, None, True)), 0.6, jump))
         dense = oracles.reverse(oracles.attention(q, k, is_causal=True))
         return operator, oracles.reverse(oracles.teleport(dense, 0.6, jump))
+
+
+class TestLazy(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        return Lazy(from_query_key(q, k, None, None, False), 0.7), oracles.lazy(oracles.attention(q, k), 0.7)
+
+
+class TestLazyCausal(OperatorConformance):
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        dense = oracles.attention(q, k, is_causal=True)
+        return Lazy(from_query_key(q, k, None, None, True), 0.5), oracles.lazy(dense, 0.5)
+
+
+class TestLazyOfZeros(OperatorConformance):
+    """A step that stays where the chain itself never does."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        a = weights(batch, torch.float64)
+        a = oracles.rows_to_one(a * ~torch.eye(N, dtype=torch.bool)).to(dtype)
+        return Lazy(Dense(a), 0.25), oracles.lazy(oracles.rows_to_one(a), 0.25)
+
+
+class TestProduct(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        (q1, k1), (q2, k2) = (queries_and_keys(batch, dtype) for _ in range(2))
+        a = weights(batch, dtype)
+        factors = [from_query_key(q1, k1, None, None, False), Dense(a), from_query_key(q2, k2, None, None, False)]
+        dense = oracles.attention(q1, k1) @ oracles.rows_to_one(a) @ oracles.attention(q2, k2)
+        return Product(factors), dense
+
+
+class TestProductOfCausal(OperatorConformance):
+    """Attention rollout of a causal model: lazy layers, still causal."""
+
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        pairs = [queries_and_keys(batch, dtype) for _ in range(3)]
+        factors = [Lazy(from_query_key(q, k, None, None, True), 0.5) for q, k in pairs]
+        dense = torch.eye(N, dtype=torch.float64).expand(*batch, N, N)
+        for q, k in pairs:
+            dense = dense @ oracles.lazy(oracles.attention(q, k, is_causal=True), 0.5)
+        return Product(factors), dense
+
+
+class TestProductOfZeros(OperatorConformance):
+    """Neighbours of neighbours: the support is that of paths."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        near = (torch.arange(N)[:, None] - torch.arange(N)).abs() <= 2
+        a = oracles.rows_to_one(weights(batch, torch.float64) * near).to(dtype)
+        dense = oracles.rows_to_one(a)
+        return Product([from_weights(a), from_weights(a)]), dense @ dense
+
+
+class TestProductOfMixedPrecision(OperatorConformance):
+    """A float32 factor beside one of the wanted precision: exact for the chains as they are stored."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        a, b = weights(batch, torch.float32), weights(batch, dtype)
+        return Product([Dense(a), Dense(b)]), oracles.rows_to_one(a) @ oracles.rows_to_one(b)
+
+
+def censored(operator: Operator, dense: Tensor, keep: Tensor) -> tuple[Operator, Tensor]:
+    removed = torch.tensor([i for i in range(dense.shape[-1]) if i not in keep.tolist()])
+    return Censored(operator, keep, removed, oracles.returns(dense, keep, removed)), oracles.censor(dense, keep)
+
+
+class TestCensored(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        return censored(from_query_key(q, k, None, None, False), oracles.attention(q, k), KEEP)
+
+
+class TestCensoredCausal(OperatorConformance):
+    """The first token is kept, so that the walk comes back."""
+
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        return censored(from_query_key(q, k, None, None, True), oracles.attention(q, k, is_causal=True), KEEP)
+
+
+class TestCensoredTeleport(OperatorConformance):
+    """The sink of a causal chain, taken out after the jump was put in."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        jump = a_jump(batch)
+        dense = oracles.teleport(oracles.attention(q, k, is_causal=True), 0.8, jump)
+        return censored(Teleport(from_query_key(q, k, None, None, True), 0.8, jump), dense, torch.arange(1, N))
+
+
+M = 3
+
+
+def kernel(batch: tuple[int, ...], dtype: torch.dtype, rows: int, columns: int) -> tuple[Kernel, Tensor]:
+    c = torch.randn(*batch, rows, columns, dtype=torch.float64).mul(2).softmax(-1).to(dtype)
+    return Kernel(c), oracles.rows_to_one(c)
+
+
+class TestBipartite(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = queries_and_keys(batch, dtype)
+        cross, c = kernel(batch, dtype, N, M)
+        operator = Bipartite(from_query_key(q, k, None, None, False), cross, 0.3)
+        return operator, oracles.bipartite(oracles.attention(q, k), c, 0.3)
+
+
+class TestRelay(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        (out, c), (back, r) = kernel(batch, dtype, N, M), kernel(batch, dtype, M, N)
+        return Relay(out, back), c @ r
+
+
+class TestReversedCensoredProduct(OperatorConformance):
+    """Whatever nests: layers, some tokens watched, turned round."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        (q1, k1), (q2, k2) = (queries_and_keys(batch, dtype) for _ in range(2))
+        layers = Product([Lazy(from_query_key(q, k, None, None, False), 0.5) for q, k in ((q1, k1), (q2, k2))])
+        dense = oracles.lazy(oracles.attention(q1, k1), 0.5) @ oracles.lazy(oracles.attention(q2, k2), 0.5)
+        operator, dense = censored(layers, dense, KEEP)
+        return Reversed(operator), oracles.reverse(dense)

@@ -82,8 +82,9 @@ def _iterate(operator: Operator, alpha: float, jump: Tensor, tol: float, max_app
         start = power(partial(_step, operator, alpha, rhs.to(work)), guess.to(work), wanted, budget)
         change, spent = start.x.double() + start.residual.double(), start.applies
         if bool((start.residual.abs().sum(-1) > wanted).any()) and budget > spent:
-            d, _, more = gmres(partial(_part_of, operator, alpha), start.residual, wanted, budget - spent)
-            change, spent, accelerated = start.x.double() + d, spent + more, True
+            missing = start.residual[..., None]
+            d, _, more = gmres(partial(_part_of, operator, alpha), missing, wanted, budget - spent)
+            change, spent, accelerated = start.x.double() + d[..., 0], spent + more, True
         trial = (x + scale * change).clamp(min=0)
         trial = trial / trial.sum(-1, keepdim=True)
         image = step(trial)

@@ -1,4 +1,4 @@
-"""Triangular chains need no iteration: x = α Aᵀ x + b by block substitution."""
+"""Triangular chains need no iteration: block substitution."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from ..operators import Operator
 BLOCK = 256
 
 
-def substitute(operator: Operator, b: Tensor, alpha: float) -> Tensor:
-    """Solve x = α Aᵀ x + b exactly for a triangular operator (h, N, N); b and x (h, N).
+def substitute(operator: Operator, b: Tensor, alpha: float | Tensor) -> Tensor:
+    """Solve x = α Aᵀ x + b exactly for a triangular operator (h, N, N); b and x (h, N); α a number or (h,).
 
     A causal (lower) chain is solved from the last token back, each block of rows pushing its
     mass to the tokens before it; a reversed (upper) chain from the first token on, each block
     of columns pulling. Memory O(N · block); arithmetic as for one dense product.
     """
     n, dtype = operator.num_tokens, b.dtype
+    alpha = torch.as_tensor(alpha, dtype=dtype, device=b.device).reshape(-1, 1)
     x = b.clone()
     starts = range(0, n, BLOCK)
     if operator.structure == "lower":
@@ -35,6 +36,36 @@ def substitute(operator: Operator, b: Tensor, alpha: float) -> Tensor:
     return x
 
 
-def _corner(block: Tensor, b: Tensor, alpha: float, upper: bool) -> Tensor:
+def _corner(block: Tensor, b: Tensor, alpha: Tensor, upper: bool) -> Tensor:
     eye = torch.eye(block.shape[-1], dtype=block.dtype, device=block.device)
-    return torch.linalg.solve_triangular(eye - alpha * block.mT, b[..., None], upper=upper)[..., 0]
+    return torch.linalg.solve_triangular(eye - alpha[..., None] * block.mT, b[..., None], upper=upper)[..., 0]
+
+
+def substitute_killed(operator: Operator, alive: Tensor, b: Tensor) -> Tensor:
+    """Solve x = Q x + b for Q = D A D, D = diag(alive), A triangular (h, N, N).
+
+    Args:
+        operator: A.
+        alive: bool (h, N); from every token of it the walk gets out sooner or later.
+        b: (h, N, c), zero off ``alive``.
+
+    Pivots 1 − A_ii are taken as the sum of the row's other entries, so that nothing cancels where a token
+    attends almost only to itself; with b ≥ 0 all of x is accurate entry by entry.
+    """
+    n, dtype = operator.num_tokens, b.dtype
+    lower = operator.structure == "lower"
+    x = torch.zeros_like(b)
+    for start in range(0, n, BLOCK) if lower else reversed(range(0, n, BLOCK)):
+        stop = min(start + BLOCK, n)
+        rows = operator.rows(start, stop, dtype).clone()
+        rows[..., start:stop].diagonal(dim1=-2, dim2=-1).zero_()
+        here = alive[:, start:stop, None]
+        pivots = torch.where(here, rows.sum(-1, keepdim=True), 1.0)
+        solved = slice(0, start) if lower else slice(stop, n)
+        rhs = (b[:, start:stop] + rows[..., solved] @ x[:, solved]) / pivots
+        corner = rows[..., start:stop] / pivots * -1
+        found = torch.linalg.solve_triangular(
+            corner.masked_fill(~here, 0.0), rhs.masked_fill(~here, 0.0), upper=not lower, unitriangular=True
+        )
+        x[:, start:stop] = found
+    return x

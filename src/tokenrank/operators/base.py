@@ -23,8 +23,8 @@ class Operator(ABC):
     applied in the precision of the tensor that it is given: a float32 operator times a
     float64 vector is computed in float64. That is what certificates rest on.
 
-    A subclass supplies ``matmul``, ``rmatmul``, ``reshape`` and ``index``, and whatever of the
-    rest it can do faster.
+    A subclass supplies ``matmul``, ``rmatmul``, ``support``, ``reshape`` and ``index``, and whatever
+    of the rest it can do faster.
     """
 
     shape: torch.Size  # (*batch, N, N)
@@ -49,6 +49,14 @@ class Operator(ABC):
     @abstractmethod
     def rmatmul(self, x: Tensor) -> Tensor:
         """Aᵀ x for x of shape (*batch, N, c), in the dtype of x."""
+
+    @abstractmethod
+    def support(self) -> Tensor:
+        """Where a step is possible: bool, broadcastable to (*batch, N, N).
+
+        Exact from masks: a softmax is positive wherever it is not masked, also where it underflows.
+        Where every step is possible the tensor is ``everywhere`` and takes no memory.
+        """
 
     @abstractmethod
     def reshape(self, *batch: int) -> Operator:
@@ -84,6 +92,11 @@ class Operator(ABC):
         """Σ_i A[..., i, j], (*batch, N)."""
         ones = torch.ones(*self.batch, self.num_tokens, 1, dtype=dtype or self.dtype, device=self.device)
         return self.rmatmul(ones)[..., 0]
+
+    def row_entropies(self, dtype: torch.dtype | None = None) -> Tensor:
+        """−Σ_j A[..., i, j] log A[..., i, j] in nats, (*batch, N)."""
+        parts = [torch.special.entr(self.rows(*block, dtype)).sum(-1) for block in self.blocks(dtype)]
+        return torch.cat(parts, -1).clamp(min=0)  # a probability rounded to just above one counts as one
 
     def restrict(self, keep: Tensor) -> Operator:
         """The chain on the tokens ``keep`` (increasing indices), rows renormalised."""

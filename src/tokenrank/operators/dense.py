@@ -57,6 +57,9 @@ class Dense(Operator):
         diagonal = self.weights.diagonal(dim1=-2, dim2=-1)
         return diagonal if dtype in (None, self.dtype) else diagonal.to(dtype) / self.weights.sum(-1, dtype=dtype)
 
+    def support(self) -> Tensor:
+        return self.weights > 0
+
     def reshape(self, *batch: int) -> Dense:
         return Dense(self.weights.reshape(*batch, *self.shape[-2:]), self.structure)
 

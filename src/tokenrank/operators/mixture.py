@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .base import Operator
+from .everywhere import everywhere, is_everywhere
 
 
 class Mixture(Operator):
@@ -37,6 +38,13 @@ class Mixture(Operator):
 
     def diagonal(self, dtype: torch.dtype | None = None) -> Tensor:
         return self._sum(self.heads.diagonal(dtype)[..., None])[..., 0]
+
+    def support(self) -> Tensor:
+        heads = self.heads.support()
+        if is_everywhere(heads):
+            return everywhere(self.num_tokens, self.num_tokens, self.device)
+        used = self.weights > 0
+        return (heads & used[..., None, None]).any(-3)
 
     def reshape(self, *batch: int) -> Mixture:
         h = self.weights.shape[-1]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .base import Operator, Structure
+from .everywhere import everywhere
 from .fused import attend, log_normaliser
 
 MASKED = -1e30  # the logit of a padded key: zero after any softmax, finite in products
@@ -122,6 +123,26 @@ class QueryKey(Operator):
         if mask is not None:
             logits = _masked(logits, mask.expand(*mask.shape[:-2], *self.shape[-2:]).diagonal(dim1=-2, dim2=-1))
         return (logits - self.log_normalisers(dtype)).exp()
+
+    def support(self) -> Tensor:
+        n = self.num_tokens
+        possible = everywhere(n, n, self.device)
+        if self.is_causal:
+            possible = possible.tril()
+        elif self.mask is not None:
+            possible = self.mask if self.mask.dtype == torch.bool else self.mask > torch.finfo(self.mask.dtype).min / 2
+            possible = possible.expand(*possible.shape[:-2], n, n)
+        masked = (self.q[..., -1] == 1).all() & (self.scale * self.k[..., -1] <= MASKED / 2)
+        return possible & ~masked[..., None, :] if bool(masked.any()) else possible
+
+    def row_entropies(self, dtype: torch.dtype | None = None) -> Tensor:
+        if self.mask is not None and self.mask.dtype != torch.bool:
+            return super().row_entropies(dtype)
+        # Σ_j A_ij (r_i − s_ij), where Σ_j A_ij s_ij = scale · q_i · (A k)_i takes one apply
+        dtype = dtype or self.dtype
+        q, k = self._qk(dtype)
+        mean_logit = self.scale * (q * self.matmul(k)).sum(-1)
+        return (self.log_normalisers(dtype) - mean_logit).clamp(min=0)
 
     def reshape(self, *batch: int) -> QueryKey:
         q, k = (t.reshape(*batch, *t.shape[-2:]) for t in (self.q, self.k))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .base import Operator
 from .checks import no_empty_rows
+from .everywhere import everywhere, is_everywhere
 
 
 class Restricted(Operator):
@@ -35,6 +36,12 @@ class Restricted(Operator):
 
     def rmatmul(self, x: Tensor) -> Tensor:
         return self._gather(self.inner.rmatmul(self._scatter(x / self._mass(x.dtype))))
+
+    def support(self) -> Tensor:
+        inner = self.inner.support()
+        if is_everywhere(inner):
+            return everywhere(self.num_tokens, self.num_tokens, self.device)
+        return inner.index_select(-2, self.keep).index_select(-1, self.keep)
 
     def reshape(self, *batch: int) -> Restricted:
         sums = {d: s.reshape(*batch, -1, 1) for d, s in self._sums.items()}

@@ -44,6 +44,9 @@ class Reversed(Operator):
         diagonal = self.inner.diagonal(dtype)
         return diagonal / self._columns(diagonal.dtype)
 
+    def support(self) -> Tensor:
+        return self.inner.support().mT
+
     def reshape(self, *batch: int) -> Reversed:
         sums = {d: s.reshape(*batch, -1) for d, s in self._sums.items()}
         return Reversed(self.inner.reshape(*batch), sums)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .base import Operator
+from .everywhere import everywhere, is_everywhere
 
 
 class Teleport(Operator):
@@ -42,6 +43,15 @@ class Teleport(Operator):
     def diagonal(self, dtype: torch.dtype | None = None) -> Tensor:
         diagonal = self.inner.diagonal(dtype)
         return self.alpha * diagonal + (1 - self.alpha) * self.jump.to(diagonal.dtype)
+
+    def support(self) -> Tensor:
+        jump = (self.jump > 0)[..., None, :].expand(*self.batch, self.num_tokens, self.num_tokens)
+        inner = self.inner.support()
+        if self.alpha == 1 or (is_everywhere(inner) and self.alpha > 0):
+            return inner
+        if bool((self.jump > 0).all()):
+            return everywhere(self.num_tokens, self.num_tokens, self.device)
+        return jump if self.alpha == 0 else inner | jump
 
     def reshape(self, *batch: int) -> Teleport:
         return Teleport(self.inner.reshape(*batch), self.alpha, self.jump.reshape(*batch, -1))
