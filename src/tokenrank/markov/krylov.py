@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .ordering import by_modulus, real_basis, whole_pairs
+
 Apply = Callable[[Tensor], Tensor]
 
 
@@ -47,7 +49,7 @@ class KrylovSpace:
     @property
     def full(self) -> bool:
         """No room for another block."""
-        return self.dimension >= self.capacity
+        return self.dimension + self.width > self.capacity
 
     @property
     def basis(self) -> Tensor:
@@ -111,6 +113,37 @@ class KrylovSpace:
         inside = square.to(vector.dtype) @ vector - theta[..., None] * vector
         residual = torch.linalg.vector_norm(torch.cat([inside, outside], -2)[..., 0], dim=-1)
         return Ritz(theta[:, 0].abs(), residual.nan_to_num(nan=torch.inf))
+
+    def restart(self, keep: int) -> KrylovSpace:
+        """The space of the ``keep`` leading Ritz vectors and the block that comes next (thick restart).
+
+        ``keep`` and the dimension are even, so that no conjugate pair needs to be cut.
+
+        Source: Stewart, "A Krylov–Schur algorithm for large eigenproblems" (2001).
+        """
+        m, b = self.dimension, self.width
+        square, below = self.projection[:, :m], self.projection[:, m:]
+        values, vectors = torch.linalg.eig(square)
+        order = whole_pairs(values, by_modulus(values), keep)[:, :keep]
+        u = real_basis(values.gather(-1, order), vectors.gather(-1, order[:, None].expand(-1, m, -1)))
+        part = copy.copy(self)
+        part._vectors, part._coefficients = torch.empty_like(self._vectors), torch.zeros_like(self._coefficients)
+        part._vectors[:, :keep] = u.mT @ self._vectors[:, :m]
+        part._vectors[:, keep : keep + b] = self._vectors[:, m : m + b]
+        part._coefficients[:, :keep, :keep] = u.mT @ square @ u
+        part._coefficients[:, keep : keep + b, :keep] = below @ u
+        part.dimension = keep
+        return part
+
+    def ritz(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The leading eigenvalues in order: values (h, count), residuals (h, count), coordinates (h, m, count)."""
+        m = self.dimension
+        values, vectors = torch.linalg.eig(self.projection[:, :m])
+        order = by_modulus(values)[:, :count]
+        values = values.gather(-1, order)
+        vectors = vectors.gather(-1, order[:, None].expand(-1, m, -1))
+        outside = self.projection[:, m:].to(vectors.dtype) @ vectors
+        return values, torch.linalg.vector_norm(outside, dim=-2), vectors
 
     def leading_block(self) -> Tensor:
         """Real block (h, N, b) that spans the leading Ritz vectors, to go on from."""
