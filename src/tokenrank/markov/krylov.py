@@ -76,6 +76,10 @@ class KrylovSpace:
         block, r = torch.linalg.qr((w - first @ vectors).mT)
         closed = r.diagonal(dim1=-2, dim2=-1).abs() <= noise[:, None]
         if bool(closed.any()):
+            # a column that depends on earlier ones leaves a direction of noise, along which later columns still
+            # have a part: singular vectors put what is lost last, and nothing else is lost with it
+            turn, sizes, rest = torch.linalg.svd(r)
+            block, r, closed = block @ turn, sizes[..., None] * rest, sizes <= noise[:, None]
             fresh = torch.randn(block.shape[1:], generator=self._generator).to(block)
             block = torch.where(closed[:, None], fresh / fresh.shape[0] ** 0.5, block)
             r = r.masked_fill(closed[..., None], 0.0)
