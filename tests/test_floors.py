@@ -20,6 +20,7 @@ FLOORS = [
     "starts",
     "maps",
     "chain",
+    "joining",
     "trace",
     "analysis",
     "view",

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from . import errors, samples, view
     from .analysis import Analysis, analyze
     from .chain import AttentionChain
+    from .joining import bipartite, compose
     from .layout import TokenLayout, at
     from .maps import TokenMap
     from .markov import Certificate, Lambda2
@@ -26,7 +27,9 @@ __all__ = [
     "Trace",
     "analyze",
     "at",
+    "bipartite",
     "capture",
+    "compose",
     "errors",
     "load",
     "samples",
@@ -44,7 +47,9 @@ _HOMES = {
     "Trace": "trace",
     "analyze": "analysis",
     "at": "layout",
+    "bipartite": "joining",
     "capture": "trace",
+    "compose": "joining",
     "load": "models",
 }
 

@@ -38,6 +38,10 @@ class NotConvergedWarning(UserWarning):
     """An iterative answer stopped before it reached its tolerance."""
 
 
+class NotUniqueWarning(UserWarning):
+    """One of several right answers was returned: the chain has more than one stationary distribution."""
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Words for an error message: the known names closest to ``name``, or the first few."""
     known = list(known)

@@ -25,6 +25,13 @@ def stochastic(weights: Tensor) -> Tensor:
             infinite or negative entries, a row that does not sum to one.
     """
     square(weights.shape)
+    return distributions(weights)
+
+
+def distributions(weights: Tensor) -> Tensor:
+    """The same for rectangular weights (*batch, N, M): every row is a distribution over M tokens."""
+    if 0 in weights.shape:
+        raise ChainError(f"shape {tuple(weights.shape)} is empty, expected at least one token and one matrix")
     if weights.dtype not in ROW_TOLERANCE:
         raise ChainError(
             f"weights are {weights.dtype}, expected a floating-point tensor of probabilities; "

@@ -1,0 +1,150 @@
+"""What a chain is made from, and what it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ChainError, LayoutError
+from ..indexing import leading_index
+from ..layout import TokenLayout
+from ..operators import Operator, Reversed, from_query_key, from_scores, from_weights
+from ..starts import Start, start_distribution
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Direction = Literal["forward", "backward"]
+
+
+class Core:
+    """An operator with a layout, and its leading dimensions."""
+
+    operator: Operator
+    layout: TokenLayout | None
+
+    def __init__(self, weights: Tensor | np.ndarray, layout: TokenLayout | None = None) -> None:
+        self._set(from_weights(_tensor(weights)), layout)
+
+    @classmethod
+    def from_qk(
+        cls,
+        q: Tensor | np.ndarray,
+        k: Tensor | np.ndarray,
+        scale: float | None = None,
+        mask: Tensor | np.ndarray | None = None,
+        is_causal: bool = False,
+        layout: TokenLayout | None = None,
+    ) -> Self:
+        """softmax(scale · q kᵀ + mask), never materialised.
+
+        Args:
+            q: (*batch, heads, N, d).
+            k: (*batch, heads or a divisor of it, N, d); grouped heads as in PyTorch.
+            scale: factor of the logits; 1/√d by default.
+            mask: bool (True may attend) or float (added), broadcastable to (*batch, heads, N, N).
+            is_causal: token i sees tokens 0 … i.
+            layout: which token is what; optional.
+
+        Raises:
+            ChainError: shapes that do not fit, NaN or infinite entries, a fully masked row.
+        """
+        mask = None if mask is None else _tensor(mask)
+        return cls.from_operator(from_query_key(_tensor(q), _tensor(k), scale, mask, is_causal), layout)
+
+    @classmethod
+    def from_scores(cls, scores: Tensor | np.ndarray, layout: TokenLayout | None = None) -> Self:
+        """softmax of logits (*batch, N, N); −inf is masked.
+
+        Raises:
+            ChainError: not square, empty, NaN or +inf, or a row that is −inf throughout.
+        """
+        return cls.from_operator(from_scores(_tensor(scores)), layout)
+
+    @classmethod
+    def from_operator(cls, operator: Operator, layout: TokenLayout | None = None) -> Self:
+        """A chain around an operator (``tokenrank.operators``) of shape (*batch, N, N)."""
+        chain = cls.__new__(cls)
+        chain._set(operator, layout)
+        return chain
+
+    def _set(self, operator: Operator, layout: TokenLayout | None) -> None:
+        if layout is not None and layout.num_tokens != operator.num_tokens:
+            raise LayoutError(
+                f"the layout has {layout.num_tokens} tokens ({dict(layout.spans)}), the chain {operator.num_tokens}; "
+                "give spans that cover the chain's tokens"
+            )
+        self.operator, self.layout = operator, layout
+
+    @property
+    def shape(self) -> torch.Size:
+        """(*batch, heads, N, N)."""
+        return self.operator.shape
+
+    @property
+    def batch(self) -> torch.Size:
+        """The leading dimensions, heads last."""
+        return self.operator.batch
+
+    @property
+    def num_tokens(self) -> int:
+        """N."""
+        return self.operator.num_tokens
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the probabilities: float32 or float64."""
+        return self.operator.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where results are returned."""
+        return self.operator.device
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no token attends to a later one."""
+        return self.operator.structure == "lower"
+
+    def to_dense(self) -> Tensor:
+        """The weights, (*batch, N, N); O(N²) memory."""
+        return self.operator.to_dense()
+
+    def __getitem__(self, index: Any) -> Self:
+        """Index the leading dimensions (batch, heads), never the tokens.
+
+        Raises:
+            ChainError: an index out of range or with too many entries.
+        """
+        entries = leading_index(index, self.batch, "tokens are selected with chain.restrict(...)")
+        return self.from_operator(self.operator.index(*entries), self.layout)
+
+    def __repr__(self) -> str:
+        kind = type(self.operator).__name__
+        layout = "" if self.layout is None else f", {dict(self.layout.spans)}"
+        return f"AttentionChain(shape={tuple(self.shape)}, {kind}{', causal' if self.is_causal else ''}{layout})"
+
+    def _towards(self, direction: Direction) -> Operator:
+        if direction == "forward":
+            return self.operator
+        if direction == "backward":
+            return Reversed(self.operator)
+        raise ChainError(f"direction = {direction!r}, expected 'forward' or 'backward'")
+
+    def _distribution(self, personalization: Start | None) -> Tensor:
+        if personalization is None:
+            n = self.num_tokens
+            return torch.full((n,), 1 / n, dtype=torch.float64, device=self.device).expand(*self.batch, n)
+        return start_distribution(personalization, self.shape, self.layout).to(self.device)
+
+
+def _tensor(values: Tensor | np.ndarray) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach()
+    try:
+        return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+    except (TypeError, ValueError) as error:
+        raise ChainError(f"{type(values).__name__} is no tensor or array of numbers: {error}") from None

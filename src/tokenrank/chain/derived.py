@@ -1,0 +1,130 @@
+"""Other chains from this one, lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import ChainError
+from ..markov import censor
+from ..operators import Lazy, Mixture, Reversed, Teleport
+from ..starts import Start, start_distribution
+from .numbers import probability
+from .slow import Slow
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Derived(Slow):
+    """Aggregation, restriction, teleport, reversal."""
+
+    def aggregate(
+        self,
+        weights: Literal["lambda2", "uniform"] | Tensor | Sequence[float] = "lambda2",
+        over: str | int = "heads",
+    ) -> Self:
+        """One chain from many: Σ w_h A_h with Σ w_h = 1.
+
+        Args:
+            weights: "uniform"; "lambda2" (each head by its |λ2|, as the paper weighs heads); or
+                non-negative numbers, (H,) or (*batch, H), normalised here.
+            over: "heads" (the last leading dimension) or the number of a leading dimension.
+
+        Returns:
+            A chain without that dimension.
+        """
+        dim = self._dimension(over)
+        last = len(self.batch) - 1
+        operator = self.operator
+        if dim != last:
+            raise ChainError(
+                f"over = {over!r} is not the last leading dimension of {tuple(self.batch)}; aggregate heads first, "
+                "or index the chain"
+            )
+        if isinstance(weights, str):
+            if weights == "uniform":
+                w = torch.ones(self.batch, dtype=self.dtype, device=self.device)
+            elif weights == "lambda2":
+                w = self.lambda2().values
+                w = torch.where(w.sum(-1, keepdim=True) > 0, w, torch.ones_like(w))
+            else:
+                raise ChainError(f"weights = {weights!r}, expected 'lambda2', 'uniform' or numbers")
+        else:
+            try:
+                w = torch.as_tensor(weights, dtype=torch.float64, device=self.device)
+            except (TypeError, ValueError, RuntimeError):
+                raise ChainError(f"weights = {weights!r}, expected 'lambda2', 'uniform' or numbers") from None
+            if w.ndim == 0 or w.shape[-1] != self.batch[-1] or w.ndim > len(self.batch):
+                raise ChainError(f"weights have shape {tuple(w.shape)}, expected (…, {self.batch[-1]}): one a head")
+            if not torch.isfinite(w).all() or w.amin() < 0 or not (w.sum(-1) > 0).all():
+                raise ChainError("weights must be finite, ≥ 0 and not all zero, so that the mixture is a chain")
+            try:
+                w = w.expand(self.batch)
+            except RuntimeError:
+                raise ChainError(
+                    f"weights have shape {tuple(w.shape)}, expected one that broadcasts to {tuple(self.batch)}"
+                ) from None
+        w = w.double()  # weights rounded to single precision would not sum to one
+        w = w / w.sum(-1, keepdim=True)
+        return self.from_operator(Mixture(operator, w), self.layout)
+
+    def restrict(self, tokens: Start, how: Literal["renormalise", "censor"] = "renormalise") -> Self:
+        """The chain on some tokens only, such as ``chain.restrict("image")``.
+
+        Args:
+            tokens: indices, a bool mask (N,), a span's name or a word; the order of the
+                sequence is kept.
+            how: "renormalise" divides rows by their sums: the walk may not leave; for queries and keys that
+                equals softmax over the kept keys alone. "censor" watches the walk only while it is on these
+                tokens (stochastic complement): paths through removed tokens are kept, and the stationary
+                distribution is that of the whole chain conditioned on them.
+
+        Raises:
+            ChainError: no token; a token that sends no probability to the kept ones ("renormalise"); a
+                removed token that the walk gets into and never comes back from ("censor"), such as the first
+                token of a causal chain: teleport first.
+
+        Source: "censor": Meyer, "Stochastic complementation …" (1989).
+        """
+        if how not in ("renormalise", "censor"):
+            raise ChainError(f"how = {how!r}, expected 'renormalise' or 'censor'")
+        chosen = start_distribution(tokens, torch.Size(self.shape[-2:]), self.layout) > 0
+        keep = chosen.nonzero()[:, 0].to(self.device)
+        layout = None if self.layout is None else self.layout.select(keep.tolist())
+        operator = self.operator.restrict(keep) if how == "renormalise" else censor(self.operator, keep)
+        return self.from_operator(operator, layout)
+
+    def teleport(self, alpha: float = 0.99, personalization: Start | None = None) -> Self:
+        """alpha · A + (1 − alpha) · 1 vᵀ, the PageRank correction as a chain of its own."""
+        probability("alpha", alpha)
+        jump = self._distribution(personalization)
+        return self.from_operator(Teleport(self.operator, float(alpha), jump), self.layout)
+
+    def lazy(self, beta: float = 0.5) -> Self:
+        """(1 − beta) · I + beta · A: a step with probability beta, otherwise stay.
+
+        Half a step (beta = 0.5) is a layer of attention rollout, and makes a periodic chain aperiodic.
+        """
+        probability("beta", beta)
+        return self.from_operator(Lazy(self.operator, float(beta)), self.layout)
+
+    def reverse(self) -> Self:
+        """The column-normalised reversed chain: B[j, i] = A[i, j] / Σ_k A[k, j].
+
+        Raises:
+            ChainError: a token that nobody attends to.
+        """
+        return self.from_operator(Reversed(self.operator), self.layout)
+
+    def _dimension(self, over: str | int) -> int:
+        if not self.batch:
+            raise ChainError("this chain has no leading dimension to aggregate over; it is one chain already")
+        if over == "heads":
+            return len(self.batch) - 1
+        if isinstance(over, int) and not isinstance(over, bool) and -len(self.batch) <= over < len(self.batch):
+            return over % len(self.batch)
+        raise ChainError(f"over = {over!r}, expected 'heads' or a leading dimension of {tuple(self.batch)}")

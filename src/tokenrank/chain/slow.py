@@ -1,0 +1,43 @@
+"""How slowly a chain forgets."""
+
+from __future__ import annotations
+
+from ..markov import Horizon, Lambda2, Rule, Spectrum, horizon, lambda2, spectrum
+from ..starts import Start
+from .core import Core
+
+
+class Slow(Core):
+    """Eigenvalues and what follows from them."""
+
+    def lambda2(self) -> Lambda2:
+        """|λ2|, the second-largest eigenvalue modulus of every head, with its residual.
+
+        Near one: a slow chain with metastable groups of tokens; near zero: one bounce forgets
+        where it started. See ``tokenrank.markov.lambda2``.
+        """
+        return lambda2(self.operator)
+
+    def spectrum(self, k: int = 8, left: bool = False) -> Spectrum:
+        """The k leading complex eigenvalues of every head, with bases of the slow subspaces.
+
+        Args:
+            k: how many, λ₁ = 1 counted; a conjugate pair is never cut, so that k + 1 may come back.
+            left: also the left subspace, whose first vector lies along the stationary distribution.
+
+        See ``tokenrank.markov.spectrum``.
+        """
+        return spectrum(self.operator, k, left)
+
+    def horizon(self, rule: Rule = "plateau", start: Start | None = None, limit: int = 64) -> Horizon:
+        """How many bounces to take, for every head.
+
+        Args:
+            rule: "relax", "plateau", "knee", or "halflife", which depends on the start.
+            start: for "halflife": where the walk begins, as in ``bounce``.
+            limit: the most bounces allowed.
+
+        See ``tokenrank.markov.horizon``; ``bounce(n=rule)`` uses it.
+        """
+        v = None if start is None else self._distribution(start)
+        return horizon(self.operator, rule, v, limit)

@@ -1,0 +1,113 @@
+"""Where the walk goes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import get_args
+
+import numpy as np
+import torch
+
+from ..errors import ChainError, NotConvergedWarning, NotUniqueWarning
+from ..maps import TokenMap
+from ..markov import Rule, bounce, closed_classes, horizon, stationary
+from ..operators import Operator
+from ..starts import Start, start_distribution
+from .core import Core, Direction
+from .numbers import probability
+
+MAX_APPLIES = 5000  # attention applications of one TokenRank
+
+
+class Walks(Core):
+    """Bounces and stationary distributions."""
+
+    def bounce(self, start: Start, n: int | Rule = 1, direction: Direction = "forward", path: bool = False) -> TokenMap:
+        """Multi-bounce attention from ``start``: vᵀAⁿ.
+
+        Args:
+            start: a token index, several, a bool mask, ``tr.at(x, y)``, a span's name, a word,
+                or a distribution (…, N).
+            n: bounces; 1 is row selection (forward) or normalised column selection (backward),
+                0 the start itself. Or a rule that finds the number for every head: "relax", "plateau", "knee",
+                "halflife" (see ``horizon``).
+            direction: "forward" follows attention; "backward" walks the column-normalised
+                reversed chain, towards the tokens that attend to the start.
+            path: also return the way: values (n + 1, *batch, N), entry k after k bounces. With a rule n is the
+                largest number of any head, and a head rests after its own.
+
+        Returns:
+            TokenMap of values (*batch, N), each a distribution.
+
+        Source: "Attention (as Discrete-Time Markov) Chains", multi-bounce attention.
+        """
+        operator = self._towards(direction)
+        v = start_distribution(start, self.shape, self.layout).to(self.device)
+        if isinstance(n, str) and n in get_args(Rule):
+            steps = horizon(operator, n, v).steps
+            way = bounce(operator, v.to(self.dtype), int(steps.max()))
+            time = torch.arange(len(way), device=self.device).reshape(-1, *([1] * steps.ndim))
+            way = way.gather(0, torch.minimum(time, steps)[..., None].expand_as(way))
+        elif isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0:
+            way = bounce(operator, v.to(self.dtype), int(n))
+        else:
+            raise ChainError(f"n = {n!r} bounces, expected a whole number ≥ 0 or one of {', '.join(get_args(Rule))}")
+        return TokenMap(way if path else way[-1], self.layout)
+
+    def tokenrank(
+        self,
+        alpha: float = 0.99,
+        personalization: Start | None = None,
+        direction: Direction = "forward",
+        tol: float = 1e-6,
+        max_applies: int | None = None,
+    ) -> TokenMap:
+        """TokenRank: the stationary distribution, PageRank of the tokens.
+
+        Args:
+            alpha: probability of following attention; 1 − alpha jumps to ``personalization``.
+            personalization: whatever ``bounce`` takes as a start; uniform by default.
+            direction: "forward" says where attention arrives, "backward" where it comes from.
+            tol: bound of the ℓ1 error (alpha < 1, proved) or of the residual (alpha = 1).
+            max_applies: attention applications allowed; 5,000 by default.
+
+        Returns:
+            TokenMap of values (*batch, N) in float64, which the certificate is about. An answer
+            that did not converge warns once. With alpha = 1 a chain of several recurrent classes has many
+            stationary vectors; the limit from ``personalization`` is returned, with a ``NotUniqueWarning``.
+
+        Source: "Attention (as Discrete-Time Markov) Chains", TokenRank; Brin and Page (1998).
+        """
+        probability("alpha", alpha)
+        if not tol > 0:
+            raise ChainError(f"tol = {tol!r}, expected a positive number such as 1e-6")
+        max_applies = MAX_APPLIES if max_applies is None else max_applies
+        if max_applies < 2:
+            raise ChainError(f"max_applies = {max_applies!r}, expected at least 2: one step and one to judge it by")
+        jump = self._distribution(personalization)
+        operator = self._towards(direction)
+        if alpha == 1:
+            _warn_if_not_unique(operator)
+        answer = stationary(operator, float(alpha), jump, tol, max_applies)
+        if not bool(answer.certificate.converged.all()):
+            open_heads = int((~answer.certificate.converged).sum())
+            warnings.warn(
+                f"TokenRank did not reach tol = {tol:g} in {open_heads} of {answer.certificate.converged.numel()} "
+                f"chains ({answer.certificate}); raise max_applies, lower alpha, or loosen tol",
+                NotConvergedWarning,
+                stacklevel=2,
+            )
+        return TokenMap(answer.values, self.layout, answer.certificate)
+
+
+def _warn_if_not_unique(operator: Operator) -> None:
+    closed = closed_classes(operator)
+    many = closed > 1
+    if bool(many.any()):
+        warnings.warn(
+            f"{int(many.sum())} of {many.numel()} chains have several recurrent classes (up to {int(closed.max())}), "
+            "so that without teleport the stationary vector depends on where the walk begins; take "
+            "chain.stationary_distributions() for all of them, or alpha < 1",
+            NotUniqueWarning,
+            stacklevel=3,
+        )

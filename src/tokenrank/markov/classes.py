@@ -1,0 +1,190 @@
+"""Communicating classes: where the walk can get to, come back from, and never leave."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ChainError
+from ..operators import Operator, is_everywhere
+from .batching import head_groups
+from .communication import Bools, Ints, closed, communicating, periods
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Communicating classes of every chain of a batch; C is the largest number of classes of any of them.
+
+    Tokens i and j are in one class if the walk can go from i to j and back. A class is recurrent if no step
+    leads out of it, else transient.
+
+    Attributes:
+        labels: class of every token, (*batch, N), numbered 0, 1, … in the order of their smallest tokens.
+        count: number of classes, (*batch).
+        recurrent: bool (*batch, C); False beyond ``count``.
+        period: greatest common divisor of the lengths of all cycles within a class, (*batch, C); 0 for a
+            token that has no cycle (a transient token that never attends to itself), and beyond ``count``.
+        threshold: ε; steps of probability ε or less were ignored.
+        heuristic: True where ε > 0: the classes are those of another graph, a reading of the chain and no
+            property of it.
+    """
+
+    labels: Tensor
+    count: Tensor
+    recurrent: Tensor
+    period: Tensor
+    threshold: float
+    heuristic: bool
+
+    @property
+    def valid(self) -> Tensor:
+        """Which of the C places hold a class, bool (*batch, C)."""
+        return torch.arange(self.recurrent.shape[-1], device=self.count.device) < self.count[..., None]
+
+    @property
+    def irreducible(self) -> Tensor:
+        """Whether all tokens are in one class, bool (*batch)."""
+        return self.count == 1
+
+    @property
+    def recurrent_count(self) -> Tensor:
+        """Number of recurrent classes, (*batch): that of independent stationary vectors; never 0."""
+        return self.recurrent.sum(-1)
+
+    @property
+    def recurrent_tokens(self) -> Tensor:
+        """Whether a token is in a recurrent class, bool (*batch, N); the walk leaves the others for good."""
+        return self.recurrent.gather(-1, self.labels)
+
+    @property
+    def chain_period(self) -> Tensor:
+        """Least common multiple of the periods of the recurrent classes, (*batch).
+
+        The smallest d for which Aᵈⁿ converges as n → ∞; QuantEcon calls it the period of the chain.
+
+        Raises:
+            ChainError: it is beyond 2⁶³.
+        """
+        flat = zip(self.period.reshape(-1, self.period.shape[-1]).tolist(), self._recurrent_lists(), strict=True)
+        found = [math.lcm(*(p for p, r in zip(ps, rs, strict=True) if r and p)) for ps, rs in flat]
+        if max(found) >= 2**63:
+            raise ChainError(
+                f"the least common multiple of the periods is {max(found)}, expected less than 2⁶³; "
+                "read .period, which has that of every class"
+            )
+        return torch.tensor(found, device=self.count.device).reshape(self.count.shape)
+
+    def members(self, number: int, chain: int | tuple[int, ...] = ()) -> Tensor:
+        """Tokens of one class, increasing, (M,).
+
+        Args:
+            number: 0 … count − 1.
+            chain: index of the chain in the batch; nothing where there is no batch.
+
+        Raises:
+            ChainError: no such class, or not the index of a single chain.
+        """
+        index = chain if isinstance(chain, tuple) else (chain,)
+        shape = tuple(self.count.shape)
+        if len(index) != len(shape) or any(not -n <= i < n for i, n in zip(index, shape, strict=True)):
+            raise ChainError(f"chain = {chain!r}, expected the index of one chain of the batch {shape}")
+        count = int(self.count[index])
+        if not 0 <= number < count:
+            raise ChainError(f"class {number} does not exist, expected 0 … {count - 1}")
+        return (self.labels[index] == number).nonzero()[:, 0]
+
+    def _recurrent_lists(self) -> list[list[bool]]:
+        lists: list[list[bool]] = self.recurrent.reshape(-1, self.recurrent.shape[-1]).tolist()
+        return lists
+
+
+def classes(operator: Operator, threshold: float = 0.0) -> Classes:
+    """Communicating classes of every chain of an operator (*batch, N, N), with their kind and period.
+
+    Args:
+        operator: (*batch, N, N).
+        threshold: ε, 0 … 1. With 0 the answer is exact: from masks (a softmax is positive wherever it is not
+            masked, also where it underflows) and from zeros of given weights. With ε > 0 it is that of the steps
+            A_ij > ε, and marked ``heuristic``: rare steps are ignored, so that nearly separate groups of tokens
+            show. Nothing is proved by it, many rare steps may add up to much, and a token all of whose steps
+            are ignored counts as a recurrent class of period 0.
+
+    Softmax without masks is one class of period 1, known without looking. Triangular (causal) chains have every
+    token in a class of its own. Others take O(N²) for each distinct support: depth-first search (Tarjan 1972),
+    periods from breadth-first levels (Denardo 1977).
+
+    Raises:
+        ChainError: a threshold outside 0 … 1.
+    """
+    if not 0 <= threshold < 1:
+        raise ChainError(f"threshold = {threshold!r}, expected a probability from 0 (exact) to less than 1")
+    n = operator.num_tokens
+    if threshold > 0:
+        leading, matrices = operator.batch, _above(operator, threshold)
+    else:
+        support = operator.support()
+        if is_everywhere(support):
+            leading, matrices = torch.Size(), iter([np.broadcast_to(np.True_, (n, n))])
+        else:
+            support = _once(support)
+            leading, matrices = support.shape[:-2], iter(support.cpu().numpy().reshape(-1, n, n))
+    known: dict[bytes, _Found] = {}
+    found = [_look(possible, operator.structure != "full", known) for possible in matrices]
+    width = max(len(f.recurrent) for f in found)
+
+    def gathered(rows: list[Bools] | list[Ints], width: int) -> Tensor:
+        table = np.stack([np.pad(row, (0, width - len(row))) for row in rows])
+        return torch.from_numpy(table).to(operator.device).reshape(*leading, width).expand(*operator.batch, width)
+
+    return Classes(
+        labels=gathered([f.labels for f in found], n),
+        count=gathered([np.array([len(f.recurrent)]) for f in found], 1)[..., 0],
+        recurrent=gathered([f.recurrent for f in found], width),
+        period=gathered([f.period for f in found], width),
+        threshold=float(threshold),
+        heuristic=threshold > 0,
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What there is to know about one boolean matrix."""
+
+    labels: Ints
+    recurrent: Bools
+    period: Ints
+
+
+def _look(possible: Bools, triangular: bool, known: dict[bytes, _Found]) -> _Found:
+    n = len(possible)
+    if triangular:
+        loops = possible.diagonal()
+        return _Found(np.arange(n), possible.sum(1) == loops, loops.astype(np.int64))
+    if possible.strides == (0, 0) or possible.all():
+        return _Found(np.zeros(n, dtype=np.int64), np.ones(1, dtype=bool), np.ones(1, dtype=np.int64))
+    key = hashlib.sha256(np.packbits(possible).tobytes()).digest()  # heads that share a mask are looked at once
+    if key not in known:
+        labels = communicating(possible)
+        known[key] = _Found(labels, closed(possible, labels), periods(possible, labels))
+    return known[key]
+
+
+def _once(support: Tensor) -> Tensor:
+    """The support without its repetitions: leading dimensions of stride 0 become 1."""
+    for dim in range(support.ndim - 2):
+        if support.stride(dim) == 0:
+            support = support.narrow(dim, 0, 1)
+    return support
+
+
+def _above(operator: Operator, threshold: float) -> Iterator[Bools]:
+    for _, group in head_groups(operator, operator.dtype):
+        for head in range(group.shape[0]):
+            one = group.index(slice(head, head + 1))
+            yield torch.cat([one.rows(*block)[0] > threshold for block in one.blocks()]).cpu().numpy()

@@ -1,0 +1,113 @@
+"""Who can reach whom and come back: strongly connected classes of a boolean matrix, and their periods."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+ROWS = 256  # rows looked at together where a temporary of their size is made
+
+
+def communicating(possible: Bools) -> Ints:
+    """Labels (N,) of the strongly connected classes, numbered by their smallest state.
+
+    Depth-first search with one look at a whole row for each step down and each step back: O(N) numpy calls of
+    O(N) each, whatever the number of edges.
+
+    Source: Tarjan, "Depth-first search and linear graph algorithms" (1972).
+    """
+    n = len(possible)
+    if possible.all():
+        return np.zeros(n, dtype=np.int64)
+    order = np.full(n, n, dtype=np.int64)  # when a state was found; n: not on the stack, or not yet
+    lowest = np.full(n, n, dtype=np.int64)
+    labels = np.full(n, -1, dtype=np.int64)
+    unseen = np.ones(n, dtype=bool)
+    stack: list[int] = []  # states whose class is still open
+    found = classes = 0
+    for root in range(n):
+        if not unseen[root]:
+            continue
+        path = [root]
+        while path:
+            state = path[-1]
+            if unseen[state]:
+                unseen[state] = False
+                order[state] = lowest[state] = found
+                found += 1
+                stack.append(state)
+            onward = possible[state] & unseen
+            following = int(onward.argmax())
+            if onward[following]:
+                path.append(following)
+                continue
+            path.pop()
+            lowest[state] = min(lowest[state], order.min(where=possible[state], initial=n))
+            if path:
+                lowest[path[-1]] = min(lowest[path[-1]], lowest[state])
+            if lowest[state] == order[state]:
+                start = len(stack) - 1
+                while stack[start] != state:
+                    start -= 1
+                members = np.array(stack[start:])
+                del stack[start:]
+                labels[members], order[members] = classes, n
+                classes += 1
+    return by_smallest(labels)
+
+
+def by_smallest(labels: Ints) -> Ints:
+    """The same classes, numbered in the order of their smallest states."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[first.argsort()] = np.arange(len(first))
+    return rank[inverse.reshape(-1)]
+
+
+def closed(possible: Bools, labels: Ints) -> Bools:
+    """Whether no step leads out of a class, (C,)."""
+    leaves = np.zeros(int(labels.max()) + 1, dtype=bool)
+    for start in range(0, len(labels), ROWS):
+        part = slice(start, start + ROWS)
+        out = (possible[part] & (labels[part, None] != labels)).any(1)
+        leaves[labels[part][out]] = True
+    return ~leaves
+
+
+def periods(possible: Bools, labels: Ints) -> Ints:
+    """Greatest common divisor of the lengths of the cycles of every class, (C,); 0 where there is no cycle."""
+    diagonal = possible.diagonal()
+    count = int(labels.max()) + 1
+    by_class = labels.argsort(kind="stable")
+    members = np.split(by_class, np.searchsorted(labels[by_class], np.arange(1, count)))
+    result = np.zeros(count, dtype=np.int64)
+    for number, states in enumerate(members):
+        if diagonal[states].any():
+            result[number] = 1
+        elif len(states) > 1:
+            result[number] = _period(possible[np.ix_(states, states)])
+    return result
+
+
+def _period(possible: Bools) -> int:
+    """Of an irreducible matrix: gcd over all steps u → v of level(u) + 1 − level(v), by breadth-first levels.
+
+    Source: Denardo, "Periods of connected networks and powers of nonnegative matrices" (1977).
+    """
+    level = np.full(len(possible), -1, dtype=np.int64)
+    level[0] = depth = period = 0
+    frontier = np.array([0])
+    while len(frontier) and period != 1:
+        reached = possible[frontier].any(0)
+        again = level[reached & (level >= 0)]
+        if len(again):
+            period = math.gcd(period, int(np.gcd.reduce(depth + 1 - again)))
+        frontier = (reached & (level < 0)).nonzero()[0]
+        depth += 1
+        level[frontier] = depth
+    return period
