@@ -21,10 +21,12 @@ class Ritz:
     Attributes:
         modulus: |θ|, (h,).
         residual: ‖M y − θ y‖₂ for the unit Ritz vector y, (h,).
+        condition: 1 / |wᴴy| with the unit left vector w, (h,): to first order θ is off by up to condition · residual.
     """
 
     modulus: Tensor
     residual: Tensor
+    condition: Tensor
 
 
 class KrylovSpace:
@@ -110,13 +112,17 @@ class KrylovSpace:
         )
         vector = torch.randn(m, 1, generator=self._generator, dtype=torch.float64).to(shifted).expand(len(theta), m, 1)
         lu, pivots, _ = torch.linalg.lu_factor_ex(shifted)
+        left = vector
         for _ in range(2):
             vector = torch.linalg.lu_solve(lu, pivots, vector)
             vector = vector / torch.linalg.vector_norm(vector, dim=-2, keepdim=True)
+            left = torch.linalg.lu_solve(lu, pivots, left, adjoint=True)
+            left = left / torch.linalg.vector_norm(left, dim=-2, keepdim=True)
+        condition = 1 / (left.conj() * vector).sum((-2, -1)).abs()
         outside = self.projection[:, m:].to(vector.dtype) @ vector
         inside = square.to(vector.dtype) @ vector - theta[..., None] * vector
         residual = torch.linalg.vector_norm(torch.cat([inside, outside], -2)[..., 0], dim=-1)
-        return Ritz(theta[:, 0].abs(), residual.nan_to_num(nan=torch.inf))
+        return Ritz(theta[:, 0].abs(), residual.nan_to_num(nan=torch.inf), condition.nan_to_num(nan=torch.inf))
 
     def restart(self, keep: int) -> KrylovSpace:
         """The space of the ``keep`` leading Ritz vectors and the block that comes next (thick restart).

@@ -16,7 +16,8 @@ CHECKS = 8  # looks at the Ritz values while a space grows
 RESTARTS = 2  # further spaces for the heads that need them
 GROWTH_STEPS = 64  # plain applies whose growth rate bounds a ring of eigenvalues from below
 TOLERANCE = 2e-4  # residual that counts as converged, relative to max(|λ2|, 0.1)
-SMALL = 96  # up to here all eigenvalues cost less than a Krylov space
+ERROR = 5e-4  # first-order error of |λ2| that is let pass, however small the residual
+SMALL = 128  # up to here all eigenvalues cost less than a Krylov space
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Lambda2:
         values: |λ2|, (*batch), 0 … 1.
         residual: ‖M y − λ y‖₂ of the unit Ritz vector y on the quotient, (*batch); 0 where exact.
         uncertain: bool (*batch): the residual stayed above ``TOLERANCE`` · max(|λ2|, 0.1), as it
-            does on rings of eigenvalues of (almost) one modulus; the value is then an estimate.
+            does on rings of eigenvalues of (almost) one modulus, or its product with the condition of the
+            eigenvalue above ``ERROR``; the value is then an estimate.
         applies: attention applications spent (the largest over the batch).
     """
 
@@ -91,7 +93,9 @@ def _krylov(operator: Operator, seed: int) -> Lambda2:
                     applies += 1
             ritz = space.leading()
             values[active], residual[active] = ritz.modulus, ritz.residual
-            unsettled = ritz.residual > TOLERANCE * ritz.modulus.clamp(min=0.1)
+            unsettled = (ritz.residual > TOLERANCE * ritz.modulus.clamp(min=0.1)) | (
+                ritz.residual * ritz.condition > ERROR
+            )
             done = space.full
             if done or bool(unsettled.sum() * 2 <= len(active)):
                 active, space = active[unsettled], space.select(unsettled)
