@@ -21,8 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
+from ecssd import iou, mask_of, pictures, seed_of
 from rich.progress import track
 
 import tokenrank as tr
@@ -31,23 +30,6 @@ from tokenrank.models import load
 BOUNCES = (1, 2, 3, 4, 8)
 METHODS = (*(f"n = {n}" for n in BOUNCES), "column sum", "CLS row", "TokenRank", "TokenRank backward")
 WEIGHTINGS = ("uniform", "lambda2")
-
-
-def seed_of(mask: torch.Tensor, rows: int, columns: int) -> int:
-    """Patch index: of the patches that are mostly object, the one nearest to the centre of mass."""
-    share = F.interpolate(mask[None, None].float(), (rows, columns), mode="area")[0, 0]
-    height, width = mask.shape
-    y, x = mask.nonzero().float().mean(0).tolist()
-    i = torch.arange(rows)[:, None] - ((y + 0.5) / height * rows - 0.5)
-    j = torch.arange(columns)[None] - ((x + 0.5) / width * columns - 0.5)
-    distance = (i**2 + j**2).masked_fill(share < min(0.5, float(share.max())), float("inf"))
-    return int(distance.argmin())
-
-
-def iou(values: torch.Tensor, mask: torch.Tensor, grid: tuple[int, int]) -> float:
-    enlarged = F.interpolate(values.view(1, 1, *grid), mask.shape, mode="bilinear")[0, 0]
-    found = enlarged > enlarged.mean()
-    return float((found & mask).sum() / (found | mask).sum())
 
 
 def maps_of(full: tr.AttentionChain, w: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
@@ -74,14 +56,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(2)
-    files = sorted((args.data / "images").glob("*.jpg"))[: args.images]
-    if not files:
-        sys.exit(f"no images/*.jpg in {args.data}; expected ECSSD's folders images and masks")
+    files = pictures(args.data, args.images)
     model = load(args.model, size=args.size)
     scores: dict[tuple[str, str, str], list[float]] = {}
     start = time.monotonic()
     for file in track(files, description="pictures"):
-        mask = torch.from_numpy(np.array(Image.open(args.data / "masks" / f"{file.stem}.png").convert("L")) > 127)
+        mask = mask_of(file)
         inputs = model.prepare(file)
         with tr.capture(model.module) as trace:
             model.forward(inputs)

@@ -17,6 +17,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests import tally
+
 # matrices here are small: a second thread gains nothing, and on a busy machine costs a factor of four
 torch.set_num_threads(1)
 
@@ -34,3 +36,11 @@ def seed() -> int:
     np.random.seed(0)
     torch.manual_seed(0)
     return 0
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The count of adversarial chains, so that a change of it is seen."""
+    if tally.cases:
+        terminalreporter.write_sep(
+            "-", f"{sum(tally.cases.values()):,} adversarial cases, {len(tally.cases)} questions"
+        )

@@ -3,12 +3,13 @@
 from .core import Direction
 from .derived import Derived
 from .structure import Structure
+from .times import Times
 from .walks import Walks
 
 __all__ = ["AttentionChain", "Direction"]
 
 
-class AttentionChain(Walks, Structure, Derived):
+class AttentionChain(Walks, Structure, Times, Derived):
     """Softmax attention as a batch of Markov chains; shape (*batch, heads, N, N).
 
     ``A[..., i, j]`` is the probability of going from query i to key j. Leading dimensions are

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..markov import Horizon, Lambda2, Rule, Spectrum, horizon, lambda2, spectrum
+from ..markov import Horizon, Lambda2, Metastable, Rule, Spectrum, horizon, lambda2, metastable, spectrum
 from ..starts import Start
 from .core import Core
 
@@ -41,3 +41,15 @@ class Slow(Core):
         """
         v = None if start is None else self._distribution(start)
         return horizon(self.operator, rule, v, limit)
+
+    def metastable(self, k: int | None = None, largest: int = 8) -> Metastable:
+        """Groups of tokens that the walk rarely leaves (PCCA+): memberships, and the chain between the groups.
+
+        Args:
+            k: how many; by default chosen among 2 … ``largest`` from minChi, crispness and gap, all of which
+                are reported.
+            largest: the most that are tried.
+
+        See ``tokenrank.markov.metastable``.
+        """
+        return metastable(self.operator, k, largest)

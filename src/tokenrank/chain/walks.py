@@ -10,7 +10,7 @@ import torch
 
 from ..errors import ChainError, NotConvergedWarning, NotUniqueWarning
 from ..maps import TokenMap
-from ..markov import Rule, bounce, closed_classes, horizon, stationary
+from ..markov import QuasiStationary, Rule, bounce, closed_classes, horizon, quasi_stationary, stationary
 from ..operators import Operator
 from ..starts import Start, start_distribution
 from .core import Core, Direction
@@ -98,6 +98,20 @@ class Walks(Core):
                 stacklevel=2,
             )
         return TokenMap(answer.values, self.layout, answer.certificate)
+
+    def quasi_stationary(self, drop: Start, alpha: float = 1.0, tol: float = 1e-8) -> QuasiStationary:
+        """Where the walk is as long as it has not entered the tokens ``drop``: attention without its sink.
+
+        Args:
+            drop: tokens that end the walk, as in ``bounce``; the sink of a causal model, for example.
+            alpha: probability of following attention; a jump to a dropped token ends the walk, too.
+            tol: residual that counts as converged.
+
+        See ``tokenrank.markov.quasi_stationary``.
+        """
+        probability("alpha", alpha)
+        ended = start_distribution(drop, torch.Size(self.shape[-2:]), self.layout) > 0
+        return quasi_stationary(self.operator, ended.to(self.device), float(alpha), tol)
 
 
 def _warn_if_not_unique(operator: Operator) -> None:

@@ -1,32 +1,61 @@
 """Algorithms on the operator contract: pure functions that return numbers with certificates."""
 
+from .absorption import Absorption, absorption
 from .bounce import bounce
 from .censor import censor
 from .certificate import Certificate
 from .classes import Classes, classes
+from .dobrushin import dobrushin, doeblin
+from .entropy import entropy_rate
 from .extreme import Extreme, extreme_stationary
+from .first_passage import FirstPassage, mean_first_passage
+from .fundamental import Fundamental, fundamental
+from .hitting import HittingTimes, hitting_times
 from .horizon import Horizon, Rule, horizon
+from .kemeny import Kemeny, kemeny
 from .lambda2 import Lambda2, lambda2
+from .metastable import Metastable, metastable
+from .mixing import MixingTime, mixing_time
+from .quasi_stationary import QuasiStationary, quasi_stationary
 from .spectrum import Spectrum, spectrum
 from .stationary import Stationary, stationary
 from .uniqueness import closed_classes, uniqueness
 
 __all__ = [
+    "Absorption",
     "Certificate",
     "Classes",
     "Extreme",
+    "FirstPassage",
+    "Fundamental",
+    "HittingTimes",
     "Horizon",
+    "Kemeny",
     "Lambda2",
+    "Metastable",
+    "MixingTime",
+    "QuasiStationary",
     "Rule",
     "Spectrum",
     "Stationary",
+    "absorption",
     "bounce",
     "censor",
     "classes",
     "closed_classes",
+    "dobrushin",
+    "doeblin",
+    "entropy_rate",
     "extreme_stationary",
+    "fundamental",
+    "hitting_times",
     "horizon",
+    "kemeny",
     "lambda2",
+    "mean_first_passage",
+    "metastable",
+    "mixing_time",
+    "quasi_stationary",
     "spectrum",
     "stationary",
     "uniqueness",

@@ -8,8 +8,10 @@ from torch import Tensor
 from ..errors import ChainError
 from ..operators import Censored, Operator
 from .elimination import eliminate
+from .reach import reaches
+from .scattered import rows_of
 
-ROWS = 128  # rows of the removed tokens read at a time
+LOST = 1e-6  # probability of never coming back that rounding does not explain
 
 
 def censor(operator: Operator, keep: Tensor) -> Censored:
@@ -19,33 +21,55 @@ def censor(operator: Operator, keep: Tensor) -> Censored:
         operator: A, (*batch, N, N).
         keep: S, increasing token indices, (M,).
 
-    W = (I − A_RR)⁻¹ A_RS is computed once, by elimination without subtractions, accurate entry by entry; O(N · r)
-    memory and r² N operations for r removed tokens. An apply then costs one of the whole chain.
+    W = (I − A_RR)⁻¹ A_RS is computed once, by elimination without subtractions, accurate entry by entry; its rows
+    are divided by their sums, which differ from one by rounding. O(N r) memory and r² N operations for r removed
+    tokens. An apply then costs one of the whole chain.
+
+    Rows of W for removed tokens that no kept token gets to are not needed; those from which the walk does not come
+    back are zero.
 
     Raises:
-        ChainError: a removed token that the walk never comes back from: the first token of a causal chain, for
-            example, which attends to itself alone.
+        ChainError: indices that are not increasing, or a removed token that the walk gets to and may not come
+            back from: the first token of a causal chain, for example, which attends to itself alone.
 
     Source: Meyer, "Stochastic complementation, uncoupling Markov chains, and the theory of nearly
     reducible systems" (1989).
     """
-    gone = torch.ones(operator.num_tokens, dtype=torch.bool, device=operator.device)
+    n = operator.num_tokens
+    _check(keep, n)
+    gone = torch.ones(n, dtype=torch.bool, device=operator.device)
     gone[keep] = False
     removed = gone.nonzero()[:, 0]
-    rows = _rows(operator, removed)
+    rows = rows_of(operator, removed)
     back = rows.index_select(-1, keep)
     returns = eliminate(rows.index_select(-1, removed), back.sum(-1), back)
     mass = returns.sum(-1)
-    # a token comes back surely or is caught somewhere; rounding aside there is nothing in between
-    lost = ((mass - 1).abs() > 1e-9) & _entered(operator, keep).index_select(-1, removed)
-    if bool(lost.any()):
-        place = lost.nonzero()[mass[lost].argmin()].tolist()
+    lost = _lost(operator, keep, gone).index_select(-1, removed)
+    entered = _entered(operator, keep).index_select(-1, removed)
+    bad = (lost | ((mass - 1).abs() > LOST)) & entered
+    if bool(bad.any()):
+        *chain, place = bad.nonzero()[mass[bad].argmin()].tolist()
         raise ChainError(
-            f"token {int(removed[place[-1]])} (chain {place[:-1]}) is removed, and the walk comes back from it with "
-            f"probability {float(mass[tuple(place)]):.3g} only, expected 1: it is caught among those removed; keep "
-            "one of them, or teleport first: chain.teleport(0.99).restrict(..., how='censor')"
+            f"token {int(removed[place])} (chain {chain}) is removed, and the walk comes back from it with probability "
+            f"{float(mass[(*chain, place)]):.6g} only, expected 1: it may be caught among the removed tokens; keep one "
+            "of them, or teleport first: chain.teleport(0.99).restrict(..., how='censor')"
         )
     return Censored(operator, keep, removed, returns / torch.where(mass > 0, mass, 1.0)[..., None])
+
+
+def _check(keep: Tensor, n: int) -> None:
+    if not len(keep) or keep[0] < 0 or keep[-1] >= n or bool((keep[1:] <= keep[:-1]).any()):
+        raise ChainError(
+            f"keep = {keep[:8].tolist()}{' …' if len(keep) > 8 else ''}, expected at least one index, increasing, "
+            f"from 0 to {n - 1}"
+        )
+
+
+def _lost(operator: Operator, keep: Tensor, gone: Tensor) -> Tensor:
+    """The removed tokens from which the walk may get caught among removed ones, bool (*batch, N), exact."""
+    kept = ~gone[:, None]
+    caught = ~reaches(operator, kept, gone)
+    return reaches(operator, caught, gone)[..., 0] & gone
 
 
 def _entered(operator: Operator, keep: Tensor) -> Tensor:
@@ -53,16 +77,3 @@ def _entered(operator: Operator, keep: Tensor) -> Tensor:
     start = torch.zeros(operator.num_tokens, 1, dtype=torch.float64, device=operator.device)
     start[keep] = 1
     return operator.rmatmul(start.expand(*operator.batch, -1, -1))[..., 0] > 0
-
-
-def _rows(operator: Operator, tokens: Tensor) -> Tensor:
-    """Rows of A for scattered tokens, (*batch, r, N) in float64."""
-    parts = []
-    for some in tokens.split(ROWS):
-        units = torch.zeros(operator.num_tokens, len(some), dtype=torch.float64, device=operator.device)
-        units[some, torch.arange(len(some), device=operator.device)] = 1
-        parts.append(operator.rmatmul(units.expand(*operator.batch, -1, -1)).mT)
-    if not parts:
-        shape = (*operator.batch, 0, operator.num_tokens)
-        return torch.zeros(shape, dtype=torch.float64, device=operator.device)
-    return torch.cat(parts, -2)

@@ -54,10 +54,10 @@ def _line_errors(y: Tensor) -> Tensor:
     x = number - 1
     y = y - y.mean(-1, keepdim=True)  # less to cancel where the curve is almost flat
     sum_x, sum_y, sum_xx = x.cumsum(0), y.cumsum(-1), (x * x).cumsum(0)
-    sxx = sum_xx - sum_x**2 / number
+    sxx = sum_xx - sum_x**2 / number  # 0, 1/2, 2, …
     sxy = (x * y).cumsum(-1) - sum_x * sum_y / number
     syy = (y * y).cumsum(-1) - sum_y**2 / number
-    return (syy - torch.where(sxx > 0, sxy**2 / sxx.clamp(min=1), 0)).clamp(min=0)
+    return (syy - sxy**2 / sxx.clamp(min=0.5)).clamp(min=0)
 
 
 def knee_of_part(moduli: Tensor, squares: Tensor, tokens: int, limit: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -41,7 +41,7 @@ class Horizon:
         uncertain: bool (*batch): the eigenvalues are estimates (``Lambda2.uncertain``, ``Spectrum.uncertain``), or,
             for "knee", those that are not known could move it.
         moduli: |λ₁| = 1, |λ₂|, …, float64 (*batch, K), descending: those that were looked at; None for "halflife".
-        gap: "plateau": how many modes are slow, λ₁ counted, int64 (*batch); else None.
+        gap: "plateau": m, how many modes are slow, λ₁ counted, int64 (*batch), 2 where there is no gap; else None.
         curve: "knee": the entropy H(n), "halflife": D(n); nats, float64 (*batch, n = 0 …); else None.
         applies: attention applications spent; N where all eigenvalues were taken.
     """
@@ -78,10 +78,11 @@ def horizon(
     - "plateau": n = √(t_m · t_{m+1}), with the largest ratio t_m / t_{m+1} among the ``leading`` first from t_2 on:
       the fast modes are gone and the slow ones not yet, the plateau of metastable chains (Deuflhard and Weber 2005;
       Schütte et al. 1999). A walk of whole steps up to the limit cannot tell timescales beyond it, or below one
-      step, apart: they count as ``limit`` and as 1.
+      step, apart: they count as ``limit`` and as 1. Where all are alike there is no gap, and n = t_2.
     - "knee": where the von Neumann entropy of the spectrum of Aⁿ, n = 1 … limit, is best fitted by two lines (PHATE,
       Moon et al. 2019); see ``entropy_curve``. It needs all eigenvalues: up to 1,024 tokens, and for causal chains
-      of any length, they are taken; beyond, the 48 leading ones and ‖A‖_F (``knee_of_part``).
+      of any length, they are taken; beyond, the 48 leading ones and ‖A‖_F give an estimate, mostly ``uncertain``
+      (``knee_of_part``).
     - "halflife": depends on where the walk begins. The first n at which KL(vᵀAⁿ ‖ uᵀAⁿ), u uniform, is at most half of
       what it is at n = 1: half of what one bounce tells of its start is forgotten (``half_life``). One bounce is
       its answer only where one bounce tells nothing. Two vectors are walked; no eigenvalue is needed.
@@ -110,14 +111,16 @@ def horizon(
         return _knee(operator, limit)
     wanted = 2 if rule == "relax" else leading + 1
     moduli, uncertain, applies = _moduli(operator, wanted, ALL)
-    # modes that a small chain does not have decay at once
-    t = _timescales(torch.cat([moduli, moduli.new_zeros(*moduli.shape[:-1], 2)], -1))[..., 1 : max(wanted, 3)]
+    t = _timescales(moduli)[..., 1:]
+    if not t.shape[-1]:
+        t = t.new_zeros(*t.shape[:-1], 1)  # one token: nothing to wait for
     gap = None
     if rule == "relax":
         n = -math.log(epsilon) * t[..., 0]
         capped = n > limit * (1 + ROUNDING)
     else:
         told = t.clamp(1, limit)
+        told = torch.cat([told, told[..., -1:]], -1)  # no gap behind the last one known
         before = (told[..., :-1] / told[..., 1:]).argmax(-1, keepdim=True)
         n = (told.gather(-1, before) * told.gather(-1, before + 1))[..., 0].sqrt()
         capped, gap = t.gather(-1, before)[..., 0] > limit, before[..., 0] + 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,18 +16,28 @@ from .gmres import gmres, largest_entry
 from .krylov import Apply
 from .substitution import substitute_killed
 
-DIRECT = 256  # up to so many tokens elimination costs no more than iterating
-STUBBORN = 1536  # and up to so many it is worth while for heads that do not converge
-WIDTH = 15  # right-hand sides taken together, beside the one that proves the bound
+DIRECT = 512  # up to so many tokens elimination costs no more than iterating
+STUBBORN = 4096  # and up to so many it is worth while for heads that do not converge
+PATIENCE = 128  # applies after which it then is the cheaper way
+WIDTH = 16  # right-hand sides that share a Krylov space
 ORDER = ("gmres", "substitution", "elimination")
 
 
 @dataclass(frozen=True)
 class Solved:
-    """x (*batch, N, c) in float64 and what it is worth."""
+    """The solution of x = Q x + b, and how long the walk goes on.
+
+    Attributes:
+        values: x, (*batch, N, c) in float64; zero off the walking tokens.
+        times: t = (I − Q)⁻¹ 1, the expected number of steps until the walk is out, (*batch, N).
+        certificate: of ``values``: ``residual`` is ‖Qx + b − x‖∞, ``error_bound`` bounds ‖x − exact‖∞.
+        times_certificate: of ``times``, likewise.
+    """
 
     values: Tensor
+    times: Tensor
     certificate: Certificate
+    times_certificate: Certificate
 
 
 def solve_killed(operator: Operator, alive: Tensor, b: Tensor, tol: float, max_applies: int) -> Solved:
@@ -34,91 +45,114 @@ def solve_killed(operator: Operator, alive: Tensor, b: Tensor, tol: float, max_a
 
     Args:
         operator: A, (*batch, N, N).
-        alive: bool (*batch, N); from every token of it some path leads out of it (see ``reach``).
-        b: (*batch, N, c) in float64, ≥ 0; what lies off ``alive`` is ignored.
+        alive: bool (N,) or (*batch, N); from every token of it some path leads out of it (see ``reach``).
+        b: (N, c) or (*batch, N, c); what lies off ``alive`` is ignored. If b ≥ 0 direct methods are accurate entry
+            by entry.
         tol: bound of ‖x − exact‖∞ / max(1, ‖x‖∞) wanted, per head.
-        max_applies: attention applications allowed for each 15 columns.
+        max_applies: attention applications allowed for each 16 columns.
 
-    Returns:
-        x, zero off ``alive``. The certificate's ``residual`` is ‖Qx + b − x‖∞ and ``error_bound`` bounds
-        ‖x − exact‖∞, both over all columns.
+    The bound is proved, up to the rounding of a float64 dot product: with t ≈ (I − Q)⁻¹ 1 and m = min(t − Qt) > 0,
+    t ≥ m (I − Q)⁻¹ 1, since I − Q is an M-matrix; hence ‖(I − Q)⁻¹‖∞ ≤ max t / m, the longest expected time to get
+    out.
 
-    The bound is proved: with t ≈ (I − Q)⁻¹ 1 and m = min(t − Qt) > 0, t ≥ m (I − Q)⁻¹ 1, since I − Q is an
-    M-matrix; hence ‖(I − Q)⁻¹‖∞ ≤ max t / m, which is the longest expected time to get out.
-
-    Triangular chains are solved by substitution, small ones by elimination without subtractions, both accurate
-    entry by entry; they count as converged also where leaks are so small that the bound proves nothing.
-    Others by block GMRES with iterative refinement in float64; heads that do not converge are eliminated where they
-    fit (``STUBBORN``), and reported as not converged otherwise.
+    Triangular chains are solved by substitution, small ones by elimination, both without subtractions; they
+    count as converged also where ways out are so rare that the bound proves nothing, unless float64 cannot tell
+    them from none (``times`` is then inf). Others by block GMRES with iterative refinement in float64; heads of up to
+    4,096 tokens that have not converged after 128 applies are eliminated, larger ones reported as not converged.
     """
-    columns = b.shape[-1]
-    alive = alive.expand(operator.shape[:-1]).reshape(-1, operator.num_tokens)
-    b = b.double().expand(*operator.shape[:-1], columns).reshape(-1, operator.num_tokens, columns)
-    b = torch.where(alive[..., None], b, 0.0)
-    parts = [
-        _group(group, alive[heads], b[heads], tol, max_applies) for heads, group in head_groups(operator, torch.float64)
-    ]
-    values = torch.cat([p.values for p in parts]).reshape(*operator.shape[:-1], columns)
-    converged, residual, bound = (
-        torch.cat([f(p.certificate) for p in parts]).reshape(operator.batch)
-        for f in (lambda c: c.converged, lambda c: c.residual, lambda c: c.error_bound)
+    n, columns = operator.num_tokens, b.shape[-1]
+    alive = alive.expand(*operator.batch, n).reshape(-1, n)
+    b = b.double().expand(*operator.batch, n, columns).reshape(-1, n, columns)
+    parts = []
+    for heads, group in head_groups(operator, torch.float64):
+        inside = alive[heads]
+        rhs = torch.cat([torch.ones_like(b[heads, :, :1]), b[heads]], -1)
+        parts.append(_solve(group, inside, torch.where(inside[..., None], rhs, 0.0), tol, max_applies))
+    x, size, residual, bound = (
+        torch.cat([getattr(p, name) for p in parts]) for name in ("x", "size", "residual", "bound")
     )
-    method = max((p.certificate.method for p in parts), key=ORDER.index)
-    applies = max(p.certificate.applies for p in parts)
-    return Solved(values, Certificate(converged, residual, bound, applies, method))
+    exact = torch.cat([p.exact for p in parts])
+    applies, method = max(p.applies for p in parts), max((p.method for p in parts), key=ORDER.index)
+    x = x.reshape(*operator.batch, n, 1 + columns)
+
+    def certificate(part: slice) -> Certificate:
+        worst_residual, worst_bound, largest = (
+            _largest(v[:, part]).reshape(operator.batch) for v in (residual, bound, size)
+        )
+        converged = (worst_bound <= tol * largest.clamp(min=1)) | exact.reshape(operator.batch)
+        return Certificate(converged, worst_residual, worst_bound, applies, method)
+
+    return Solved(x[..., 1:], x[..., 0], certificate(slice(1, None)), certificate(slice(0, 1)))
 
 
-def _group(operator: Operator, alive: Tensor, b: Tensor, tol: float, max_applies: int) -> Solved:
-    n = operator.num_tokens
-    rhs = torch.cat([b, alive[..., None].double()], -1)
+@dataclass(frozen=True)
+class _Part:
+    """A group's x (h, N, 1 + c), times first; |x|, residual and bound per column, (h, 1 + c); solved directly (h,)."""
+
+    x: Tensor
+    size: Tensor
+    residual: Tensor
+    bound: Tensor
+    exact: Tensor
+    applies: int
+    method: str
+
+
+def _solve(operator: Operator, alive: Tensor, rhs: Tensor, tol: float, max_applies: int) -> _Part:
     if operator.structure != "full":
-        return _judged(operator, alive, rhs, substitute_killed(operator, alive, rhs), tol, 1, "substitution")
-    if n <= DIRECT:
-        return _judged(operator, alive, rhs, _eliminated(operator, alive, rhs), tol, 1, "elimination")
-    parts = [
-        _iterate(operator, alive, torch.cat([part, rhs[..., -1:]], -1), tol, max_applies)
-        for part in b.split(WIDTH, -1) or (b,)
-    ]
-    worst = parts[0].certificate
-    for part in parts[1:]:
-        worst = _worse(worst, part.certificate)
-    values = torch.cat([p.values for p in parts], -1)
-    stubborn = (~worst.converged).nonzero()[:, 0]
-    if len(stubborn) and n <= STUBBORN:
-        part = operator.index(stubborn)
-        found = _eliminated(part, alive[stubborn], rhs[stubborn])
-        exact = _judged(part, alive[stubborn], rhs[stubborn], found, tol, worst.applies + 1, "elimination")
-        values[stubborn] = exact.values
-        worst = _replaced(worst, stubborn, exact.certificate)
-    return Solved(values, worst)
+        return _judged(operator, alive, rhs, substitute_killed(operator, alive, rhs), 1, "substitution")
+    if operator.num_tokens <= DIRECT:
+        return _judged(operator, alive, rhs, _eliminated(operator, alive, rhs), 1, "elimination")
+    if operator.num_tokens <= STUBBORN:
+        max_applies = min(max_applies, PATIENCE)
+    found, applies, stretch = [], 0, None
+    for block in rhs.split(WIDTH, -1):
+        x, stretch, spent = _iterate(operator, alive, block, stretch, tol, max_applies)
+        found.append(x)
+        applies += spent
+    answer = _judged(operator, alive, rhs, torch.cat(found, -1), applies + 1, "gmres")
+    left = (answer.bound > tol * answer.size.clamp(min=1)).any(-1).nonzero()[:, 0]
+    if len(left) and operator.num_tokens <= STUBBORN:
+        part, inside, wanted = operator.index(left), alive[left], rhs[left]
+        direct = _judged(part, inside, wanted, _eliminated(part, inside, wanted), answer.applies + 1, "elimination")
+        return _replaced(answer, left, direct)
+    return answer
 
 
-def _iterate(operator: Operator, alive: Tensor, rhs: Tensor, tol: float, max_applies: int) -> Solved:
-    """Block GMRES in the chain's precision, refined with residuals in float64, until the bound holds or stalls."""
+def _iterate(
+    operator: Operator, alive: Tensor, rhs: Tensor, stretch: Tensor | None, tol: float, max_applies: int
+) -> tuple[Tensor, Tensor, int]:
+    """Block GMRES in the chain's precision, refined with residuals in float64, until the bound holds or stalls.
+
+    ``stretch`` bounds ‖(I − Q)⁻¹‖∞, (h,); None for the block whose first column it comes from. Returns x, it
+    and the applies.
+    """
     work = operator.dtype
-    x = torch.zeros_like(rhs)
-    missing, applies = rhs, 0
-    best = torch.full_like(rhs[:, 0, 0], torch.inf)
+    x, missing, applies = torch.zeros_like(rhs), rhs, 0
+    best = torch.full_like(rhs[:, 0], torch.inf)
+    # the bound multiplies the residual by the longest time out, so that two digits beyond tol are a start only
+    wanted = torch.full_like(best[:, 0], max(1e-2 * tol, 100 * torch.finfo(work).eps)).to(work)
     while True:
         scale = missing.abs().amax(-2, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-        # the bound multiplies the residual by the longest time out, so that two digits beyond tol are a start only
-        wanted = torch.full_like(best, max(1e-2 * tol, 100 * torch.finfo(work).eps)).to(work)
         d, _, spent = gmres(
             lambda heads: _killed(operator, alive, heads), (missing / scale).to(work), wanted,
             max(1, max_applies - applies - 1), largest_entry,
         )  # fmt: skip
         trial = x + scale * d.double()
-        left = rhs + torch.where(alive[..., None], operator.matmul(trial), 0.0) - trial
+        left = _left(operator, alive, rhs, trial)
         applies += spent + 1
-        size = left.abs().amax((-2, -1))
-        better = size < best
-        x = torch.where(better[:, None, None], trial, x)
-        missing = torch.where(better[:, None, None], left, missing)
-        progress = size < 0.5 * best
-        best = torch.minimum(size, best)
-        answer = _judge(alive, x, missing, tol, applies, "gmres", rounding=_rounding(operator, x))
-        if bool((answer.certificate.converged | ~progress).all()) or applies + 2 > max_applies:
-            return answer
+        residual = left.abs().amax(-2)
+        better = residual < best
+        x = torch.where(better[:, None], trial, x)
+        missing = torch.where(better[:, None], left, missing)
+        progress = (residual < 0.5 * best).any(-1)
+        best = torch.minimum(residual, best)
+        longest = stretch_of(alive, x[..., 0], missing[..., 0]) if stretch is None else stretch
+        bound, size = _bounds(x, best, longest)
+        settled = (bound <= tol * size.clamp(min=1)).all(-1)
+        if bool((settled | ~progress).all()) or applies + 2 > max_applies:
+            return x, longest, applies
+        missing = missing.masked_fill((settled | ~progress)[:, None, None], 0.0)
 
 
 def _killed(operator: Operator, alive: Tensor, heads: Tensor) -> Apply:
@@ -135,50 +169,47 @@ def _eliminated(operator: Operator, alive: Tensor, rhs: Tensor) -> Tensor:
     return eliminate(q, torch.where(alive, exits, 1.0), rhs)
 
 
-def _judged(operator: Operator, alive: Tensor, rhs: Tensor, x: Tensor, tol: float, applies: int, method: str) -> Solved:
-    left = rhs + torch.where(alive[..., None], operator.matmul(x), 0.0) - x
-    answer = _judge(alive, x, left, tol, applies, method, rounding=_rounding(operator, x))
-    exact = torch.isfinite(x).all(-1).all(-1)
-    c = answer.certificate
-    return Solved(answer.values, Certificate(exact, c.residual, c.error_bound, applies, method))
+def _left(operator: Operator, alive: Tensor, rhs: Tensor, x: Tensor) -> Tensor:
+    """Qx + b − x, (h, N, c)."""
+    return rhs + torch.where(alive[..., None], operator.matmul(x), 0.0) - x
 
 
-def _rounding(operator: Operator, x: Tensor) -> Tensor:
-    """What a residual computed in float64 may be off by, (h,): a dot product of weights that sum to one."""
-    return 8 * torch.finfo(torch.float64).eps * x.abs().amax((-2, -1))
+def rounding(n: int) -> float:
+    """What a residual of numbers of size one, computed in float64, is off by: a dot product with a distribution."""
+    return (8 + math.sqrt(n)) * torch.finfo(torch.float64).eps
 
 
-def _judge(alive: Tensor, x: Tensor, left: Tensor, tol: float, applies: int, method: str, rounding: Tensor) -> Solved:
-    values, t = x[..., :-1], x[..., -1]
-    residual = left[..., :-1].abs().amax((-2, -1)) if values.shape[-1] else torch.zeros_like(rounding)
-    # t − Qt = 1 − left on the walking tokens
-    drop = torch.where(alive, 1 - left[..., -1], torch.inf).amin(-1) - rounding
+def stretch_of(alive: Tensor, t: Tensor, left: Tensor) -> Tensor:
+    """A bound of ‖(I − Q)⁻¹‖∞ from t ≈ (I − Q)⁻¹ 1 and left = 1 + Qt − t, (h,); inf if nothing can be proved."""
     longest = torch.where(alive, t, 0.0).amax(-1)
-    bound = torch.where(drop > 0, (residual + rounding) * longest / drop.clamp(min=1e-300), torch.inf)
-    bound = torch.where(alive.any(-1), bound, 0.0)  # nobody walks: x = 0
-    size = values.abs().amax((-2, -1)).clamp(min=1) if values.shape[-1] else torch.ones_like(rounding)
-    return Solved(values, Certificate(bound <= tol * size, residual, bound, applies, method))
+    drop = torch.where(alive, 1 - left, torch.inf).amin(-1) - rounding(alive.shape[-1]) * longest
+    bound = torch.where(drop > 0, longest / drop.clamp(min=1e-300), torch.inf)
+    return torch.where(alive.any(-1), bound, 0.0)  # nobody walks: x = 0
 
 
-def _worse(a: Certificate, b: Certificate) -> Certificate:
-    assert a.error_bound is not None
-    assert b.error_bound is not None
-    return Certificate(
-        a.converged & b.converged,
-        torch.maximum(a.residual, b.residual),
-        torch.maximum(a.error_bound, b.error_bound),
-        a.applies + b.applies,
-        a.method,
-    )
+def _bounds(x: Tensor, residual: Tensor, stretch: Tensor) -> tuple[Tensor, Tensor]:
+    """Of |x − exact|, (h, c), and |x|, (h, c)."""
+    size = x.abs().amax(-2)
+    room = residual + rounding(x.shape[-2]) * size
+    return torch.where((room > 0) | room.isnan(), room * stretch[:, None], 0.0).nan_to_num(nan=torch.inf), size
 
 
-def _replaced(whole: Certificate, heads: Tensor, part: Certificate) -> Certificate:
-    assert whole.error_bound is not None
-    assert part.error_bound is not None
-    return Certificate(
-        whole.converged.index_copy(0, heads, part.converged),
-        whole.residual.index_copy(0, heads, part.residual),
-        whole.error_bound.index_copy(0, heads, part.error_bound),
-        part.applies,
-        part.method,
-    )
+def _judged(operator: Operator, alive: Tensor, rhs: Tensor, x: Tensor, applies: int, method: str) -> _Part:
+    finite = torch.isfinite(x)
+    left = _left(operator, alive, rhs, x.masked_fill(~finite, 0.0)).masked_fill(~finite, torch.inf)
+    residual = left.abs().amax(-2)
+    bound, size = _bounds(x, residual, stretch_of(alive, x[..., 0], left[..., 0]))
+    exact = finite.all(-1).all(-1) if method != "gmres" else torch.zeros_like(alive[:, 0])
+    return _Part(x, size, residual, bound, exact, applies, method)
+
+
+def _replaced(whole: _Part, heads: Tensor, part: _Part) -> _Part:
+    fields = {
+        name: getattr(whole, name).index_copy(0, heads, getattr(part, name))
+        for name in ("x", "size", "residual", "bound", "exact")
+    }
+    return _Part(**fields, applies=part.applies, method=part.method)
+
+
+def _largest(per_column: Tensor) -> Tensor:
+    return per_column.amax(-1) if per_column.shape[-1] else per_column.new_zeros(len(per_column))

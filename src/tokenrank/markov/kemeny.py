@@ -1,0 +1,154 @@
+"""Kemeny's constant: how many bounces to a token drawn from the stationary distribution, from anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ChainError
+from ..operators import Operator
+from .absorption import checked_effort
+from .batching import head_groups
+from .deflated import deflated_solve
+from .elimination import eliminate, try_stationary
+from .scattered import leaving
+from .uniqueness import closed_classes
+
+DIRECT = 2048  # tokens up to which elimination costs no more than three block solves
+WIDTH = 16  # probes that share a Krylov space
+ORDER = ("diagonal", "elimination", "hutch++")
+
+
+@dataclass(frozen=True)
+class Kemeny:
+    """Kemeny's constant of every chain.
+
+    Attributes:
+        values: K = Σ_{i≥2} 1/(1 − λ_i), float64 (*batch): for an irreducible chain Σ_j π_j M_ij with M_ii = 0, the same for
+            all i. Where M_ii is the return time 1/π_i instead, as for PyDTMC, it is K + 1. inf for chains with
+            several recurrent classes.
+        standard_error: one standard deviation of the estimate, (*batch); 0 where exact.
+        converged: bool (*batch): exact, or every solve behind the estimate met the tolerance.
+        applies: attention applications spent (the largest over the batch).
+        method: "diagonal", "elimination" or "hutch++".
+    """
+
+    values: Tensor
+    standard_error: Tensor
+    converged: Tensor
+    applies: int
+    method: str
+
+
+def kemeny(
+    operator: Operator, probes: int = 96, tol: float = 1e-6, max_applies: int = 2000, seed: int = 0
+) -> Kemeny:
+    """K = Σ_{i≥2} 1/(1 − λ_i) of every chain of an operator (*batch, N, N).
+
+    Args:
+        operator: A.
+        probes: vectors spent where the trace is estimated, at least 6: a third for the sketch, a third for its
+            range, a third for the remainder and its standard error.
+        tol: relative residual of the solves behind an estimate.
+        max_applies: attention applications allowed for each 16 of them.
+        seed: of the random vectors.
+
+    Triangular chains: exact from the diagonal, O(N d). Up to 2,048 tokens: K = tr G − πᵀG1 with G = (I − Q)⁻¹ of the
+    walk that ends at the token of the largest π, by elimination without subtractions; the difference costs at most a
+    factor N of precision, since π_j G… sum to K token by token. Beyond: tr (I − A + 1uᵀ)⁻¹ = 1 + K with u uniform, by
+    Hutch++ on what is left of it after I + (A − 1uᵀ), whose trace is known; the standard error is that of the remaining
+    Hutchinson probes, and holds the smaller part of the trace only.
+
+    A chain with one recurrent class and transient tokens has a finite K too: 1/(1 − λ) of those counts.
+
+    Raises:
+        ChainError: fewer than 6 probes, or effort that is not positive.
+
+    Source: Kemeny and Snell, "Finite Markov Chains" (1960); Hunter, "The role of Kemeny's constant in properties of Markov
+    chains" (2014); Meyer, Musco, Musco and Woodruff, "Hutch++" (2021), arXiv 2010.09649.
+    """
+    checked_effort(tol, max_applies)
+    if probes < 6:
+        raise ChainError(f"probes = {probes!r}, expected at least 6: two for each part of the estimate")
+    unique = closed_classes(operator) == 1
+    if operator.structure != "full":
+        return _triangular(operator, unique)
+    parts = []
+    for heads, group in head_groups(operator, torch.float64):
+        if operator.num_tokens <= DIRECT:
+            parts.append(_eliminated(group))
+        else:
+            parts.append(_estimated(group, unique.reshape(-1)[heads], probes // 3, tol, max_applies, seed))
+    values, error, converged = (
+        torch.cat([getattr(p, f) for p in parts]).reshape(operator.batch)
+        for f in ("values", "standard_error", "converged")
+    )
+    return Kemeny(
+        torch.where(unique, values, torch.inf),
+        torch.where(unique, error, 0.0),
+        converged | ~unique,
+        max(p.applies for p in parts),
+        max((p.method for p in parts), key=ORDER.index),
+    )
+
+
+def _triangular(operator: Operator, unique: Tensor) -> Kemeny:
+    left = leaving(operator)
+    others = left[..., 1:] if operator.structure == "lower" else left[..., :-1]
+    values = torch.where(unique, (1 / others).sum(-1), torch.inf)
+    return Kemeny(values, torch.zeros_like(values), torch.isfinite(values) | ~unique, 1, "diagonal")
+
+
+def _eliminated(operator: Operator) -> Kemeny:
+    a = operator.to_dense(torch.float64)
+    n = a.shape[-1]
+    pi, decided = try_stationary(a)
+    ends = torch.nn.functional.one_hot(pi.argmax(-1), n).bool()
+    walking = ~ends
+    exits = torch.where(walking, (a * ends[:, None]).sum(-1), 1.0)
+    q = torch.where(walking[:, :, None] & walking[:, None], a, 0.0)
+    eye = torch.eye(n, dtype=a.dtype, device=a.device).expand_as(a)
+    visits = eliminate(q, exits, torch.cat([eye, torch.ones_like(exits)[..., None]], -1))
+    at_home, times = visits[..., :n].diagonal(dim1=-2, dim2=-1), visits[..., n]
+    found = torch.where(walking, at_home - pi * times, 0.0).sum(-1)
+    converged = decided & torch.isfinite(times).all(-1)
+    values = torch.where(converged, found, torch.inf)
+    return Kemeny(values, torch.zeros_like(values), converged, 1, "elimination")
+
+
+def _estimated(operator: Operator, unique: Tensor, count: int, tol: float, max_applies: int, seed: int) -> Kemeny:
+    heads, n = operator.shape[:2]
+    values = torch.full((heads,), torch.inf, dtype=torch.float64, device=operator.device)
+    error, converged = torch.zeros_like(values), torch.ones_like(unique)
+    some = unique.nonzero()[:, 0]
+    if not len(some):
+        return Kemeny(values, error, converged, 0, "hutch++")
+    part = operator if len(some) == heads else operator.index(some)
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(0, 2, (2, n, count), generator=generator).to(operator.device).double() * 2 - 1
+    applies, settled = 0, torch.ones_like(unique[some])
+
+    def rest(x: Tensor) -> Tensor:
+        """E X for E = (I − A + 1uᵀ)⁻¹ − I − (A − 1uᵀ)."""
+        nonlocal applies, settled
+        found = []
+        for columns in x.split(WIDTH, -1):
+            solved, residual, spent = deflated_solve(part, columns, tol, max_applies)
+            image = part.matmul(columns) - columns.mean(-2, keepdim=True)
+            found.append(solved - columns - image)
+            applies += spent + 1
+            settled = settled & (residual <= tol)
+        return torch.cat(found, -1)
+
+    sketch, probe = (s.expand(len(some), n, count) for s in signs)
+    basis = torch.linalg.qr(rest(sketch)).Q
+    known = (basis * rest(basis)).sum((-2, -1))
+    probe = probe - basis @ (basis.mT @ probe)
+    samples = (probe * rest(probe)).sum(-2)
+    exact = n + part.diagonal(torch.float64).sum(-1) - 1  # tr I + tr (A − 1uᵀ)
+    values[some] = exact + known + samples.mean(-1) - 1
+    error[some] = samples.std(-1) / count**0.5
+    converged[some] = settled
+    return Kemeny(values, error, converged, applies, "hutch++")

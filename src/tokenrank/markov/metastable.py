@@ -1,0 +1,265 @@
+"""Metastable states: groups of tokens that the walk rarely leaves, and the chain between them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ChainError
+from ..operators import Operator
+from .ordering import cuts_pair
+from .pcca import Pcca, pcca
+from .simplex import memberships, weighted_basis
+from .spectrum import Spectrum, spectrum
+
+FEASIBLE = -0.1  # minChi from which the tokens count as lying in a simplex
+CRISP = 0.5  # crispness above which tokens rather belong to their state than not
+SLOW = 0.5  # |λ_m| from which states outlast a bounce: half of what tells them apart is left
+TIE = 1e-3  # differences of crispness that do not decide
+NO_GAP = 1e-8  # eigenvalues closer than this are not separated
+TRUSTED = 0.01  # residual, as a share of the gap, up to which the subspace is trusted
+EMPTY = 1e-12  # weight of a state without tokens
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What every number of states would give; NaN where it cuts a conjugate pair.
+
+    Attributes:
+        counts: m = 2, 3, …, int64 (C,).
+        minchi: smallest membership of the inner simplex, (*batch, C): 0 where it holds all tokens.
+        crispness: of the optimised memberships, (*batch, C), 1/m … 1.
+        gap: |λ_m| − |λ_{m+1}|, (*batch, C).
+        eligible: bool (*batch, C): may be chosen; the rule is in ``metastable``.
+    """
+
+    counts: Tensor
+    minchi: Tensor
+    crispness: Tensor
+    gap: Tensor
+    eligible: Tensor
+
+
+@dataclass(frozen=True)
+class Metastable:
+    """Metastable states of every chain, float64; K is the largest ``count``.
+
+    Attributes:
+        memberships: χ, (*batch, N, K), ≥ 0, rows sum to one; states by weight, heaviest first; zero
+            columns beyond ``count``.
+        count: number of states m, int64 (*batch).
+        labels: the state that each token belongs to most, int64 (*batch, N).
+        coarse: (χᵀDχ)⁻¹ χᵀD A χ with D = diag(η), (*batch, K, K): the chain between states. It has the m
+            leading eigenvalues of A and rows that sum to one; single entries may be negative, as
+            memberships overlap. Zero beyond ``count`` and in the row of a state of weight zero.
+        weights: χᵀη, (*batch, K): share of the tokens in each state. 0 for a state that the crispest
+            memberships leave empty (only with a given k).
+        crispness: trace(diag(χᵀη)⁻¹ χᵀDχ)/m, (*batch), 1/m … 1.
+        minchi: smallest membership of the inner simplex, (*batch); near 0 where m states fit.
+        gap: |λ_m| − |λ_{m+1}|, (*batch); λ_{N+1} = 0.
+        residual: ‖A V − V Vᵀ A V‖_F of the orthonormal basis V of the subspace, (*batch), measured.
+        uncertain: bool (*batch): no gap (below 1e-8), or a residual above 1 % of it; the subspace, and
+            with it the states, may then be another.
+        converged: bool (*batch): no exchange of a facet makes the memberships crisper.
+        rounds: rounds of exchanges spent by PCCA+ (the largest over the batch).
+        applies: attention applications spent (the largest over the batch).
+        candidates: the table that the number of states was chosen from; None with a given k.
+    """
+
+    memberships: Tensor
+    count: Tensor
+    labels: Tensor
+    coarse: Tensor
+    weights: Tensor
+    crispness: Tensor
+    minchi: Tensor
+    gap: Tensor
+    residual: Tensor
+    uncertain: Tensor
+    converged: Tensor
+    rounds: int
+    applies: int
+    candidates: Candidates | None
+
+
+def metastable(
+    operator: Operator, k: int | None = None, largest: int = 8, reference: Tensor | None = None, seed: int = 0
+) -> Metastable:
+    """PCCA+ on the dominant real right invariant subspace of every head; reversible or not.
+
+    Args:
+        operator: (*batch, N, N).
+        k: number of states, 1 … N. Where k would cut a conjugate pair of a head, that head gets
+            k + 1; ``count`` says so. None: chosen for every head.
+        largest: most states tried where k is None, from 2; no more than N.
+        reference: η, (*batch, N) or broadcastable, positive, sums to one: the distribution of tokens
+            that crispness, weights and the coarse chain are measured in. Uniform by default.
+        seed: of the eigenvalue iteration and of the search.
+
+    The rule of choice. m is eligible where it cuts no pair, the tokens lie in a simplex (minChi ≥ −0.1),
+    tokens rather belong to their state than not (crispness > ½), every state is the most likely one of
+    some token, λ_m and λ_{m+1} are apart (gap > 1e-8), and states outlast a bounce (|λ_m| ≥ ½). m = N is
+    always perfectly crisp and eligible only where nothing decays (|λ_N| = 1). Among these the crispest
+    is taken; up to 1e-3 count as equal, and the larger gap decides. Where none is eligible the answer
+    is one state.
+
+    Eigenvalues are ordered by modulus, so that states may also follow each other in a cycle (λ near −1
+    or complex): ``coarse`` shows whether they are stayed in. A chain of rank one has one state.
+
+    Raises:
+        ChainError: k or ``largest`` out of range, or a reference that is no positive distribution.
+
+    Source: ``pcca`` names the papers; the coarse chain is that of Reuter et al. (2018),
+    doi:10.1021/acs.jctc.8b00079, the criteria those of Röblitz, Weber (2013), doi:10.1007/s11634-013-0134-6.
+    """
+    n, heads = operator.num_tokens, math.prod(operator.batch)
+    _check(k, largest, n)
+    most = min(n, largest if k is None else k + 1)
+    slow = spectrum(operator, min(n, most + 1), seed=seed)
+    flat = _Flat(operator, slow, heads, reference)
+    if k is None:
+        found = {m: flat.solve(m, flat.whole(m), seed) for m in range(1, most + 1) if bool(flat.whole(m).any())}
+        table = _table(found, flat, most)
+        count = _choose(table)
+    else:
+        table = None
+        count = torch.where(flat.whole(k), k, k + 1)
+        found = {m: flat.solve(m, count == m, seed) for m in set(count.tolist())}
+    return _assembled(operator, flat, found, count, table)
+
+
+class _Flat:
+    """Spectrum and reference with the leading dimensions flattened, and what follows from them."""
+
+    def __init__(self, operator: Operator, slow: Spectrum, heads: int, reference: Tensor | None) -> None:
+        n = operator.num_tokens
+        self.operator, self.applies = operator.reshape(heads), slow.applies + 1
+        self.values = slow.values.reshape(heads, -1)
+        self.basis = slow.right.reshape(heads, n, -1)
+        self.residual = slow.residual.reshape(heads, -1)
+        moduli = self.values.abs().nan_to_num(nan=0.0)
+        self.moduli = torch.cat([moduli, torch.zeros_like(moduli[:, :1])], -1)
+        self.reference = None
+        if reference is not None:
+            self.reference = reference.to(self.basis).expand(*operator.batch, n).reshape(heads, n)
+
+    def whole(self, m: int) -> Tensor:
+        """Whether the first m eigenvalues cut no pair, bool (h,)."""
+        return ~cuts_pair(self.values, m)
+
+    def gap(self, m: int) -> Tensor:
+        """|λ_m| − |λ_{m+1}|, (h,)."""
+        return self.moduli[:, m - 1] - self.moduli[:, m]
+
+    def solve(self, m: int, where: Tensor, seed: int) -> tuple[Tensor, Pcca, Tensor]:
+        """Heads that take part, PCCA+ of these with m states, whether every state is somebody's."""
+        chosen = where.nonzero()[:, 0]
+        reference = None if self.reference is None else self.reference[chosen]
+        answer = pcca(self.basis[chosen, :, :m], reference, seed)
+        labels = answer.memberships.argmax(-1)
+        inhabited = (labels[..., None] == torch.arange(m, device=labels.device)).any(-2).all(-1)
+        return chosen, answer, inhabited
+
+
+def _table(found: dict[int, tuple[Tensor, Pcca, Tensor]], flat: _Flat, most: int) -> Candidates:
+    counts = torch.arange(2, most + 1, device=flat.basis.device)
+    heads, n = flat.basis.shape[:2]
+    minchi, crispness, gap = flat.moduli.new_full((3, heads, len(counts)), torch.nan).unbind()
+    eligible = torch.zeros(heads, len(counts), dtype=torch.bool, device=counts.device)
+    for column, m in enumerate(counts.tolist()):
+        if m not in found:
+            continue
+        chosen, answer, inhabited = found[m]
+        minchi[chosen, column] = answer.minchi
+        crispness[chosen, column] = answer.crispness
+        gap[chosen, column] = flat.gap(m)[chosen]
+        eligible[chosen, column] = inhabited
+        eligible[:, column] &= flat.moduli[:, m - 1] >= (SLOW if m < n else 1 - NO_GAP)
+    eligible &= (minchi >= FEASIBLE) & (crispness > CRISP) & (gap > NO_GAP)
+    return Candidates(counts, minchi, crispness, gap, eligible)
+
+
+def _choose(table: Candidates) -> Tensor:
+    """m of every head by the rule, (h,)."""
+    if not len(table.counts):
+        return torch.ones(len(table.eligible), dtype=torch.long, device=table.eligible.device)
+    crispness = table.crispness.where(table.eligible, -torch.inf)
+    best = crispness >= crispness.amax(-1, keepdim=True) - TIE
+    column = table.gap.where(best & table.eligible, -torch.inf).argmax(-1)
+    return table.counts[column].where(table.eligible.any(-1), 1)
+
+
+def _assembled(
+    operator: Operator,
+    flat: _Flat,
+    found: dict[int, tuple[Tensor, Pcca, Tensor]],
+    count: Tensor,
+    table: Candidates | None,
+) -> Metastable:
+    heads, n = flat.basis.shape[:2]
+    width = int(count.max())
+    image = flat.operator.matmul(flat.basis[..., :width])
+    new = flat.basis.new_zeros
+    chi, coarse, weights = new(heads, n, width), new(heads, width, width), new(heads, width)
+    crispness, minchi, gap, residual = new(4, heads).unbind()
+    uncertain, converged = torch.zeros(2, heads, dtype=torch.bool, device=count.device).unbind()
+    for m in count.unique().tolist():
+        chosen, answer, _ = found[m]
+        mine = count[chosen] == m
+        at = chosen[mine]
+        v, av = flat.basis[at, :, :m], image[at, :, :m]
+        eta = torch.full_like(v[..., 0], 1 / n) if flat.reference is None else flat.reference[at]
+        part = memberships(weighted_basis(v, None if flat.reference is None else eta), answer.rotation[mine])
+        chi[at, :, :m], weights[at, :m] = part, answer.weights[mine]
+        coarse[at, :m, :m] = _projected(part, av @ (v.mT @ part), eta)
+        crispness[at], minchi[at], gap[at] = answer.crispness[mine], answer.minchi[mine], flat.gap(m)[at]
+        residual[at] = torch.linalg.matrix_norm(av - v @ (v.mT @ av))
+        following = flat.residual[at, m] if m < flat.residual.shape[-1] else torch.zeros_like(residual[at])
+        doubt = torch.maximum(residual[at], following)
+        uncertain[at] = (gap[at] <= NO_GAP) | (doubt > TRUSTED * gap[at])
+        converged[at] = answer.converged[mine]
+
+    def shaped(x: Tensor) -> Tensor:
+        return x.reshape((*operator.batch, *x.shape[1:]))
+
+    return Metastable(
+        memberships=shaped(chi),
+        count=shaped(count),
+        labels=shaped(chi.argmax(-1)),
+        coarse=shaped(coarse),
+        weights=shaped(weights),
+        crispness=shaped(crispness),
+        minchi=shaped(minchi),
+        gap=shaped(gap),
+        residual=shaped(residual),
+        uncertain=shaped(uncertain),
+        converged=shaped(converged),
+        rounds=max(answer.rounds for _, answer, _ in found.values()),
+        applies=flat.applies,
+        candidates=None
+        if table is None
+        else Candidates(
+            table.counts, shaped(table.minchi), shaped(table.crispness), shaped(table.gap), shaped(table.eligible)
+        ),
+    )
+
+
+def _projected(chi: Tensor, image: Tensor, eta: Tensor) -> Tensor:
+    """(χᵀDχ)⁻¹ χᵀD Aχ from χ and Aχ (h, N, m), rows divided by the weights so that light states do no harm."""
+    weight = chi.mT @ eta[..., None]
+    full = weight > EMPTY
+    left = (chi * eta[..., None]).mT / weight.where(full, 1.0)
+    overlap = (left @ chi).where(full, torch.eye(chi.shape[-1], dtype=chi.dtype, device=chi.device))
+    return torch.linalg.solve(overlap, (left @ image).where(full, 0.0))
+
+
+def _check(k: int | None, largest: int, n: int) -> None:
+    if k is None:
+        if not isinstance(largest, (int, np.integer)) or isinstance(largest, bool) or largest < 2:
+            raise ChainError(f"largest = {largest!r} states to be tried, expected a whole number from 2")
+    elif not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not 1 <= k <= n:
+        raise ChainError(f"k = {k!r} states of a chain of {n} tokens, expected a whole number from 1 to {n}")
