@@ -109,7 +109,7 @@ def test_not_unique_is_said(chain: AttentionChain) -> None:
 
 def test_numbers_have_the_leading_dimensions(chain: AttentionChain) -> None:
     assert chain.kemeny().values.shape == (2, 3)
-    assert chain.entropy_rate().shape == (2, 3)
+    assert chain.entropy_rate().values.shape == (2, 3)
     assert chain.dobrushin().shape == (2, 3)
     assert chain.mixing_time().lower.shape == (2, 3)
     assert chain.metastable(2).memberships.shape[:3] == (2, 3, N)

@@ -110,8 +110,6 @@ def test_identity_and_cycle(n: int) -> None:
 
 def test_permutation() -> None:
     """Cycles of 4, 6 and 1."""
-    order = [3, 0, 2, 1, 5, 6, 7, 8, 9, 4, 10]
-    order[2], order[1], order[0] = 1, 0, 3
     order = [1, 2, 3, 0, 5, 6, 7, 8, 9, 4, 10]
     found = classes(dense(np.eye(11)[order]))
     assert found.period.tolist() == [4, 6, 1]
@@ -357,9 +355,13 @@ def test_thousands_of_tokens(kind: str) -> None:
         a = np.abs(np.arange(n)[:, None] - np.arange(n)) < 3
     a = a[order][:, order]
     found = classes(Dense(torch.from_numpy(a / a.sum(1, keepdims=True))))
-    assert found.labels.tolist() == labels_by_networkx(a)
-    graph = nx.from_numpy_array(a, create_using=nx.DiGraph)
-    closed = {min(c) for c in nx.attracting_components(graph)}
-    assert {int(found.members(c)[0]) for c in found.recurrent.nonzero()[:, 0]} == closed
+    closed = {int(found.members(c)[0]) for c in found.recurrent.nonzero()[:, 0]}
+    if kind == "shuffled causal":
+        assert found.labels.tolist() == list(range(n))
+        assert closed == {int((order == 0).argmax())}
+    else:
+        assert found.labels.tolist() == labels_by_networkx(a)
+        graph = nx.from_numpy_array(a, create_using=nx.DiGraph)
+        assert closed == {min(c) for c in nx.attracting_components(graph)}
     if kind == "cycle":
         assert found.period.tolist() == [n]

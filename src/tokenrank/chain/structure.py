@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..markov import Classes, Extreme, classes, extreme_stationary
+from ..markov import Classes, Extreme, Sinks, classes, extreme_stationary, sinks
 from .core import Core
 
 
@@ -32,3 +32,13 @@ class Structure(Core):
         See ``tokenrank.markov.extreme_stationary``.
         """
         return extreme_stationary(self.operator, tol)
+
+    def sinks(self, threshold: float = 0.3) -> Sinks:
+        """Attention sinks of every head: tokens that take a large part of everybody's attention.
+
+        Args:
+            threshold: mean attention, over the queries that may attend to the token, above which it can be one.
+
+        See ``tokenrank.markov.sinks``.
+        """
+        return sinks(self.operator, threshold)

@@ -11,6 +11,7 @@ from ..errors import ChainError
 from ..maps import TokenMap
 from ..markov import (
     Absorption,
+    EntropyRate,
     FirstPassage,
     Fundamental,
     Kemeny,
@@ -83,7 +84,7 @@ class Times(Core):
         """
         return kemeny(self.operator)
 
-    def entropy_rate(self) -> Tensor:
+    def entropy_rate(self) -> EntropyRate:
         """Entropy of where the walk goes next in nats, averaged over π, (*batch).
 
         See ``tokenrank.markov.entropy_rate``.

@@ -6,7 +6,7 @@ from .censor import censor
 from .certificate import Certificate
 from .classes import Classes, classes
 from .dobrushin import dobrushin, doeblin
-from .entropy import entropy_rate
+from .entropy import EntropyRate, entropy_rate
 from .extreme import Extreme, extreme_stationary
 from .first_passage import FirstPassage, mean_first_passage
 from .fundamental import Fundamental, fundamental
@@ -17,6 +17,7 @@ from .lambda2 import Lambda2, lambda2
 from .metastable import Metastable, metastable
 from .mixing import MixingTime, mixing_time
 from .quasi_stationary import QuasiStationary, quasi_stationary
+from .sinks import Sinks, sinks
 from .spectrum import Spectrum, spectrum
 from .stationary import Stationary, stationary
 from .uniqueness import closed_classes, uniqueness
@@ -25,6 +26,7 @@ __all__ = [
     "Absorption",
     "Certificate",
     "Classes",
+    "EntropyRate",
     "Extreme",
     "FirstPassage",
     "Fundamental",
@@ -36,6 +38,7 @@ __all__ = [
     "MixingTime",
     "QuasiStationary",
     "Rule",
+    "Sinks",
     "Spectrum",
     "Stationary",
     "absorption",
@@ -56,6 +59,7 @@ __all__ = [
     "metastable",
     "mixing_time",
     "quasi_stationary",
+    "sinks",
     "spectrum",
     "stationary",
     "uniqueness",

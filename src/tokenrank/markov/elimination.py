@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ..errors import ChainError
+from .reduction import Factors, factors, shifted
 
-SMALL = 16  # states reduced one by one; larger blocks in halves, by matrix products
-TINY = torch.finfo(torch.float64).tiny  # ways out that sum to less count as none
 LARGE = 2.0**900  # where a stationary vector starts: room below for entries that count for little
 
 
@@ -44,12 +41,12 @@ def eliminate(q: Tensor, exits: Tensor, b: Tensor) -> Tensor:
     q, exits, b = (t.double().expand(*batch, *t.shape[t.ndim - k :]) for t, k in ((q, 2), (exits, 1), (b, 2)))
     if q.numel() == 0 or b.numel() == 0:
         return b.clone()
-    factors = _factors(q.reshape(-1, m, m), exits.reshape(-1, m))
-    rhs = _shifted(b.reshape(-1, m, c), -factors.exponents[..., None])
-    z = torch.linalg.solve_triangular(factors.triangles, rhs, upper=False)
-    x = torch.linalg.solve_triangular(factors.triangles, z, upper=True, unitriangular=True)
-    if bool((factors.dead[..., None] & (z > 0)).any()) or not bool(torch.isfinite(x).all()):
-        x = _row_by_row(factors, rhs)
+    reduced = factors(q.reshape(-1, m, m), exits.reshape(-1, m))
+    rhs = shifted(b.reshape(-1, m, c), -reduced.exponents[..., None])
+    z = torch.linalg.solve_triangular(reduced.triangles, rhs, upper=False)
+    x = torch.linalg.solve_triangular(reduced.triangles, z, upper=True, unitriangular=True)
+    if bool((reduced.dead[..., None] & (z > 0)).any()) or not bool(torch.isfinite(x).all()):
+        x = _row_by_row(reduced, rhs)
     return x.reshape(*batch, m, c)
 
 
@@ -108,90 +105,31 @@ def try_stationary(a: Tensor) -> tuple[Tensor, Tensor]:
     """π (*batch, N), and whether elimination could decide it, bool (*batch); see ``stationary_by_elimination``."""
     n = a.shape[-1]
     flat = a.double().reshape(-1, n, n)
-    factors = _factors(flat, flat.new_zeros(flat.shape[:-1]))
-    last = torch.zeros_like(factors.dead)
+    reduced = factors(flat, flat.new_zeros(flat.shape[:-1]))
+    last = torch.zeros_like(reduced.dead)
     last[:, -1] = True
     start = last * LARGE
     # π (D − V) = 0 but for the last state, whose pivot counts as one
-    pi = torch.linalg.solve_triangular(factors.triangles, start[:, None], upper=False, left=False)[:, 0]
+    pi = torch.linalg.solve_triangular(reduced.triangles, start[:, None], upper=False, left=False)[:, 0]
     decided = torch.ones_like(last[:, 0])
-    if not bool((factors.dead == last).all()) or not bool(torch.isfinite(pi).all()):
-        pi, decided = _state_by_state(factors)
+    if not bool((reduced.dead == last).all()) or not bool(torch.isfinite(pi).all()):
+        pi, decided = _state_by_state(reduced)
     mantissa, exponent = torch.frexp(pi)
-    exponent = torch.where(pi > 0, exponent - factors.exponents, -(2**20))  # a row divided by 2^e counts 2^-e times
+    exponent = torch.where(pi > 0, exponent - reduced.exponents, -(2**20))  # a row divided by 2^e counts 2^-e times
     pi = torch.ldexp(mantissa, exponent - exponent.amax(-1, keepdim=True))
     pi = pi / pi.sum(-1, keepdim=True)
     return pi.reshape(a.shape[:-1]), decided.reshape(a.shape[:-2])
 
 
-@dataclass(frozen=True)
-class _Factors:
-    triangles: Tensor  # (h, M, M): −V below, D on and −R above the diagonal
-    dead: Tensor  # bool (h, M): no way to a later state or out; the pivot then counts as one
-    exponents: Tensor  # int (h, M): rows were divided by two to this power
-
-
-def _factors(q: Tensor, exits: Tensor) -> _Factors:
-    t = q.clone()
-    t.diagonal(dim1=-2, dim2=-1).zero_()
-    # rows to about one, without rounding: products of small numbers then underflow much later
-    exponents = torch.frexp(t.sum(-1) + exits).exponent.clamp(max=0)
-    t, out = _shifted(t, -exponents[..., None]), _shifted(exits, -exponents)
-    dead = torch.zeros_like(out, dtype=torch.bool)
-    _reduce(t, out, dead)
-    return _Factors(t, dead, exponents)
-
-
-def _reduce(t: Tensor, out: Tensor, dead: Tensor) -> None:
-    """Factors of the block t (h, m, m) in place; ``out`` (h, m) are the ways out of the block."""
-    m = t.shape[-1]
-    if m <= SMALL:
-        _reduce_one_by_one(t, out, dead)
-        return
-    half = SMALL * -(-m // (2 * SMALL))
-    first, right, below, second = t[:, :half, :half], t[:, :half, half:], t[:, half:, :half], t[:, half:, half:]
-    _reduce(first, out[:, :half] + right.sum(-1), dead[:, :half])
-    rhs = torch.cat([right, out[:, :half, None]], -1)
-    onward = torch.linalg.solve_triangular(first, rhs, upper=False)  # R of the right block, and out
-    caught = dead[:, :half, None]
-    onward[..., :-1].masked_fill_(caught, 0.0)
-    onward[..., -1:].masked_fill_(caught, 1.0)  # who is caught there does not come back either
-    v = torch.linalg.solve_triangular(first, below, upper=True, left=False, unitriangular=True)
-    through = v @ onward
-    second += through[..., :-1]
-    right.copy_(-onward[..., :-1])
-    below.copy_(-v)
-    _reduce(second, out[:, half:] + through[..., -1], dead[:, half:])
-
-
-def _reduce_one_by_one(t: Tensor, out: Tensor, dead: Tensor) -> None:
-    m = t.shape[-1]
-    w = torch.cat([t, out[..., None]], -1)
-    pivots = []
-    for k in range(m):
-        row = w[:, k, k + 1 :]
-        pivot = row.sum(-1, keepdim=True)
-        caught = pivot < TINY
-        pivot = torch.where(caught, 1.0, pivot)
-        row /= pivot
-        row.masked_fill_(caught, 0.0)
-        row[:, -1:].masked_fill_(caught, 1.0)
-        w[:, k + 1 :, k + 1 :] += w[:, k + 1 :, k, None] * row[:, None]
-        pivots.append(pivot)
-        dead[:, k] = caught[:, 0]
-    torch.neg(w[..., :m], out=t)
-    t.diagonal(dim1=-2, dim2=-1).copy_(torch.cat(pivots, -1))
-
-
-def _row_by_row(factors: _Factors, rhs: Tensor) -> Tensor:
+def _row_by_row(reduced: Factors, rhs: Tensor) -> Tensor:
     """Both substitutions where entries may be infinite, with 0 · ∞ = 0."""
-    t, x = factors.triangles, rhs.clone()
+    t, x = reduced.triangles, rhs.clone()
     m = x.shape[-2]
     for k in range(m):
         if k:
             x[:, k] += _extended(-t[:, k : k + 1, :k], x[:, :k])[:, 0]
         for_ever = torch.where(x[:, k] > 0, torch.inf, 0.0)
-        x[:, k] = torch.where(factors.dead[:, k, None], for_ever, x[:, k] / t[:, k, k, None])
+        x[:, k] = torch.where(reduced.dead[:, k, None], for_ever, x[:, k] / t[:, k, k, None])
     for k in reversed(range(m - 1)):
         x[:, k] += _extended(-t[:, k : k + 1, k + 1 :], x[:, k + 1 :])[:, 0]
     return x
@@ -203,9 +141,9 @@ def _extended(weights: Tensor, x: Tensor) -> Tensor:
     return torch.where(reached, torch.inf, weights @ x.masked_fill(endless, 0.0))
 
 
-def _state_by_state(factors: _Factors) -> tuple[Tensor, Tensor]:
+def _state_by_state(reduced: Factors) -> tuple[Tensor, Tensor]:
     """π by back substitution that never overflows, and whether it was decided, (h, N) and bool (h,)."""
-    t, dead = factors.triangles, factors.dead
+    t, dead = reduced.triangles, reduced.dead
     n = t.shape[-1]
     pi = torch.zeros_like(t[:, 0])
     pi[:, -1] = LARGE
@@ -222,9 +160,3 @@ def _state_by_state(factors: _Factors) -> tuple[Tensor, Tensor]:
             dead[:, k] & ~takes_all, 0.0
         )
     return pi, decided
-
-
-def _shifted(x: Tensor, exponent: Tensor) -> Tensor:
-    """x · 2^exponent in two steps, since a single factor may overflow."""
-    half = torch.div(exponent, 2, rounding_mode="floor")
-    return torch.ldexp(torch.ldexp(x, half), exponent - half)

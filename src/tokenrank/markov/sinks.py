@@ -1,0 +1,108 @@
+"""Attention sinks: tokens that take a large part of everybody's attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ChainError
+from ..operators import Operator, QueryKey, is_everywhere
+
+SEEN_BY = 0.25  # part of the queries that must be able to attend to a sink
+LIFT = 2.0  # how much more than an even share a sink must take
+
+
+@dataclass(frozen=True)
+class Sinks:
+    """Incoming attention of every token, and which tokens are sinks.
+
+    Attributes:
+        mean: mean attention on a token over the queries that may attend to it, float64 (*batch, N): the
+            column sum divided by ``queries``; 0 for a token that nobody may attend to.
+        share: part of all attention that a token gets, float64 (*batch, N): the column sum divided by N; sums to one.
+        lift: the column sum divided by what it would be if every query spread its attention evenly over the
+            keys that it may attend to, float64 (*batch, N). Early tokens of causal chains have large means for being
+            early (H_N/N on the first for even attention, 0.29 for ten tokens); their lift is 1 then.
+        queries: number of queries that may attend to a token, int64 (*batch, N).
+        tokens: which tokens are sinks, bool (*batch, N).
+        mass: part of all attention that the sinks get together, (*batch).
+        threshold: ε.
+    """
+
+    mean: Tensor
+    share: Tensor
+    lift: Tensor
+    queries: Tensor
+    tokens: Tensor
+    mass: Tensor
+    threshold: float
+
+    @property
+    def first(self) -> Tensor:
+        """Whether the first token is a sink, bool (*batch); its mean over heads is the share of sink heads."""
+        return self.tokens[..., 0]
+
+
+def sinks(operator: Operator, threshold: float = 0.3) -> Sinks:
+    """Which tokens of every head are attention sinks.
+
+    A token is one if
+
+    - its mean attention over the queries that may attend to it is above ``threshold`` (ε = 0.3 as in Gu et al.,
+      who apply it to the first token of sequences of 64 tokens),
+    - it gets at least twice what even attention would give it (``lift`` ≥ 2), so that the first of a few tokens is
+      none merely for being early,
+    - at least a quarter of the queries may attend to it, so that the last tokens of a causal chain are none
+      merely for attending to themselves.
+
+    The last two are ours. One product Aᵀ1 in float64; how many may attend to whom is known without looking for softmax
+    without masks and for causal attention, and counted on ``operator.support()`` otherwise (O(N²) bools). Weights given
+    as a matrix may attend where they are positive.
+
+    Args:
+        operator: (*batch, N, N).
+        threshold: ε, 0 … 1.
+
+    Raises:
+        ChainError: a threshold outside 0 … 1.
+
+    Source: Xiao et al., "Efficient Streaming Language Models with Attention Sinks" (2023), where sinks get their
+    name; Gu et al., "When Attention Sink Emerges in Language Models" (2024): α_k = Σ_{i ≥ k} A_ik / (T − k + 1) > ε.
+    """
+    if not 0 <= threshold <= 1:
+        raise ChainError(f"threshold = {threshold!r}, expected a mean attention from 0 to 1, such as 0.3")
+    n = operator.num_tokens
+    sums = operator.column_sums(torch.float64)
+    queries, even = _visible(operator, sums)
+    mean = torch.where(queries > 0, sums / queries.clamp(min=1), 0.0)
+    lift = torch.where(queries > 0, sums / even.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+    tokens = (mean > threshold) & (lift >= LIFT) & (queries >= SEEN_BY * n)
+    share = sums / n
+    return Sinks(
+        mean=mean,
+        share=share,
+        lift=lift,
+        queries=queries.expand(sums.shape).clone(),
+        tokens=tokens,
+        mass=torch.where(tokens, share, 0.0).sum(-1),
+        threshold=float(threshold),
+    )
+
+
+def _visible(operator: Operator, sums: Tensor) -> tuple[Tensor, Tensor]:
+    """How many queries may attend to a key, int64, and Σ_i 1/(keys that i may attend to) over them; (*batch or less, N)."""
+    n, device = operator.num_tokens, operator.device
+    if isinstance(operator, QueryKey) and operator.is_causal:
+        seen = sums > 0  # padded keys get nothing, exactly
+        token = torch.arange(n, device=device)
+        even = (1 / seen.cumsum(-1).clamp(min=1).double()).flip(-1).cumsum(-1).flip(-1)
+        return torch.where(seen, n - token, 0), torch.where(seen, even, 0.0)
+    support = operator.support()
+    if is_everywhere(support):
+        return torch.full((n,), n, device=device), torch.ones(n, dtype=torch.float64, device=device)
+    support = support.expand(*support.shape[:-2], n, n)
+    keys = support.sum(-1)
+    even = (1 / keys.clamp(min=1).double())[..., None, :] @ support.double()
+    return support.sum(-2), even[..., 0, :]
