@@ -10,6 +10,7 @@ from torch import Tensor
 from ..operators import Dense, Operator
 from .batching import head_groups
 from .krylov import Apply, KrylovSpace
+from .ordering import quotient_matrix
 
 DIMENSION = 128  # of one Krylov space
 CHECKS = 8  # looks at the Ritz values while a space grows
@@ -63,8 +64,7 @@ def _of_group(operator: Operator, seed: int) -> Lambda2:
         return _exact(operator.diagonal().topk(2, -1).values[:, 1], 1)
     if n <= SMALL:
         # so few tokens that double precision costs nothing; peaky heads are far from normal and need it
-        a = operator.to_dense(torch.float64)
-        quotient = a - a.mean(-2, keepdim=True)
+        quotient = quotient_matrix(operator.to_dense(torch.float64))
         return _exact(torch.linalg.eigvals(quotient).abs().amax(-1).to(operator.dtype), 1)
     return _krylov(operator, seed)
 

@@ -1,4 +1,4 @@
-"""Eigenvalues in one explicit order, and real bases that never cut a conjugate pair."""
+"""Eigenvalues in one explicit order, without the 1 of the constant vector; real bases that never cut a pair."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import torch
 from torch import Tensor
 
 TIE = 1e-10  # moduli closer than this count as equal
+
+
+def quotient_matrix(a: Tensor) -> Tensor:
+    """A − 1 (mean row), (h, N, N): the eigenvalues of A with one 1 replaced by 0.
+
+    What is left of equal rows is rounding, of which LAPACK may find no eigenvalues at all; it is set to zero.
+    """
+    mean = a.mean(-2, keepdim=True)
+    rest = a - mean
+    return rest.masked_fill(rest.abs() <= 4 * torch.finfo(a.dtype).eps * (a + mean), 0.0)
 
 
 def by_modulus(values: Tensor) -> Tensor:

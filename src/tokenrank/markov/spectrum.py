@@ -11,7 +11,7 @@ from ..errors import ChainError
 from ..operators import Dense, Operator
 from .batching import head_groups
 from .krylov import Apply, KrylovSpace
-from .ordering import by_modulus, cuts_pair, real_basis
+from .ordering import by_modulus, cuts_pair, quotient_matrix, real_basis
 from .stationary import stationary
 from .triangular import triangular_vectors
 
@@ -132,7 +132,7 @@ def _all_eigenvalues(operator: Operator, count: int, transposed: bool) -> tuple[
     v = torch.full((n, 1), n**-0.5, dtype=a.dtype, device=a.device)
     v[0] -= 1
     rest = (torch.eye(n, dtype=a.dtype, device=a.device) - 2 * v @ v.mT / (v.mT @ v).clamp(min=1e-300))[:, 1:]
-    quotient = rest.mT @ a @ rest
+    quotient = rest.mT @ quotient_matrix(a) @ rest
     values, vectors = torch.linalg.eig(quotient.mT if transposed else quotient)
     order = by_modulus(values)[:, : count + 1]
     values, vectors = values.gather(-1, order), vectors.gather(-1, order[:, None].expand(-1, n - 1, -1))
