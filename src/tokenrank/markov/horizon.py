@@ -15,6 +15,7 @@ from .batching import head_groups
 from .entropy_curve import entropy_curve, knee, knee_of_part, squared_norm
 from .half_life import half_life
 from .lambda2 import lambda2
+from .ordering import quotient_matrix
 from .spectrum import spectrum
 
 Rule = Literal["relax", "plateau", "knee", "halflife"]
@@ -161,8 +162,10 @@ def _moduli(operator: Operator, count: int, largest: int) -> tuple[Tensor, Tenso
         every, applies = operator.diagonal(torch.float64), 1
     else:
         groups = head_groups(operator, torch.float64)
-        found = [torch.linalg.eigvals(group.to_dense(torch.float64)).abs() for _, group in groups]
+        found = [torch.linalg.eigvals(quotient_matrix(group.to_dense(torch.float64))).abs() for _, group in groups]
+        # the quotient has a 0 for λ₁ = 1
         every, applies = torch.cat(found).reshape(*operator.batch, n), n
+        every = torch.cat([torch.ones_like(every[..., :1]), every.topk(n - 1, -1).values], -1)
     moduli = every.topk(count, -1).values.clamp(max=1)
     moduli[..., 0] = 1  # to rounding
     return moduli, torch.zeros(operator.batch, dtype=torch.bool, device=operator.device), applies
