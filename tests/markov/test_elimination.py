@@ -197,6 +197,15 @@ def test_beyond_the_range_of_numbers() -> None:
     assert found[:, 1].tolist() == pytest.approx([1, 1, 1], rel=TOLERANCE)
 
 
+def test_product_of_leaks_below_any_number() -> None:
+    """1 → 0 → out, each with 10⁻³⁰⁰: a probability of 10⁻⁶⁰⁰ a visit, and yet nothing else can happen."""
+    q = torch.tensor([[0, 1], [1e-300, 0]], dtype=torch.float64)
+    exits = torch.tensor([1e-300, 0], dtype=torch.float64)
+    for order in ([0, 1], [1, 0]):
+        out = exits[order]
+        assert eliminate(q[order][:, order], out, out[:, None])[:, 0].tolist() == [1, 1]
+
+
 def test_infinite_times_zero_is_zero() -> None:
     """A token whose time is beyond float64, and one that never goes there."""
     q = torch.tensor([[0, 0, 0], [0, 0, 0.5], [0, 0, 0]], dtype=torch.float64)
@@ -264,6 +273,17 @@ def test_down_to_denormals(order: list[int]) -> None:
     a[2, 3] = 1e-115  # now 1e-315, which has fewer digits
     found = stationary_by_elimination(torch.from_numpy(a[np.ix_(order, order)]))
     assert found[order.index(3)].item() == pytest.approx(1e-315, rel=1e-6)
+
+
+def test_rare_token_on_the_way_to_a_long_stay() -> None:
+    """3 ↔ 4 → 2 → 1 → 0 → 4: token 1 has 10⁻³²⁰, fewer digits than it takes, and token 0 stays 10³⁰⁰ steps."""
+    a = np.zeros((5, 5))
+    a[3, 4] = a[1, 0] = 1
+    a[4, [2, 3]] = a[2, [1, 4]] = [1e-160, 1]
+    a[0, 4] = 1e-300
+    found = stationary_by_elimination(torch.from_numpy(a))
+    assert all(agrees(float(f), e) for f, e in zip(found, exact_stationary(a), strict=True))
+    assert found[0].item() == pytest.approx(0.5e-20, rel=TOLERANCE)
 
 
 def two_pairs() -> np.ndarray:

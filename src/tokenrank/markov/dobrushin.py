@@ -14,14 +14,15 @@ BLOCK = 256  # rows compared with one another at a time
 def dobrushin(operator: Operator) -> Tensor:
     """δ(A) = ½ max_{i,k} Σ_j |A_ij − A_kj|, exact, float64 (*batch), 0 … 1.
 
-    The largest total variation distance that is left between two walks after one step, whatever they began with: ‖μA − νA‖₁ ≤
-    δ(A) ‖μ − ν‖₁. δ(AB) ≤ δ(A) δ(B), so that for a product of layers (``tr.compose``) it says how much of the input
-    token still shows in the output; |λ₂| ≤ δ. 0: every row is the same; 1: some two tokens attend to nothing in common.
+    The largest total variation distance that is left between two walks after one step, wherever they began:
+    ‖μA − νA‖₁ ≤ δ(A) ‖μ − ν‖₁. δ(AB) ≤ δ(A) δ(B), so that for a product of layers (``tr.compose``) it says how much
+    of where a walk began can still show at its end; |λ₂| ≤ δ. 0: all rows are the same; 1: some two tokens attend to
+    nothing in common.
 
     N² (N + 1)/2 differences a head in blocks of rows; see ``doeblin`` for a bound in O(N²).
 
-    Source: Dobrushin, "Central limit theorem for nonstationary Markov chains" (1956); Seneta, "Non-negative Matrices and
-    Markov Chains" (1981), chapter 4.3.
+    Source: Dobrushin, "Central limit theorem for nonstationary Markov chains" (1956); Seneta, "Non-negative Matrices
+    and Markov Chains" (1981), chapter 4.3.
     """
     parts = [_of_group(group) for _, group in head_groups(operator, torch.float64)]
     return torch.cat(parts).reshape(operator.batch)

@@ -108,7 +108,7 @@ def try_stationary(a: Tensor) -> tuple[Tensor, Tensor]:
     reduced = factors(flat, flat.new_zeros(flat.shape[:-1]))
     last = torch.zeros_like(reduced.dead)
     last[:, -1] = True
-    start = last * LARGE
+    start = last.double() * LARGE
     # π (D − V) = 0 but for the last state, whose pivot counts as one
     pi = torch.linalg.solve_triangular(reduced.triangles, start[:, None], upper=False, left=False)[:, 0]
     decided = torch.ones_like(last[:, 0])

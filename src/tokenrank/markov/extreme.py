@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ChainError
-from ..operators import Dense, Lazy, Operator
+from ..operators import Dense, Operator
 from .batching import DENSE_BYTES, head_groups
 from .certificate import Certificate
 from .classes import Classes, classes
@@ -62,8 +62,8 @@ def extreme_stationary(operator: Operator, tol: float = 1e-10, max_applies: int 
 
     A recurrent class is a chain of its own, since no step leads out. A single token has all the mass (residual 0).
     Classes of up to 1,024 tokens are eliminated, accurate entry by entry even where the chain is nearly reducible, and
-    periodic or not. Larger ones are iterated as ``stationary`` does, periodic ones on ½ I + ½ A, which has the same
-    stationary vector and no period; those of up to 4,096 tokens are eliminated as well if 256 applies do not do.
+    periodic or not. Larger ones are iterated as ``stationary`` does, which takes the more applies the longer the
+    period; those of up to 4,096 tokens are eliminated as well if 256 applies do not do.
     The answer takes O(C N) memory a chain.
 
     Raises:
@@ -78,7 +78,7 @@ def extreme_stationary(operator: Operator, tol: float = 1e-10, max_applies: int 
         raise ChainError(f"max_applies = {max_applies!r}, expected at least 2: one step and one to judge it by")
     found = classes(operator)
     n, device = operator.num_tokens, operator.device
-    labels, recurrent, period = (t.reshape(-1, t.shape[-1]) for t in (found.labels, found.recurrent, found.period))
+    labels, recurrent = (t.reshape(-1, t.shape[-1]) for t in (found.labels, found.recurrent))
     place = recurrent.cumsum(-1) - 1  # of a class among the recurrent ones
     width = int(found.recurrent_count.max())
     values = torch.zeros(len(labels), width, n, dtype=torch.float64, device=device)
@@ -91,9 +91,9 @@ def extreme_stationary(operator: Operator, tol: float = 1e-10, max_applies: int 
     if len(several):
         for part, group in head_groups(operator, torch.float64):
             of_group = several[(several[:, 0] >= part.start) & (several[:, 0] < part.stop)]
-            for tokens, periodic, of_class in _alike(of_group, labels, period):
+            for tokens, of_class in _alike(of_group, labels):
                 head, slot = of_class[:, 0], place[of_class[:, 0], of_class[:, 1]]
-                answer = _solve(group, head - part.start, tokens, periodic, tol, max_applies)
+                answer = _solve(group, head - part.start, tokens, tol, max_applies)
                 values[head[:, None], slot[:, None], tokens] = answer.values
                 residual[head, slot] = answer.residual
                 applies, method = max(applies, answer.applies), max(method, answer.method, key=ORDER.index)
@@ -116,26 +116,28 @@ class _Solved:
     method: str
 
 
-def _alike(several: Tensor, labels: Tensor, period: Tensor) -> Iterator[tuple[Tensor, bool, Tensor]]:
-    """Classes (k, 2) of head and label that can be solved together: tokens, whether periodic, and which they are."""
+def _alike(several: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Classes (k, 2) of head and label of the same tokens: these, and the classes."""
     alike = defaultdict(list)
     for row in several:
         inside = labels[row[0]] == row[1]
-        periodic = bool(period[row[0], row[1]] > 1)
-        alike[inside.cpu().numpy().tobytes(), periodic].append((row, inside))
-    for (_, periodic), rows in alike.items():
-        yield rows[0][1].nonzero()[:, 0], periodic, torch.stack([row for row, _ in rows])
+        alike[inside.cpu().numpy().tobytes()].append((row, inside))
+    for rows in alike.values():
+        yield rows[0][1].nonzero()[:, 0], torch.stack([row for row, _ in rows])
 
 
-def _solve(operator: Operator, heads: Tensor, tokens: Tensor, periodic: bool, tol: float, max_applies: int) -> _Solved:
+def _solve(operator: Operator, heads: Tensor, tokens: Tensor, tol: float, max_applies: int) -> _Solved:
     n, m = operator.num_tokens, len(tokens)
     parts = []
-    for some in heads.split(max(1, DENSE_BYTES // (8 * n * n)) if m <= STUBBORN else len(heads)):
-        part = operator.index(some)
-        if isinstance(part, Dense) and m < n:
-            part = Dense(part.to_dense(torch.float64))  # rows renormalised in single precision were another chain
-        part = part.restrict(tokens) if m < n else part
-        parts.append(_of_class(part, periodic, tol, max_applies))
+    for some in heads.split(max(1, DENSE_BYTES // (8 * m * m)) if m <= STUBBORN else len(heads)):
+        if isinstance(operator, Dense) and m < n:
+            # no more than the class is copied; rows renormalised in single precision were another chain
+            block = operator.weights[some[:, None, None], tokens[:, None], tokens].double()
+            part: Operator = Dense(block / block.sum(-1, keepdim=True))
+        else:
+            part = operator.index(some)
+            part = part.restrict(tokens) if m < n else part
+        parts.append(_of_class(part, tol, max_applies))
     return _Solved(
         torch.cat([p.values for p in parts]),
         torch.cat([p.residual for p in parts]),
@@ -144,19 +146,19 @@ def _solve(operator: Operator, heads: Tensor, tokens: Tensor, periodic: bool, to
     )
 
 
-def _of_class(operator: Operator, periodic: bool, tol: float, max_applies: int) -> _Solved:
+def _of_class(operator: Operator, tol: float, max_applies: int) -> _Solved:
     """π of a batch of irreducible chains (h, M, M)."""
     m = operator.num_tokens
     if m > ELIMINATED:
         budget = max_applies if m > STUBBORN else min(max_applies, PATIENCE)
-        answer = _iterated(operator, periodic, tol, budget)
+        answer = _iterated(operator, tol, budget)
         left = (answer.residual > tol).nonzero()[:, 0]
         return _replaced(answer, left, _eliminated(operator.index(left))) if len(left) and m <= STUBBORN else answer
     answer = _eliminated(operator)
     left = answer.residual.isinf().nonzero()[:, 0]  # float64 cannot tell: see stationary_by_elimination
     if not len(left):
         return answer
-    return _replaced(answer, left, _iterated(operator.index(left), periodic, tol, max_applies))
+    return _replaced(answer, left, _iterated(operator.index(left), tol, max_applies))
 
 
 def _eliminated(operator: Operator) -> _Solved:
@@ -164,13 +166,11 @@ def _eliminated(operator: Operator) -> _Solved:
     return _Solved(values, torch.where(decided, _residual(operator, values), torch.inf), 1, "elimination")
 
 
-def _iterated(operator: Operator, periodic: bool, tol: float, max_applies: int) -> _Solved:
+def _iterated(operator: Operator, tol: float, max_applies: int) -> _Solved:
     start = torch.full(operator.shape[:-1], 1 / operator.num_tokens, dtype=torch.float64, device=operator.device)
-    # half the steps are none, and so is half the residual
-    walk, wanted = (Lazy(operator, 0.5), tol / 2) if periodic else (operator, tol)
-    answer = stationary(walk, 1.0, start, wanted, max_applies)
-    values, spent = answer.values, answer.certificate
-    return _Solved(values, _residual(operator, values), spent.applies + 1, spent.method)
+    answer = stationary(operator, 1.0, start, tol, max_applies)
+    spent = answer.certificate
+    return _Solved(answer.values, _residual(operator, answer.values), spent.applies + 1, spent.method)
 
 
 def _residual(operator: Operator, values: Tensor) -> Tensor:

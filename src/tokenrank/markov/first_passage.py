@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -61,14 +62,14 @@ def mean_first_passage(
             positive.
 
     Source: of the quantity, Kemeny and Snell, "Finite Markov Chains" (1960), chapter 4.4; return times: Kac (1947).
-    State reduction with holding times: Kohlas, "Numerical computation of mean passage times and absorption probabilities
-    in Markov and semi-Markov models" (1986); Hunter, doi:10.1515/spma-2016-0015. The halves are ours.
+    State reduction with holding times: Kohlas, "Numerical computation of mean passage times and absorption
+    probabilities in Markov and semi-Markov models" (1986); Hunter, doi:10.1515/spma-2016-0015. The halves are ours.
     """
     checked_effort(tol, max_applies)
     tokens = _checked(operator, tokens)
     if operator.num_tokens > LARGEST:
         return _one_by_one(operator, tokens, tol, max_applies)
-    heads, n, count = operator.reshape(-1).shape[0] if operator.batch else 1, operator.num_tokens, len(tokens)
+    heads, n, count = math.prod(operator.batch), operator.num_tokens, len(tokens)
     values = torch.empty(heads, n, count, dtype=torch.float64, device=operator.device)
     returns, residual, bound = (values.new_empty(heads, count) for _ in range(3))
     for part, group in head_groups(operator, torch.float64):

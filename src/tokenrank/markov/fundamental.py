@@ -21,8 +21,8 @@ class Fundamental:
 
     Attributes:
         values: Z x, float64 (*batch, N, c), Z = (I − A + 1πᵀ)⁻¹.
-        deviation: D x = Z x − 1 πᵀx, (*batch, N, c): Σ_t (Aᵗx − 1 πᵀx), how much more of x a walk from each token collects
-            than a stationary one (a Cesàro limit if the chain is periodic). πᵀ D x = 0.
+        deviation: D x = Z x − 1 πᵀx, (*batch, N, c): Σ_t (Aᵗx − 1 πᵀx), how much more of x a walk from each token
+            collects than a stationary one (a Cesàro limit if the chain is periodic). πᵀ D x = 0.
         mean: πᵀx, (*batch, c).
         certificate: ``residual`` is ‖(I − A) D x − x + 1 πᵀx‖∞ and ``error_bound`` bounds the largest error of
             an entry of ``values`` and of ``deviation``.
@@ -43,17 +43,19 @@ def fundamental(operator: Operator, x: Tensor, tol: float = 1e-8, max_applies: i
         tol: error of ‖Zx‖∞ wanted, relative to max(1, ‖Zx‖∞).
         max_applies: attention applications allowed for each 16 columns of each of two solves.
 
-    By regeneration at a recurrent token r, so that neither π nor a singular system is needed: with G = (I − Q)⁻¹ of the
-    walk that ends at r, t = G 1 and a the r-th row of A, πᵀx = (x_r + aᵀGx)/(1 + aᵀt) is what a walk from r collects until
-    it is back over how long that takes; z = Gx − t πᵀx solves (I − A) z = x − 1πᵀx; and D x = z − 1 πᵀz. Both solves
-    are certified by ``solve_killed``, and so is the answer.
+    By regeneration at a recurrent token r, so that neither π nor a singular system is needed: with G = (I − Q)⁻¹ of
+    the walk that ends at r, t = G 1 and a the r-th row of A, πᵀx = (x_r + aᵀGx)/(1 + aᵀt) is what a walk from r
+    collects until it is back over how long that takes; z = Gx − t πᵀx solves (I − A) z = x − 1πᵀx; and
+    D x = z − 1 πᵀz. Both solves are certified by ``solve_killed``, and so is the answer.
+
+    Where numbers leave the range of float64 the whole answer of the chain is inf, and not converged.
 
     Raises:
         ChainError: a chain with several recurrent classes (its number is named), x of a shape that does not fit or
             with entries that are not finite, effort that is not positive.
 
-    Source: Kemeny and Snell, "Finite Markov Chains" (1960), chapter 4.3; Meyer, "The role of the group generalized inverse
-    in the theory of finite Markov chains" (1975) for D = (I − A)^#.
+    Source: Kemeny and Snell, "Finite Markov Chains" (1960), chapter 4.3; Meyer, "The role of the group generalized
+    inverse in the theory of finite Markov chains" (1975) for D = (I − A)^#.
     """
     checked_effort(tol, max_applies)
     x = _checked(operator, x)
@@ -65,13 +67,19 @@ def fundamental(operator: Operator, x: Tensor, tol: float = 1e-8, max_applies: i
     times, cycle = first.times[..., None], 1 + (row * first.times).sum(-1, keepdim=True)
     mean = ((x * at).sum(-2) + (row[..., None, :] @ first.values)[..., 0, :]) / cycle
     z = first.values - times * mean[..., None, :]
+    known = torch.isfinite(z).all((-2, -1))
+    z = torch.where(known[..., None, None], z, 0.0)
     second = solve_killed(operator, ~at[..., 0], z, tol / 8, max_applies)
     level = (row[..., None, :] @ second.values) / cycle[..., None]
     deviation = z - level
     values = deviation + mean[..., None, :]
     bound = _bound(first, second, mean, level[..., 0, :], cycle[..., 0])
     residual = (deviation - operator.matmul(deviation) - x + mean[..., None, :]).abs().amax((-2, -1))
-    converged = bound <= tol * values.abs().amax((-2, -1)).clamp(min=1)
+    known = known & torch.isfinite(values).all((-2, -1)) & torch.isfinite(residual)
+    bound, residual = torch.where(known & ~bound.isnan(), bound, torch.inf), torch.where(known, residual, torch.inf)
+    converged = torch.isfinite(bound) & (bound <= tol * values.abs().amax((-2, -1)).clamp(min=1))
+    values, deviation = (torch.where(known[..., None, None], v, torch.inf) for v in (values, deviation))
+    mean = torch.where(known[..., None], mean, torch.inf)
     spent, method = first.certificate.applies + second.certificate.applies + 3, first.certificate.method
     return Fundamental(values, deviation, mean, Certificate(converged, residual, bound, spent, method))
 
@@ -97,8 +105,7 @@ def _bound(first: Solved, second: Solved, mean: Tensor, level: Tensor, cycle: Te
     of_z = of_y + size * of_t + longest * of_mean
     of_level = (of_w + shift * of_t) / shortest + of_z
     largest = first.values.abs().amax((-2, -1)) + longest * size + shift + size
-    bound = of_z + of_level + of_mean + rounding(first.times.shape[-1]) * largest
-    return torch.nan_to_num(bound, nan=torch.inf, posinf=torch.inf)
+    return of_z + of_level + of_mean + rounding(first.times.shape[-1]) * largest
 
 
 def _error(certificate: Certificate) -> Tensor:

@@ -13,13 +13,13 @@ from .uniqueness import closed_classes
 
 def require_unique(operator: Operator, what: str) -> None:
     """Raise ChainError, naming the chain, unless every chain has one recurrent class only."""
-    several = closed_classes(operator) > 1
-    if bool(several.any()):
-        chain = several.nonzero()[0].tolist()
+    count = closed_classes(operator)
+    if bool((count > 1).any()):
+        chain = (count > 1).nonzero()[0].tolist()
         raise ChainError(
-            f"chain {chain} has {int(closed_classes(operator)[tuple(chain)])} recurrent classes, so that its stationary "
-            f"distribution is not unique and {what} depends on where the walk begins; expected one class: teleport "
-            "first (chain.teleport(0.99)), or restrict the chain to one of chain.classes()"
+            f"chain {chain} has {int(count[tuple(chain)])} recurrent classes, so that its stationary distribution is "
+            f"not unique and {what} depends on where the walk begins; expected one class: teleport first "
+            "(chain.teleport(0.99)), or restrict the chain to one of chain.classes()"
         )
 
 

@@ -26,9 +26,9 @@ class Kemeny:
     """Kemeny's constant of every chain.
 
     Attributes:
-        values: K = Σ_{i≥2} 1/(1 − λ_i), float64 (*batch): for an irreducible chain Σ_j π_j M_ij with M_ii = 0, the same for
-            all i. Where M_ii is the return time 1/π_i instead, as for PyDTMC, it is K + 1. inf for chains with
-            several recurrent classes.
+        values: K = Σ_{i≥2} 1/(1 − λ_i), float64 (*batch): for an irreducible chain Σ_j π_j M_ij with M_ii = 0, the
+            same for all i. Others take M_ii = 1/π_i, the return time, and have K + 1. inf for chains with several
+            recurrent classes.
         standard_error: one standard deviation of the estimate, (*batch); 0 where exact.
         converged: bool (*batch): exact, or every solve behind the estimate met the tolerance.
         applies: attention applications spent (the largest over the batch).
@@ -42,9 +42,7 @@ class Kemeny:
     method: str
 
 
-def kemeny(
-    operator: Operator, probes: int = 96, tol: float = 1e-6, max_applies: int = 2000, seed: int = 0
-) -> Kemeny:
+def kemeny(operator: Operator, probes: int = 96, tol: float = 1e-6, max_applies: int = 2000, seed: int = 0) -> Kemeny:
     """K = Σ_{i≥2} 1/(1 − λ_i) of every chain of an operator (*batch, N, N).
 
     Args:
@@ -56,18 +54,18 @@ def kemeny(
         seed: of the random vectors.
 
     Triangular chains: exact from the diagonal, O(N d). Up to 2,048 tokens: K = tr G − πᵀG1 with G = (I − Q)⁻¹ of the
-    walk that ends at the token of the largest π, by elimination without subtractions; the difference costs at most a
-    factor N of precision, since π_j G… sum to K token by token. Beyond: tr (I − A + 1uᵀ)⁻¹ = 1 + K with u uniform, by
-    Hutch++ on what is left of it after I + (A − 1uᵀ), whose trace is known; the standard error is that of the remaining
-    Hutchinson probes, and holds the smaller part of the trace only.
+    walk that ends at the token r of the largest π, by elimination without subtractions; the difference costs a factor N
+    of precision at most, since tr G − K = Σ_j π_j M_jr ≤ K/π_r. Beyond: tr (I − A + 1uᵀ)⁻¹ = 1 + K with u uniform, by
+    Hutch++ on what is left of it after I + (A − 1uᵀ), whose trace is known: the trace on the range of a sketch, and
+    Hutchinson probes of the rest, whose scatter is the standard error.
 
     A chain with one recurrent class and transient tokens has a finite K too: 1/(1 − λ) of those counts.
 
     Raises:
         ChainError: fewer than 6 probes, or effort that is not positive.
 
-    Source: Kemeny and Snell, "Finite Markov Chains" (1960); Hunter, "The role of Kemeny's constant in properties of Markov
-    chains" (2014); Meyer, Musco, Musco and Woodruff, "Hutch++" (2021), arXiv 2010.09649.
+    Source: Kemeny and Snell, "Finite Markov Chains" (1960), theorem 4.4.10; Meyer, Musco, Musco and Woodruff, "Hutch++:
+    optimal stochastic trace estimation" (2021), arXiv 2010.09649.
     """
     checked_effort(tol, max_applies)
     if probes < 6:

@@ -12,36 +12,13 @@ from torch import Tensor
 from ..errors import ChainError
 from ..operators import Operator
 from .ordering import cuts_pair
-from .pcca import Pcca, pcca
+from .pcca import pcca
 from .simplex import memberships, weighted_basis
 from .spectrum import Spectrum, spectrum
+from .state_count import NO_GAP, Candidates, Found, candidates, choose, gap
 
-FEASIBLE = -0.1  # minChi from which the tokens count as lying in a simplex
-CRISP = 0.5  # crispness above which tokens rather belong to their state than not
-SLOW = 0.5  # |λ_m| from which states outlast a bounce: half of what tells them apart is left
-TIE = 1e-3  # differences of crispness that do not decide
-NO_GAP = 1e-8  # eigenvalues closer than this are not separated
 TRUSTED = 0.01  # residual, as a share of the gap, up to which the subspace is trusted
 EMPTY = 1e-12  # weight of a state without tokens
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What every number of states would give; NaN where it cuts a conjugate pair.
-
-    Attributes:
-        counts: m = 2, 3, …, int64 (C,).
-        minchi: smallest membership of the inner simplex, (*batch, C): 0 where it holds all tokens.
-        crispness: of the optimised memberships, (*batch, C), 1/m … 1.
-        gap: |λ_m| − |λ_{m+1}|, (*batch, C).
-        eligible: bool (*batch, C): may be chosen; the rule is in ``metastable``.
-    """
-
-    counts: Tensor
-    minchi: Tensor
-    crispness: Tensor
-    gap: Tensor
-    eligible: Tensor
 
 
 @dataclass(frozen=True)
@@ -117,14 +94,14 @@ def metastable(
     doi:10.1021/acs.jctc.8b00079, the criteria those of Röblitz, Weber (2013), doi:10.1007/s11634-013-0134-6.
     """
     n, heads = operator.num_tokens, math.prod(operator.batch)
-    _check(k, largest, n)
+    _check(k, largest, reference, operator.shape[:-1])
     most = min(n, largest if k is None else k + 1)
     slow = spectrum(operator, min(n, most + 1), seed=seed)
     flat = _Flat(operator, slow, heads, reference)
     if k is None:
         found = {m: flat.solve(m, flat.whole(m), seed) for m in range(1, most + 1) if bool(flat.whole(m).any())}
-        table = _table(found, flat, most)
-        count = _choose(table)
+        table = candidates(found, most, flat.moduli, n)
+        count = choose(table)
     else:
         table = None
         count = torch.where(flat.whole(k), k, k + 1)
@@ -145,58 +122,25 @@ class _Flat:
         self.moduli = torch.cat([moduli, torch.zeros_like(moduli[:, :1])], -1)
         self.reference = None
         if reference is not None:
-            self.reference = reference.to(self.basis).expand(*operator.batch, n).reshape(heads, n)
+            reference = reference.to(self.basis)
+            reference = reference / reference.sum(-1, keepdim=True)
+            self.reference = reference.expand(*operator.batch, n).reshape(heads, n)
 
     def whole(self, m: int) -> Tensor:
         """Whether the first m eigenvalues cut no pair, bool (h,)."""
         return ~cuts_pair(self.values, m)
 
-    def gap(self, m: int) -> Tensor:
-        """|λ_m| − |λ_{m+1}|, (h,)."""
-        return self.moduli[:, m - 1] - self.moduli[:, m]
-
-    def solve(self, m: int, where: Tensor, seed: int) -> tuple[Tensor, Pcca, Tensor]:
-        """Heads that take part, PCCA+ of these with m states, whether every state is somebody's."""
+    def solve(self, m: int, where: Tensor, seed: int) -> Found:
+        """The heads that take part and PCCA+ of these with m states."""
         chosen = where.nonzero()[:, 0]
         reference = None if self.reference is None else self.reference[chosen]
-        answer = pcca(self.basis[chosen, :, :m], reference, seed)
-        labels = answer.memberships.argmax(-1)
-        inhabited = (labels[..., None] == torch.arange(m, device=labels.device)).any(-2).all(-1)
-        return chosen, answer, inhabited
-
-
-def _table(found: dict[int, tuple[Tensor, Pcca, Tensor]], flat: _Flat, most: int) -> Candidates:
-    counts = torch.arange(2, most + 1, device=flat.basis.device)
-    heads, n = flat.basis.shape[:2]
-    minchi, crispness, gap = flat.moduli.new_full((3, heads, len(counts)), torch.nan).unbind()
-    eligible = torch.zeros(heads, len(counts), dtype=torch.bool, device=counts.device)
-    for column, m in enumerate(counts.tolist()):
-        if m not in found:
-            continue
-        chosen, answer, inhabited = found[m]
-        minchi[chosen, column] = answer.minchi
-        crispness[chosen, column] = answer.crispness
-        gap[chosen, column] = flat.gap(m)[chosen]
-        eligible[chosen, column] = inhabited
-        eligible[:, column] &= flat.moduli[:, m - 1] >= (SLOW if m < n else 1 - NO_GAP)
-    eligible &= (minchi >= FEASIBLE) & (crispness > CRISP) & (gap > NO_GAP)
-    return Candidates(counts, minchi, crispness, gap, eligible)
-
-
-def _choose(table: Candidates) -> Tensor:
-    """m of every head by the rule, (h,)."""
-    if not len(table.counts):
-        return torch.ones(len(table.eligible), dtype=torch.long, device=table.eligible.device)
-    crispness = table.crispness.where(table.eligible, -torch.inf)
-    best = crispness >= crispness.amax(-1, keepdim=True) - TIE
-    column = table.gap.where(best & table.eligible, -torch.inf).argmax(-1)
-    return table.counts[column].where(table.eligible.any(-1), 1)
+        return chosen, pcca(self.basis[chosen, :, :m], reference, seed)
 
 
 def _assembled(
     operator: Operator,
     flat: _Flat,
-    found: dict[int, tuple[Tensor, Pcca, Tensor]],
+    found: dict[int, Found],
     count: Tensor,
     table: Candidates | None,
 ) -> Metastable:
@@ -205,10 +149,10 @@ def _assembled(
     image = flat.operator.matmul(flat.basis[..., :width])
     new = flat.basis.new_zeros
     chi, coarse, weights = new(heads, n, width), new(heads, width, width), new(heads, width)
-    crispness, minchi, gap, residual = new(4, heads).unbind()
+    crispness, minchi, gaps, residual = new(4, heads).unbind()
     uncertain, converged = torch.zeros(2, heads, dtype=torch.bool, device=count.device).unbind()
     for m in count.unique().tolist():
-        chosen, answer, _ = found[m]
+        chosen, answer = found[m]
         mine = count[chosen] == m
         at = chosen[mine]
         v, av = flat.basis[at, :, :m], image[at, :, :m]
@@ -216,11 +160,11 @@ def _assembled(
         part = memberships(weighted_basis(v, None if flat.reference is None else eta), answer.rotation[mine])
         chi[at, :, :m], weights[at, :m] = part, answer.weights[mine]
         coarse[at, :m, :m] = _projected(part, av @ (v.mT @ part), eta)
-        crispness[at], minchi[at], gap[at] = answer.crispness[mine], answer.minchi[mine], flat.gap(m)[at]
+        crispness[at], minchi[at], gaps[at] = answer.crispness[mine], answer.minchi[mine], gap(flat.moduli, m)[at]
         residual[at] = torch.linalg.matrix_norm(av - v @ (v.mT @ av))
         following = flat.residual[at, m] if m < flat.residual.shape[-1] else torch.zeros_like(residual[at])
         doubt = torch.maximum(residual[at], following)
-        uncertain[at] = (gap[at] <= NO_GAP) | (doubt > TRUSTED * gap[at])
+        uncertain[at] = (gaps[at] <= NO_GAP) | (doubt > TRUSTED * gaps[at])
         converged[at] = answer.converged[mine]
 
     def shaped(x: Tensor) -> Tensor:
@@ -234,17 +178,13 @@ def _assembled(
         weights=shaped(weights),
         crispness=shaped(crispness),
         minchi=shaped(minchi),
-        gap=shaped(gap),
+        gap=shaped(gaps),
         residual=shaped(residual),
         uncertain=shaped(uncertain),
         converged=shaped(converged),
-        rounds=max(answer.rounds for _, answer, _ in found.values()),
+        rounds=max(answer.rounds for _, answer in found.values()),
         applies=flat.applies,
-        candidates=None
-        if table is None
-        else Candidates(
-            table.counts, shaped(table.minchi), shaped(table.crispness), shaped(table.gap), shaped(table.eligible)
-        ),
+        candidates=None if table is None else table.reshape(*operator.batch),
     )
 
 
@@ -257,9 +197,20 @@ def _projected(chi: Tensor, image: Tensor, eta: Tensor) -> Tensor:
     return torch.linalg.solve(overlap, (left @ image).where(full, 0.0))
 
 
-def _check(k: int | None, largest: int, n: int) -> None:
+def _check(k: int | None, largest: int, reference: Tensor | None, shape: torch.Size) -> None:
+    n = shape[-1]
     if k is None:
         if not isinstance(largest, (int, np.integer)) or isinstance(largest, bool) or largest < 2:
             raise ChainError(f"largest = {largest!r} states to be tried, expected a whole number from 2")
     elif not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not 1 <= k <= n:
         raise ChainError(f"k = {k!r} states of a chain of {n} tokens, expected a whole number from 1 to {n}")
+    if reference is None:
+        return
+    fits = reference.ndim <= len(shape) and all(
+        a in (1, b) for a, b in zip(reference.shape[::-1], shape[::-1], strict=False)
+    )
+    if not fits or reference.ndim == 0 or reference.shape[-1] != n:
+        raise ChainError(
+            f"the reference distribution has shape {tuple(reference.shape)}, expected one that broadcasts to "
+            f"{tuple(shape)} and has an entry for each token"
+        )

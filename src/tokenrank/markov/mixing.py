@@ -1,95 +1,178 @@
-"""How many bounces until the start does not matter any more."""
+"""How many bounces until it does not matter any more where the walk began."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import ChainError
-from ..operators import Operator, Product
+from ..operators import Operator, is_everywhere
 from .batching import head_groups
-from .dobrushin import dobrushin, doeblin
-from .lambda2 import lambda2
+from .classes import classes
+from .dobrushin import doeblin
+from .elimination import try_stationary
+from .solve import rounding
+from .spectrum import Spectrum, spectrum
 
-EXACT = 512  # tokens up to which powers are formed
-PAIRS = 2048  # and up to which all pairs of rows are compared
-DOUBLINGS = 40  # a chain that has not mixed after 2⁴⁰ bounces counts as one that never does
-POWERS = (1, 2, 4, 8)
+EXACT = 512  # tokens up to which the first power that has mixed is looked for
+SQUARED = 2048  # and up to which powers are formed for the upper bound
+DOUBLINGS = 30  # powers up to A^(2³⁰): rounding grows with the power
+POWER_BYTES = 512 * 2**20  # for the powers of as many heads as fit
+MET = 1e-12  # ε counts as met to within this, so that ties do not hang on rounding
 
 
 @dataclass(frozen=True)
 class MixingTime:
-    """Bounds of t_mix(ε), and t_mix itself where it could be had.
+    """The first n with d(n) = max_i ½ ‖(Aⁿ)_i − π‖₁ ≤ ε, or bounds of it.
 
     Attributes:
-        lower, upper: proved bounds, float64 (*batch); the upper one inf where nothing could be proved.
-        exact: t_mix(ε), (*batch), up to 512 tokens: inf for chains that never mix (periodic or reducible) or not within
-            2⁴⁰ bounces; None beyond.
-        relaxation: 1 / (1 − |λ₂|), (*batch).
-        epsilon: the distance in total variation.
+        lower, upper: lower ≤ t_mix(ε) ≤ upper, float64 (*batch), whole numbers; inf both where the chain never mixes
+            (periodic, or several recurrent classes). ``upper`` alone is inf where nothing could be proved.
+        exact: bool (*batch): lower = upper = t_mix(ε).
+        relaxation: 1/(1 − |λ₂|), (*batch); inf where the chain never mixes.
+        epsilon: ε.
     """
 
     lower: Tensor
     upper: Tensor
-    exact: Tensor | None
+    exact: Tensor
     relaxation: Tensor
     epsilon: float
 
 
 def mixing_time(operator: Operator, epsilon: float = 0.25) -> MixingTime:
-    """t_mix(ε): the first n with max_i ½ ‖(Aⁿ)_i − π‖₁ ≤ ε.
+    """t_mix(ε), the bounces after which every start is within ε of π in total variation.
 
-    Lower bound: for an eigenvalue λ ≠ 1 with vector f, |f| ≤ 1, |λ|ⁿ |f_i| = |Σ_j ((Aⁿ)_ij − π_j) f_j| ≤ 2 d(n) at the
-    token with |f_i| = 1; hence n ≥ log(1/2ε) / log(1/|λ₂|), whether the chain is reversible or not. Upper bound: d(n) ≤ δ(Aⁿ), and
-    δ(A^{st}) ≤ δ(Aˢ)ᵗ with Dobrushin's coefficient (Doeblin's bound of it beyond 2,048 tokens), for s = 1, 2, 4, 8.
+    Args:
+        operator: A, (*batch, N, N).
+        epsilon: ε, above 0 and below ½.
+
+    Up to 512 tokens t_mix itself, by repeated squaring and bisection (d never grows), if it is at most 2³⁰. Bounds
+    beyond, with d̄(n) = δ(Aⁿ) = max_{i,k} ½ ‖(Aⁿ)_i − (Aⁿ)_k‖₁, d ≤ d̄ ≤ 2d:
+
+    - below: an eigenvalue λ ≠ 1 with vector f has |λ|ⁿ |f_i − f_k| = |(Aⁿf)_i − (Aⁿf)_k| ≤ d̄(n) diam f, so that
+      2ε ≥ 2d(n) ≥ |λ|ⁿ at n = t_mix, reversible or not. For a computed pair with Af = λf + r the same holds up to
+      η = diam(r) / ((1 − |λ|) diam f): t_mix ≥ log(1/(2ε + η)) / log(1/|λ|), whatever λ and f are worth.
+    - above: d̄ is submultiplicative, t_mix ≤ s ⌈log ε / log δ(Aˢ)⌉, for s = 1, 2, 4, … up to 2,048 tokens and s = 1
+      beyond, with an upper bound of δ: Doeblin's, or twice the largest distance of a row from the mean row.
+
+    Rounding of powers is added to the bounds. Whether a chain mixes at all is read from where steps are possible.
 
     Raises:
-        ChainError: ε not in (0, ½).
+        ChainError: ε not between 0 and ½.
 
-    Source: Levin, Peres and Wilmer, "Markov Chains and Mixing Times", sections 4.4 and 12.2.
+    Source: Levin, Peres and Wilmer, "Markov Chains and Mixing Times" (2009), lemmas 4.11 and 4.12, section 12.2 (where
+    |λ|ⁿ ≤ 2d(n)); the version with a residual is ours.
     """
     if not 0 < epsilon < 0.5:
-        raise ChainError(f"epsilon = {epsilon!r}, expected a distance above 0 and below ½, such as 0.25")
-    modulus = lambda2(operator).values.double()
-    lower = math.log(1 / (2 * epsilon)) / modulus.log().abs()
-    lower = torch.where(modulus > 0, lower, 0.0)
-    if operator.num_tokens <= EXACT:
-        exact = torch.cat([_exact(g.to_dense(torch.float64), epsilon) for _, g in head_groups(operator, torch.float64)])
-        exact = exact.reshape(operator.batch)
-        return MixingTime(torch.minimum(lower, exact), exact, exact, 1 / (1 - modulus).clamp(min=0), epsilon)
-    upper = torch.full_like(lower, torch.inf)
-    contraction = dobrushin if operator.num_tokens <= PAIRS else doeblin
-    for power in POWERS:
-        delta = contraction(Product([operator] * power))
-        steps = torch.where(delta > 0, (math.log(1 / epsilon) / delta.log().abs()).ceil(), 1.0).clamp(min=1)
-        upper = torch.minimum(upper, torch.where(delta < 1, power * steps, torch.inf))
-    return MixingTime(lower, upper, None, 1 / (1 - modulus).clamp(min=0), epsilon)
+        raise ChainError(f"epsilon = {epsilon!r}, expected a distance in total variation above 0 and below ½: 0.25")
+    mixes = _mixes(operator)
+    slow = spectrum(operator, 2)
+    relaxation = torch.where(mixes, 1 / slow.gap.clamp(min=0), torch.inf)
+    lower = torch.where(mixes, _from_eigenvector(operator, slow, epsilon), torch.inf)
+    found = []
+    for _, group in head_groups(operator, torch.float64):
+        if operator.num_tokens > SQUARED:
+            least = torch.ones(group.shape[0], dtype=torch.float64, device=group.device)
+            found.append(torch.stack([least, _steps(doeblin(group) + rounding(operator.num_tokens), 1, epsilon)]))
+            continue
+        few = max(1, POWER_BYTES // (8 * operator.num_tokens**2 * DOUBLINGS))
+        bounded = _exact if operator.num_tokens <= EXACT else _from_powers
+        for start in range(0, group.shape[0], few):
+            a = group.index(slice(start, start + few)).to_dense(torch.float64)
+            found.append(bounded(_powers(a, epsilon), epsilon))
+    least, most = torch.cat(found, -1).reshape(2, *operator.batch)
+    lower = torch.where(mixes, torch.minimum(torch.maximum(lower, least), most), torch.inf)
+    upper = torch.where(mixes, most, torch.inf)
+    return MixingTime(lower, upper, lower == upper, relaxation, epsilon)
 
 
-def _exact(a: Tensor, epsilon: float) -> Tensor:
-    """t_mix of dense chains (h, N, N), by doubling and halving; the distance never grows."""
-    powers = [a]
-    while len(powers) <= DOUBLINGS and bool((_spread(powers[-1]) > epsilon / 4).any()):
-        square = powers[-1] @ powers[-1]
-        powers.append(square / square.sum(-1, keepdim=True))
-    limit = powers[-1].mean(-2, keepdim=True)
-    mixed = _spread(powers[-1]) <= epsilon / 4
-    # the largest n that has not mixed, bit by bit
-    eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    reached, steps = eye.expand_as(a), torch.zeros(len(a), dtype=torch.float64, device=a.device)
-    for bit in reversed(range(len(powers))):
-        further = reached @ powers[bit]
-        open_still = 0.5 * (further - limit).abs().sum(-1).amax(-1) > epsilon
-        reached = torch.where(open_still[:, None, None], further, reached)
-        steps = steps + open_still * 2.0**bit
-    start_mixed = 0.5 * (eye - limit).abs().sum(-1).amax(-1) <= epsilon
-    steps = torch.where(start_mixed, 0.0, steps + 1)
-    return torch.where(mixed, steps, torch.inf)
+def _mixes(operator: Operator) -> Tensor:
+    """One recurrent class, of period one: bool (*batch)."""
+    if is_everywhere(operator.support()):
+        return torch.ones(operator.batch, dtype=torch.bool, device=operator.device)
+    found = classes(operator)
+    return (found.recurrent_count == 1) & (torch.where(found.recurrent, found.period, 0).amax(-1) == 1)
 
 
-def _spread(a: Tensor) -> Tensor:
-    """An upper bound of the distance of any two rows in total variation, within a factor of two, (h,)."""
-    return (a - a[:, :1]).abs().sum(-1).amax(-1)
+def _from_eigenvector(operator: Operator, slow: Spectrum, epsilon: float) -> Tensor:
+    """The lower bound, (*batch), from the dominant pair in the slow subspace."""
+    n = operator.num_tokens
+    if n == 1:
+        return torch.zeros(operator.batch, dtype=torch.float64, device=operator.device)
+    basis = slow.right
+    image = operator.matmul(basis)
+    # constants apart: a function and its image modulo constants are all that differences see
+    values, vectors = torch.linalg.eig((basis.mT @ image)[..., 1:, 1:])
+    place = values.abs().argmax(-1, keepdim=True)
+    value = values.gather(-1, place)[..., None]
+    value = value / value.abs().clamp(min=1) * (1 - 2**-52)
+    chosen = vectors.gather(-1, place[..., None, :].expand(*vectors.shape[:-1], 1))
+    f = basis[..., 1:].to(chosen.dtype) @ chosen
+    rest = image[..., 1:].to(chosen.dtype) @ chosen - value * f
+    corner = (f - f[..., :1, :]).abs().argmax(-2, keepdim=True)
+    diameter = (f - f.gather(-2, corner)).abs().amax((-2, -1))  # of f, at least half of it and never more
+    wrong = 2 * (rest - rest.mean(-2, keepdim=True)).abs().amax((-2, -1)) + 8 * rounding(n) * f.abs().amax((-2, -1))
+    modulus = value.abs()[..., 0, 0]
+    share = 2 * epsilon + wrong / ((1 - modulus) * diameter)
+    steps = (share.log() / modulus.log()).ceil() - 0.0
+    return torch.where((share < 1) & (modulus > 0) & (diameter > 0), steps.clamp(min=0), 0.0)
+
+
+def _powers(a: Tensor, epsilon: float) -> Iterator[Tensor]:
+    """A, A², A⁴, … (h, N, N) until all heads have mixed."""
+    yield a
+    for _ in range(DOUBLINGS):
+        if bool((_contraction(a) <= epsilon / 2).all()):
+            return
+        a = a @ a
+        a = a / a.sum(-1, keepdim=True)
+        yield a
+
+
+def _contraction(a: Tensor) -> Tensor:
+    """An upper bound of δ(A), (h,), in O(N²)."""
+    common = 1 - a.amin(-2).sum(-1)
+    return torch.minimum(common.clamp(min=0), (a - a.mean(-2, keepdim=True)).abs().sum(-1).amax(-1))
+
+
+def _from_powers(powers: Iterator[Tensor], epsilon: float) -> Tensor:
+    """Zero and the best upper bound of all powers, (2, h)."""
+    bounds = [_steps(_contraction(a) + 2.0**k * rounding(a.shape[-1]), 2**k, epsilon) for k, a in enumerate(powers)]
+    best = torch.stack(bounds).amin(0)
+    return torch.stack([torch.zeros_like(best), best])
+
+
+def _steps(contraction: Tensor, power: int, epsilon: float) -> Tensor:
+    """s ⌈log ε / log δ⌉; inf where δ is not below one."""
+    times = (math.log(epsilon) / contraction.clamp(max=1).log()).ceil().clamp(min=1)
+    return torch.where(contraction < 1, power * times, torch.inf)
+
+
+def _exact(powers: Iterator[Tensor], epsilon: float) -> Tensor:
+    """The first power that is within ε of π, as both bounds, (2, h); where none is found a lower bound, and inf."""
+    kept = list(powers)
+    a, last = kept[0], kept[-1]
+    n, longest = a.shape[-1], 2.0 ** (len(kept) - 1)
+    pi, decided = try_stationary(a)
+
+    def distance(power: Tensor) -> Tensor:
+        return 0.5 * (power - pi[:, None]).abs().sum(-1).amax(-1)
+
+    wanted = epsilon + MET
+    reached = torch.eye(n, dtype=a.dtype, device=a.device).expand_as(a)
+    steps = (distance(reached) > wanted).double()
+    for bit in reversed(range(len(kept) - 1)):
+        further = reached @ kept[bit]
+        still = distance(further) > wanted
+        reached = torch.where(still[:, None, None], further, reached)
+        steps = steps + still * 2.0**bit
+    # π is not needed for this: half the distance of two rows
+    apart = 0.25 * (last - last[:, :1]).abs().sum(-1).amax(-1) > epsilon + longest * rounding(n)
+    open_still = (distance(last) > wanted) | ~decided
+    least = apart * (longest + 1)
+    return torch.stack([torch.where(open_still, least, steps), torch.where(open_still, torch.inf, steps)])

@@ -61,7 +61,7 @@ def feasible(x: Tensor, a: Tensor) -> Tensor:
     """
     free = a[:, 1:, 1:]
     slopes = torch.cat([-free.sum(-1, keepdim=True), free], -1)
-    top = -(x[..., 1:] @ slopes).amin(-2)
+    top = -(x[..., 1:] @ slopes).amin(-2) + 0.0  # no −0
     return torch.cat([top[:, None], slopes], 1) / top.sum(-1)[:, None, None]
 
 

@@ -92,7 +92,7 @@ def sinks(operator: Operator, threshold: float = 0.3) -> Sinks:
 
 
 def _visible(operator: Operator, sums: Tensor) -> tuple[Tensor, Tensor]:
-    """How many queries may attend to a key, int64, and Σ_i 1/(keys that i may attend to) over them; (*batch or less, N)."""
+    """Number of queries that see a key, int64, and Σ_i 1/(keys that i sees) over them; (*batch or less, N)."""
     n, device = operator.num_tokens, operator.device
     if isinstance(operator, QueryKey) and operator.is_causal:
         seen = sums > 0  # padded keys get nothing, exactly

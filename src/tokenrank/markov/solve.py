@@ -60,13 +60,13 @@ def solve_killed(operator: Operator, alive: Tensor, b: Tensor, tol: float, max_a
     them from none (``times`` is then inf). Others by block GMRES with iterative refinement in float64; heads of up to
     4,096 tokens that have not converged after 128 applies are eliminated, larger ones reported as not converged.
     """
-    n, columns = operator.num_tokens, b.shape[-1]
-    alive = alive.expand(*operator.batch, n).reshape(-1, n)
-    b = b.double().expand(*operator.batch, n, columns).reshape(-1, n, columns)
+    n, columns, count = operator.num_tokens, b.shape[-1], math.prod(operator.batch)
+    alive = alive.expand(*operator.batch, n).reshape(count, n)
+    b = b.double().expand(*operator.batch, n, columns).reshape(count, n, columns)
     parts = []
     for heads, group in head_groups(operator, torch.float64):
         inside = alive[heads]
-        rhs = torch.cat([torch.ones_like(b[heads, :, :1]), b[heads]], -1)
+        rhs = torch.cat([inside[..., None].double(), b[heads]], -1)
         parts.append(_solve(group, inside, torch.where(inside[..., None], rhs, 0.0), tol, max_applies))
     x, size, residual, bound = (
         torch.cat([getattr(p, name) for p in parts]) for name in ("x", "size", "residual", "bound")
@@ -79,7 +79,8 @@ def solve_killed(operator: Operator, alive: Tensor, b: Tensor, tol: float, max_a
         worst_residual, worst_bound, largest = (
             _largest(v[:, part]).reshape(operator.batch) for v in (residual, bound, size)
         )
-        converged = (worst_bound <= tol * largest.clamp(min=1)) | exact.reshape(operator.batch)
+        near = torch.isfinite(worst_bound) & (worst_bound <= tol * largest.clamp(min=1))
+        converged = near | exact.reshape(operator.batch)
         return Certificate(converged, worst_residual, worst_bound, applies, method)
 
     return Solved(x[..., 1:], x[..., 0], certificate(slice(1, None)), certificate(slice(0, 1)))
@@ -106,7 +107,7 @@ def _solve(operator: Operator, alive: Tensor, rhs: Tensor, tol: float, max_appli
     if operator.num_tokens <= STUBBORN:
         max_applies = min(max_applies, PATIENCE)
     found, applies, stretch = [], 0, None
-    for block in rhs.split(WIDTH, -1):
+    for block in rhs.split(min(WIDTH, operator.num_tokens), -1):
         x, stretch, spent = _iterate(operator, alive, block, stretch, tol, max_applies)
         found.append(x)
         applies += spent
@@ -138,7 +139,7 @@ def _iterate(
             lambda heads: _killed(operator, alive, heads), (missing / scale).to(work), wanted,
             max(1, max_applies - applies - 1), largest_entry,
         )  # fmt: skip
-        trial = x + scale * d.double()
+        trial = torch.where(alive[..., None], x + scale * d.double(), 0.0)
         left = _left(operator, alive, rhs, trial)
         applies += spent + 1
         residual = left.abs().amax(-2)
@@ -191,7 +192,7 @@ def _bounds(x: Tensor, residual: Tensor, stretch: Tensor) -> tuple[Tensor, Tenso
     """Of |x − exact|, (h, c), and |x|, (h, c)."""
     size = x.abs().amax(-2)
     room = residual + rounding(x.shape[-2]) * size
-    return torch.where((room > 0) | room.isnan(), room * stretch[:, None], 0.0).nan_to_num(nan=torch.inf), size
+    return torch.where(room > 0, room * stretch[:, None], 0.0), size
 
 
 def _judged(operator: Operator, alive: Tensor, rhs: Tensor, x: Tensor, applies: int, method: str) -> _Part:

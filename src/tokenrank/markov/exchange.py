@@ -1,0 +1,124 @@
+"""The linear program of PCCA+: exchange facets of the membership simplex while that makes it crisper.
+
+The notation is that of ``pcca``: columns s_j (1, b_j) of A, b_j in the polytope P, multipliers c and y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .polar import Cloud, Vertices, adjacent, extreme, vertices
+from .simplex import feasible
+
+SHIFT = 1e-7  # random shifts of the constraints: points that (almost) coincide or share a facet come apart
+ROUNDS = 1000  # exchanges of one stage; far more than any cloud of attention asked for
+SWEEPS = 2  # looks in random directions for states that no neighbour leads to
+GAIN = 1e-10  # relative improvement of the objective that counts
+
+Candidates = Callable[[Tensor], Vertices]
+
+
+class Exchange:
+    """The linear program over vertices of P: for each of h heads m columns, atoms (s_j, b_j)."""
+
+    def __init__(self, x: Tensor, a: Tensor, seed: int) -> None:
+        self.x = x
+        heads, n, m = x.shape
+        self.generator = torch.Generator().manual_seed(seed)
+        # the same shifts and directions for every head, so that none depends on its batch
+        shifts = torch.rand(n, generator=self.generator, dtype=torch.float64).to(x)
+        self.cloud = Cloud(x[..., 1:].mT.contiguous(), 1 + SHIFT * shifts)
+        self.atoms = (a[:, 1:] / a[:, :1]).mT.contiguous()
+        self.rows = torch.full((heads, m, m - 1), -1, dtype=torch.long, device=x.device)  # −1: no vertex yet
+        self.rounds = 0
+
+    def run(self) -> Tensor:
+        """All stages; whether each head ended where no neighbour is better."""
+        heads, m = self.atoms.shape[:2]
+        everyone = torch.arange(heads, device=self.x.device)
+        self._repeat(everyone, self._ends_of_gradients)
+        settled = self._repeat(everyone, self._neighbours)
+        for _ in range(SWEEPS):
+            directions = torch.randn(2 * m, m - 1, generator=self.generator, dtype=torch.float64).to(self.x)
+            moved = self._exchange(everyone, self._ends_of(everyone, directions.expand(heads, -1, -1)))
+            self.rounds += 1
+            again = everyone[moved]
+            settled[again] = self._repeat(again, self._neighbours)
+        return settled & (self.rows >= 0).all(-1).all(-1)
+
+    def result(self) -> Tensor:
+        """A (h, m, m): the vertices without the shifts of their constraints, made feasible."""
+        plain = Cloud(self.cloud.points, torch.ones_like(self.cloud.offsets))
+        exact = vertices(plain, self.rows).at
+        is_vertex = (self.rows >= 0).all(-1, keepdim=True)
+        matrix, _, s = _program(exact.where(is_vertex, self.atoms))
+        return feasible(self.x, s.clamp(min=0)[:, None] * matrix)
+
+    def _repeat(self, heads: Tensor, candidates: Candidates) -> Tensor:
+        """Exchange until nothing improves; whether that point was reached, (len(heads),)."""
+        reached = torch.zeros(len(heads), dtype=torch.bool, device=heads.device)
+        left = torch.arange(len(heads), device=heads.device)
+        for _ in range(ROUNDS):
+            if not len(left):
+                break
+            self.rounds += 1
+            moved = self._exchange(heads[left], candidates(heads[left]))
+            reached[left[~moved]] = True
+            left = left[moved]
+        return reached
+
+    def _ends_of_gradients(self, heads: Tensor) -> Vertices:
+        atoms = self.atoms[heads]
+        return extreme(self.cloud.select(heads), atoms - _multipliers(atoms)[0][:, None])
+
+    def _neighbours(self, heads: Tensor) -> Vertices:
+        return adjacent(self.cloud.select(heads), self.rows[heads])
+
+    def _ends_of(self, heads: Tensor, directions: Tensor) -> Vertices:
+        """From the ends of the directions, two gradient steps away from c."""
+        cloud, c = self.cloud.select(heads), _multipliers(self.atoms[heads])[0]
+        found = extreme(cloud, directions)
+        for _ in range(2):
+            found = extreme(cloud, found.at - c[:, None])
+        return found
+
+    def _exchange(self, heads: Tensor, new: Vertices) -> Tensor:
+        """Pivot in whatever of ``new`` improves, until nothing of it does; whether anything did, (len(heads),)."""
+        atoms, rows = self.atoms[heads], self.rows[heads]
+        moved = torch.zeros(len(heads), dtype=torch.bool, device=heads.device)
+        which = torch.arange(len(heads), device=heads.device)
+        columns = torch.cat([torch.ones_like(new.at[..., :1]), new.at], -1).mT
+        norms = new.at.square().sum(-1)
+        for _ in range(4 * atoms.shape[1]):
+            c, y = _multipliers(atoms)
+            _, inverse, s = _program(atoms)
+            worth = norms - 2 * (new.at @ c[..., None])[..., 0] - y[:, None]
+            w = inverse @ columns
+            step, leaving = (s.clamp(min=0)[..., None] / w).where(w > GAIN, torch.inf).min(1)
+            gain = (step * worth).where(new.valid & (worth > GAIN) & torch.isfinite(step), -1.0)
+            best, entering = gain.max(-1)
+            go = which[best > GAIN * (1 + y)]
+            if not len(go):
+                break
+            out = leaving[go, entering[go]]
+            atoms[go, out], rows[go, out] = new.at[go, entering[go]], new.rows[go, entering[go]]
+            moved[go] = True
+        self.atoms[heads], self.rows[heads] = atoms, rows
+        return moved
+
+
+def _program(atoms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The basis matrix with columns (1, b_j), its inverse, and s with Σ s_j (1, b_j) = (1, 0)."""
+    matrix = torch.cat([torch.ones_like(atoms[..., :1]), atoms], -1).mT
+    inverse, _ = torch.linalg.inv_ex(matrix)
+    return matrix, inverse, inverse[..., 0]
+
+
+def _multipliers(atoms: Tensor) -> tuple[Tensor, Tensor]:
+    """c (h, d) and y (h,) with y + 2 c · b_j = |b_j|² for every atom."""
+    _, inverse, _ = _program(atoms)
+    values = (atoms.square().sum(-1)[..., None, :] @ inverse)[..., 0, :]
+    return values[..., 1:] / 2, values[..., 0]
