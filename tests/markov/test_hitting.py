@@ -105,7 +105,9 @@ def test_a_set_of_its_own_for_every_head() -> None:
         assert torch.allclose(found.values[i], alone.values, rtol=1e-12)
 
 
-@pytest.mark.parametrize("targets", [torch.ones(3), torch.ones(4, dtype=torch.bool), torch.ones(3, 1, dtype=torch.bool)])
+@pytest.mark.parametrize(
+    "targets", [torch.ones(3), torch.ones(4, dtype=torch.bool), torch.ones(3, 1, dtype=torch.bool)]
+)
 def test_targets_that_make_no_sense(targets: torch.Tensor) -> None:
     with pytest.raises(ChainError, match=r"expected bool \(3,\)"):
         hitting_times(Dense(torch.eye(3)), targets)

@@ -48,7 +48,7 @@ def test_bounces_to_a_token_drawn_from_the_stationary_distribution() -> None:
 @pytest.mark.parametrize(
     ("a", "value"),
     [
-        (torch.full((7, 7), 1 / 7), 6.0),  # all other eigenvalues are 0
+        (torch.full((7, 7), 1 / 7, dtype=torch.float64), 6.0),  # all other eigenvalues are 0
         (torch.eye(7).roll(1, 1), 3.0),  # a ring: Σ_k 1/(1 − e^{2πik/N}) = (N − 1)/2
         (torch.tensor([[0.75, 0.25], [0.5, 0.5]]), 1 / 0.75),
         (torch.ones(1, 1), 0.0),
@@ -66,7 +66,7 @@ def test_known_chains(a: Tensor, value: float) -> None:
 
 @pytest.mark.parametrize("direction", ["lower", "upper"])
 def test_triangular_chains_have_it_on_their_diagonal(direction: str) -> None:
-    q, k = 3 * torch.randn(2, 2, 3, 60, 16)
+    q, k = torch.randn(2, 2, 3, 60, 16)
     operator: Operator = from_query_key(q, k, None, None, True)
     operator = Reversed(operator) if direction == "upper" else operator
     found = kemeny(operator)
@@ -106,7 +106,9 @@ def test_never_nan_and_infinite_only_for_several_classes(a: np.ndarray) -> None:
         assert found.values == torch.inf
         assert found.converged
     elif bool(found.converged):
-        assert (len(a) - 1) / 2 - 1e-9 <= float(found.values) < np.inf  # Hunter's bound: no chain is quicker than a ring
+        assert (
+            (len(a) - 1) / 2 - 1e-9 <= float(found.values) < np.inf
+        )  # Hunter's bound: no chain is quicker than a ring
 
 
 def test_a_batch_with_every_kind() -> None:
@@ -126,7 +128,7 @@ def by_probes(operator: Operator, monkeypatch: pytest.MonkeyPatch, seed: int = 0
 def test_the_estimate_is_within_its_error_bar(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, matrix_free: None
 ) -> None:
-    operator = heads.as_query_key(heads.stacked(dtype))
+    operator = heads.as_query_key(heads.stacked(dtype)[[0, 3, 5]])
     exact = torch.tensor([by_eigenvalues(a) for a in operator.to_dense(torch.float64).numpy()])
     found = by_probes(operator, monkeypatch)
     assert found.method == "hutch++"
@@ -137,16 +139,12 @@ def test_the_estimate_is_within_its_error_bar(
 
 
 def test_the_error_bar_is_about_the_scatter(monkeypatch: pytest.MonkeyPatch) -> None:
-    a = oracles_free_head()
+    a = torch.from_numpy(heads.nine_heads()["peaky random"])
     exact = by_eigenvalues(a.numpy())
     found = [by_probes(Dense(a), monkeypatch, seed) for seed in range(12)]
     scores = np.array([(float(f.values) - exact) / float(f.standard_error) for f in found])
     assert abs(scores.mean()) < 1.5
     assert 0.4 < scores.std() < 2.5
-
-
-def oracles_free_head() -> Tensor:
-    return torch.from_numpy(heads.nine_heads()["peaky random"])
 
 
 def test_several_classes_among_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,14 @@ class Certificate:
     """Carried by every iterative answer.
 
     Attributes:
-        converged: bool (*batch): the bound, or where there is none the residual, met the tolerance.
-        residual: ‖πᵀG − πᵀ‖₁ of the answer under the chain G that was solved, (*batch).
-        error_bound: proved bound of the ℓ1 distance to the exact answer, (*batch); None where
-            nothing can be proved (no teleport).
+        converged: bool (*batch): the bound, or where there is none the residual, met the tolerance; (*batch, C) where a
+            chain has several answers.
+        residual: what the equation that was solved is off by: ‖πᵀG − πᵀ‖₁ for stationary distributions, the
+            largest entry for systems of equations. Same shape.
+        error_bound: proved bound of the distance to the exact answer in the same norm; None where nothing can be
+            proved (stationary distributions without teleport).
         applies: attention applications spent (the largest over the batch).
-        method: "power", "gmres" or "substitution".
+        method: "power", "gmres", "substitution" or "elimination"; "none" where there was nothing to solve.
     """
 
     converged: Tensor

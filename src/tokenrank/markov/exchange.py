@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from .polar import Cloud, Vertices, adjacent, extreme, vertices
-from .simplex import feasible
+from .simplex import crispness, feasible
 
 SHIFT = 1e-7  # random shifts of the constraints: points that (almost) coincide or share a facet come apart
 ROUNDS = 1000  # exchanges of one stage; far more than any cloud of attention asked for
 SWEEPS = 2  # looks in random directions for states that no neighbour leads to
+DEPENDENT = 1e-6  # singular value below which atoms count as dependent
 GAIN = 1e-10  # relative improvement of the objective that counts
 
 Candidates = Callable[[Tensor], Vertices]
@@ -50,12 +51,16 @@ class Exchange:
         return settled & (self.rows >= 0).all(-1).all(-1)
 
     def result(self) -> Tensor:
-        """A (h, m, m): the vertices without the shifts of their constraints, made feasible."""
+        """A (h, m, m), feasible: of the vertices without the shifts of their constraints, or with them if crisper."""
         plain = Cloud(self.cloud.points, torch.ones_like(self.cloud.offsets))
-        exact = vertices(plain, self.rows).at
         is_vertex = (self.rows >= 0).all(-1, keepdim=True)
-        matrix, _, s = _program(exact.where(is_vertex, self.atoms))
-        return feasible(self.x, s.clamp(min=0)[:, None] * matrix)
+        exact = vertices(plain, self.rows).at.where(is_vertex, self.atoms)
+        shifted, _, s = _program(self.atoms)
+        s = s.clamp(min=0)
+        first = feasible(self.x, _weights(exact, s)[:, None] * _program(exact)[0])
+        second = feasible(self.x, s[:, None] * shifted)
+        better = crispness(first) >= crispness(second) - SHIFT
+        return first.where(better[:, None, None], second)
 
     def _repeat(self, heads: Tensor, candidates: Candidates) -> Tensor:
         """Exchange until nothing improves; whether that point was reached, (len(heads),)."""
@@ -87,7 +92,7 @@ class Exchange:
 
     def _exchange(self, heads: Tensor, new: Vertices) -> Tensor:
         """Pivot in whatever of ``new`` improves, until nothing of it does; whether anything did, (len(heads),)."""
-        atoms, rows = self.atoms[heads], self.rows[heads]
+        atoms, rows, valid = self.atoms[heads], self.rows[heads], new.valid.clone()
         moved = torch.zeros(len(heads), dtype=torch.bool, device=heads.device)
         which = torch.arange(len(heads), device=heads.device)
         columns = torch.cat([torch.ones_like(new.at[..., :1]), new.at], -1).mT
@@ -98,14 +103,18 @@ class Exchange:
             worth = norms - 2 * (new.at @ c[..., None])[..., 0] - y[:, None]
             w = inverse @ columns
             step, leaving = (s.clamp(min=0)[..., None] / w).where(w > GAIN, torch.inf).min(1)
-            gain = (step * worth).where(new.valid & (worth > GAIN) & torch.isfinite(step), -1.0)
+            gain = (step * worth).where(valid & (worth > GAIN) & torch.isfinite(step), -1.0)
             best, entering = gain.max(-1)
             go = which[best > GAIN * (1 + y)]
             if not len(go):
                 break
-            out = leaving[go, entering[go]]
-            atoms[go, out], rows[go, out] = new.at[go, entering[go]], new.rows[go, entering[go]]
-            moved[go] = True
+            entered, out = entering[go], leaving[go, entering[go]]
+            trial = atoms[go].index_put((which[: len(go)], out), new.at[go, entered])
+            # an ill-conditioned program may promise what it does not keep, and go round in circles
+            kept = _multipliers(trial)[1] > y[go] + 0.5 * GAIN * (1 + y[go])
+            valid[go, entered] = False
+            go, entered, out = go[kept], entered[kept], out[kept]
+            atoms[go], rows[go, out], moved[go] = trial[kept], new.rows[go, entered], True
         self.atoms[heads], self.rows[heads] = atoms, rows
         return moved
 
@@ -118,7 +127,35 @@ def _program(atoms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _multipliers(atoms: Tensor) -> tuple[Tensor, Tensor]:
-    """c (h, d) and y (h,) with y + 2 c · b_j = |b_j|² for every atom."""
+    """c (h, d) and y (h,) with y + 2 c · b_j = |b_j|² for every atom; y = Σ_j s_j |b_j|² is the objective."""
     _, inverse, _ = _program(atoms)
     values = (atoms.square().sum(-1)[..., None, :] @ inverse)[..., 0, :]
     return values[..., 1:] / 2, values[..., 0]
+
+
+def _weights(atoms: Tensor, s: Tensor) -> Tensor:
+    """s ≥ 0 (h, m) with Σ s_j (1, b_j) = (1, 0), zero for atoms that are not needed where some depend on others.
+
+    Without the shifts of the constraints two atoms may be one, or three on a line. Along a null vector
+    of the matrix weight goes from one to others, in the direction that is not less crisp, until one
+    weight is zero; in the end the atoms with weight are independent. ``s`` are the weights with shifts.
+    """
+    m = atoms.shape[1]
+    matrix, _, _ = _program(atoms)
+    size = torch.linalg.vector_norm(matrix, dim=-2)
+    matrix, value, s = matrix / size[:, None], atoms.square().sum(-1) / size, s * size
+    needed = torch.ones_like(size)
+    for _ in range(m - 1):
+        left = matrix * needed[:, None]
+        least, vectors = torch.linalg.eigh(left.mT @ left + torch.diag_embed(1 - needed))
+        singular = least[:, 0] < DEPENDENT**2
+        if not bool(singular.any()):
+            break
+        z = vectors[..., 0] * needed
+        z = torch.where(((z * value).sum(-1) < 0)[:, None], -z, z)
+        step, out = (s / -z).where(z < -DEPENDENT, torch.inf).min(-1, keepdim=True)
+        go = singular[:, None] & torch.isfinite(step)
+        s = torch.where(go, (s + step * z).clamp(min=0).scatter(-1, out, 0.0), s)
+        needed = torch.where(go, needed.scatter(-1, out, 0.0), needed)
+    exact = torch.linalg.pinv(matrix * needed[:, None], rtol=1e-2 * DEPENDENT)[..., 0]
+    return exact.clamp(min=0) * needed / size

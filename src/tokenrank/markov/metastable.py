@@ -18,7 +18,6 @@ from .spectrum import Spectrum, spectrum
 from .state_count import NO_GAP, Candidates, Found, candidates, choose, gap
 
 TRUSTED = 0.01  # residual, as a share of the gap, up to which the subspace is trusted
-EMPTY = 1e-12  # weight of a state without tokens
 
 
 @dataclass(frozen=True)
@@ -157,9 +156,9 @@ def _assembled(
         at = chosen[mine]
         v, av = flat.basis[at, :, :m], image[at, :, :m]
         eta = torch.full_like(v[..., 0], 1 / n) if flat.reference is None else flat.reference[at]
-        part = memberships(weighted_basis(v, None if flat.reference is None else eta), answer.rotation[mine])
-        chi[at, :, :m], weights[at, :m] = part, answer.weights[mine]
-        coarse[at, :m, :m] = _projected(part, av @ (v.mT @ part), eta)
+        x, a = weighted_basis(v, None if flat.reference is None else eta), answer.rotation[mine]
+        chi[at, :, :m], weights[at, :m] = memberships(x, a), answer.weights[mine]
+        coarse[at, :m, :m] = _projected(x, a, av @ (v.mT @ x), eta)
         crispness[at], minchi[at], gaps[at] = answer.crispness[mine], answer.minchi[mine], gap(flat.moduli, m)[at]
         residual[at] = torch.linalg.matrix_norm(av - v @ (v.mT @ av))
         following = flat.residual[at, m] if m < flat.residual.shape[-1] else torch.zeros_like(residual[at])
@@ -188,13 +187,14 @@ def _assembled(
     )
 
 
-def _projected(chi: Tensor, image: Tensor, eta: Tensor) -> Tensor:
-    """(χᵀDχ)⁻¹ χᵀD Aχ from χ and Aχ (h, N, m), rows divided by the weights so that light states do no harm."""
-    weight = chi.mT @ eta[..., None]
-    full = weight > EMPTY
-    left = (chi * eta[..., None]).mT / weight.where(full, 1.0)
-    overlap = (left @ chi).where(full, torch.eye(chi.shape[-1], dtype=chi.dtype, device=chi.device))
-    return torch.linalg.solve(overlap, (left @ image).where(full, 0.0))
+def _projected(x: Tensor, a: Tensor, image: Tensor, eta: Tensor) -> Tensor:
+    """(χᵀDχ)⁻¹ χᵀD A χ = R⁻¹ (XᵀD A X) R with χ = X R; X, A X (h, N, m), R (h, m, m).
+
+    The second form has the condition of R where the first has its square. A state of weight zero has a zero
+    column in R; its row is zero.
+    """
+    slow = (x * eta[..., None]).mT @ image
+    return torch.linalg.pinv(a, rtol=1e-9) @ slow @ a
 
 
 def _check(k: int | None, largest: int, reference: Tensor | None, shape: torch.Size) -> None:

@@ -174,5 +174,5 @@ def _exact(powers: Iterator[Tensor], epsilon: float) -> Tensor:
     # π is not needed for this: half the distance of two rows
     apart = 0.25 * (last - last[:, :1]).abs().sum(-1).amax(-1) > epsilon + longest * rounding(n)
     open_still = (distance(last) > wanted) | ~decided
-    least = apart * (longest + 1)
+    least = apart.double() * (longest + 1)
     return torch.stack([torch.where(open_still, least, steps), torch.where(open_still, torch.inf, steps)])
