@@ -24,7 +24,7 @@ def among(n: int, *tokens: int) -> torch.Tensor:
 
 
 def test_birth_and_death() -> None:
-    """deeptime's chain with p₁, p₂, q₂, q₃ = .7, .5, .4, .6: bounces to 0 are [0, (p₂+q₃)/(q₂q₃), (p₂+q₂+q₃)/(q₂q₃)]."""
+    """deeptime's chain: bounces to token 0 are [0, (p₂ + q₃)/(q₂q₃), (p₂ + q₂ + q₃)/(q₂q₃)]."""
     p1, p2, q2, q3 = 0.7, 0.5, 0.4, 0.6
     a = torch.tensor([[1 - p1, p1, 0], [q2, 1 - q2 - p2, p2], [0, q3, 1 - q3]], dtype=torch.float64)
     found = hitting_times(from_weights(a), among(3, 0))

@@ -41,6 +41,7 @@ class Exchange:
         heads, m = self.atoms.shape[:2]
         everyone = torch.arange(heads, device=self.x.device)
         self._repeat(everyone, self._ends_of_gradients)
+        self._name_vertices()
         settled = self._repeat(everyone, self._neighbours)
         for _ in range(SWEEPS):
             directions = torch.randn(2 * m, m - 1, generator=self.generator, dtype=torch.float64).to(self.x)
@@ -74,6 +75,20 @@ class Exchange:
             reached[left[~moved]] = True
             left = left[moved]
         return reached
+
+    def _name_vertices(self) -> None:
+        """Atoms of the start that nothing improved on are vertices but for the shifts: put these in their place."""
+        unnamed = (self.rows < 0).any(-1)
+        if not bool(unnamed.any()):
+            return
+        ends = self._ends_of_gradients(torch.arange(len(unnamed), device=unnamed.device))
+        for column in unnamed.any(0).nonzero()[:, 0].tolist():
+            trial = self.atoms.clone()
+            trial[:, column] = ends.at[:, column]
+            before, after = _multipliers(self.atoms)[1], _multipliers(trial)[1]
+            feasible_still = _program(trial)[2].amin(-1) >= -SHIFT
+            go = unnamed[:, column] & ends.valid[:, column] & feasible_still & (after >= before - SHIFT * (1 + before))
+            self.atoms[go, column], self.rows[go, column] = ends.at[go, column], ends.rows[go, column]
 
     def _ends_of_gradients(self, heads: Tensor) -> Vertices:
         atoms = self.atoms[heads]

@@ -40,7 +40,7 @@ class Metastable:
         residual: ‖A V − V Vᵀ A V‖_F of the orthonormal basis V of the subspace, (*batch), measured.
         uncertain: bool (*batch): no gap (below 1e-8), or a residual above 1 % of it; the subspace, and
             with it the states, may then be another.
-        converged: bool (*batch): no exchange of a facet makes the memberships crisper.
+        converged: bool (*batch): no exchange of a facet for a neighbouring one makes it crisper (to 1e-6).
         rounds: rounds of exchanges spent by PCCA+ (the largest over the batch).
         applies: attention applications spent (the largest over the batch).
         candidates: the table that the number of states was chosen from; None with a given k.

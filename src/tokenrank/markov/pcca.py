@@ -13,7 +13,7 @@ from .exchange import Exchange
 from .simplex import crispness, feasible, inner_simplex, memberships, weighted_basis
 
 CHUNK_BYTES = 64 * 2**20  # largest tensor made
-ROUNDING = 1e-9  # crispness that a search may lose and still count as converged
+LOSS = 1e-6  # crispness that the shifts of the constraints may cost a search that found nothing better
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pcca:
         start: crispness of the start, the inner simplex made feasible, (*batch).
         minchi: smallest membership of the inner simplex before it is made feasible, (*batch).
         rounds: rounds of exchanges spent (the largest over the batch).
-        converged: bool (*batch): no exchange of a facet for a neighbouring one makes it crisper.
+        converged: bool (*batch): no exchange of a facet for a neighbouring one makes it crisper (to 1e-6).
     """
 
     memberships: Tensor
@@ -114,7 +114,7 @@ def _of_group(basis: Tensor, reference: Tensor | None, seed: int) -> Pcca:
         before,
         minchi,
         search.rounds,
-        converged & (after > before - ROUNDING),
+        converged & (after > before - LOSS),
     )
 
 

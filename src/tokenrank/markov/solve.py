@@ -16,7 +16,7 @@ from .gmres import gmres, largest_entry
 from .krylov import Apply
 from .substitution import substitute_killed
 
-DIRECT = 512  # up to so many tokens elimination costs no more than iterating
+DIRECT = 512  # up to so many tokens elimination costs no more than iterating for each block of right-hand sides
 STUBBORN = 4096  # and up to so many it is worth while for heads that do not converge
 PATIENCE = 128  # applies after which it then is the cheaper way
 WIDTH = 16  # right-hand sides that share a Krylov space
@@ -102,12 +102,13 @@ class _Part:
 def _solve(operator: Operator, alive: Tensor, rhs: Tensor, tol: float, max_applies: int) -> _Part:
     if operator.structure != "full":
         return _judged(operator, alive, rhs, substitute_killed(operator, alive, rhs), 1, "substitution")
-    if operator.num_tokens <= DIRECT:
+    blocks = rhs.split(max(1, min(WIDTH, operator.num_tokens)), -1)
+    if operator.num_tokens <= min(DIRECT * len(blocks), STUBBORN):
         return _judged(operator, alive, rhs, _eliminated(operator, alive, rhs), 1, "elimination")
     if operator.num_tokens <= STUBBORN:
         max_applies = min(max_applies, PATIENCE)
     found, applies, stretch = [], 0, None
-    for block in rhs.split(min(WIDTH, operator.num_tokens), -1):
+    for block in blocks:
         x, stretch, spent = _iterate(operator, alive, block, stretch, tol, max_applies)
         found.append(x)
         applies += spent
