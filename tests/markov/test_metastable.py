@@ -56,7 +56,7 @@ def test_relabelling_tokens_changes_nothing() -> None:
 
 
 def test_a_pair_is_not_cut_silently() -> None:
-    """A cycle of five: one real eigenvalue, then pairs. Two states would cut one; three are given, and ``count`` says so."""
+    """A cycle of five: one real eigenvalue, then pairs. Two states would cut one, so that there are three."""
     a = torch.eye(5, dtype=torch.float64).roll(1, 1)
     assert int(metastable(from_weights(a), 2).count) == 3
 
