@@ -270,7 +270,9 @@ def hide(model: Any, tokenizer: Any, count: int) -> dict[str, Any]:
     """Rise of the loss on the second half, by ranking, with paired differences."""
     texts = help_texts(tokenizer, count)
     place = torch.arange(HALF, dtype=torch.float64)
-    rises: dict[str, list[tuple[float, float, float]]] = {}
+    rises: dict[str, list[float]] = {}  # ranking → of every text
+    nearby: dict[str, list[float]] = {}
+    places: dict[str, list[tuple[float, float]]] = {}
     intact = []
     for number, (topic, ids) in enumerate(texts):
         scores = rankings(mixture(capture(model, ids[:HALF])))
@@ -282,23 +284,32 @@ def hide(model: Any, tokenizer: Any, count: int) -> dict[str, Any]:
         def mean_rise(draws: list[Tensor], ids: Tensor = ids, base: float = base) -> float:
             return sum(second_half_loss(model, ids, draw) - base for draw in draws) / len(draws)
 
-        anywhere = mean_rise([1 + torch.randperm(HALF - 1, generator=generator)[:HIDDEN] for _ in range(RANDOM)])
-        rises.setdefault("random", []).append((anywhere, 0.0, 0.0))
         for name, values in scores.items():
             chosen = values.topk(HIDDEN).indices
-            rise = mean_rise([chosen])
-            near = mean_rise([neighbours(chosen, generator) for _ in range(BESIDE)])
-            rises.setdefault(name, []).append((rise, rise - anywhere, rise - near))
+            beside = [neighbours(chosen, generator) for _ in range(BESIDE)]
+            rises.setdefault(name, []).append(mean_rise([chosen]))
+            nearby.setdefault(name, []).append(mean_rise(beside))
+            places.setdefault(name, []).append((float(place[chosen].mean()), float(place[torch.cat(beside)].mean())))
+        draws = [1 + torch.randperm(HALF - 1, generator=generator)[:HIDDEN] for _ in range(RANDOM)]
+        rises.setdefault("random", []).append(mean_rise(draws))
         print(f"{number + 1}/{count} {topic}: loss {base:.3f}", flush=True)
     rows: list[dict[str, Any]] = []
-    columns = ("rise", "minus random", "minus random nearby")
-    print("\n| ranking | " + " | ".join(columns) + " |\n|---|---|---|---|")
-    for name, of_texts in rises.items():
-        x = np.array(of_texts)
-        mean, error = x.mean(0), x.std(0, ddof=1) / len(x) ** 0.5
-        found = {key: {"mean": mean[i], "standard error": error[i]} for i, key in enumerate(columns)}
-        rows.append({"ranking": name} | found)
-        print(f"| {name} | " + " | ".join(f"{m:+.3f} ± {e:.3f}" for m, e in zip(mean, error, strict=True)) + " |")
+    columns = ("rise", "minus random nearby", "minus random", "minus column sum", "minus column mean")
+    print("\n| ranking | mean place (nearby) | " + " | ".join(columns) + " |\n" + "|---" * 7 + "|")
+    for name, values in rises.items():
+        references = (None, nearby.get(name), rises["random"], rises["column sum"], rises["column mean"])
+        row: dict[str, Any] = {"ranking": name}
+        if name in places:
+            row |= dict(zip(("mean place", "mean place nearby"), np.mean(places[name], 0).tolist(), strict=True))
+        for key, reference in zip(columns, references, strict=True):
+            if reference is values or (reference is None and key != "rise"):
+                continue
+            x = np.array(values) - (0 if reference is None else np.array(reference))
+            row[key] = {"mean": float(x.mean()), "standard error": float(x.std(ddof=1) / len(x) ** 0.5)}
+        rows.append(row)
+        cells = [f"{row[k]['mean']:+.3f} ± {row[k]['standard error']:.3f}" if k in row else "" for k in columns]
+        where = f"{row['mean place']:.0f} ({row['mean place nearby']:.0f})" if name in places else ""
+        print(f"| {name} | {where} | {' | '.join(cells)} |")
     return {
         "texts": [topic for topic, _ in texts],
         "tokens of each half": HALF,
@@ -339,16 +350,18 @@ def draw(plotted: dict[str, Any], hidden: dict[str, Any], folder: Path) -> None:
     axes[1].legend(fontsize=8, loc="upper right")
     rows = hidden["rows"]
     names = [row["ranking"] for row in rows]
-    for offset, key in ((-0.2, "rise"), (0.2, "nearby")):
-        means = [row["rise"]["mean"] - (key == "nearby") * row["minus random nearby"]["mean"] for row in rows]
-        errors = [row["rise" if key == "rise" else "minus random nearby"]["standard error"] for row in rows]
-        label = "the top fifth of the ranking hidden" if key == "rise" else "random tokens nearby instead"
-        colour = "C0" if key == "rise" else "0.75"
-        axes[2].barh(np.arange(len(names)) + offset, means, 0.38, xerr=errors, color=colour, label=label)
+    y = np.arange(len(names))
+    style = {"height": 0.38, "error_kw": {"lw": 0.8}}
+    mean, error = ([row["rise"][k] for row in rows] for k in ("mean", "standard error"))
+    axes[2].barh(y - 0.2, mean, xerr=error, color="C0", label="the top fifth of the ranking hidden", **style)
+    instead = [
+        row["rise"]["mean"] - row["minus random nearby"]["mean"] if "minus random nearby" in row else 0 for row in rows
+    ]
+    axes[2].barh(y + 0.2, instead, color="0.75", label="random tokens nearby instead", **style)
     axes[2].set_yticks(range(len(names)), names)
     axes[2].invert_yaxis()
     axes[2].set(title=f"{len(hidden['texts'])} texts", xlabel="rise of the loss on the second half (nats a token)")
-    axes[2].legend(fontsize=8)
+    axes[2].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.15), ncols=2)
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / "text-sinks.png", dpi=110)
 

@@ -113,6 +113,7 @@ def test_deeptime_cannot_split_two_blocks() -> None:
 
 def test_networkx_pagerank() -> None:
     networkx = pytest.importorskip("networkx")
+    pytest.importorskip("scipy")  # networkx.pagerank needs it
     for a in RANDOM:
         graph = networkx.from_numpy_array(a, create_using=networkx.DiGraph)
         theirs = networkx.pagerank(graph, alpha=0.9, tol=1e-14, max_iter=1000)

@@ -79,7 +79,8 @@ def pcca(basis: Tensor, reference: Tensor | None = None, seed: int = 0) -> Pcca:
     flat = basis.reshape(heads, n, m)
     eta = None
     if reference is not None:
-        eta = (reference / reference.sum(-1, keepdim=True)).to(basis).expand(*batch, n).reshape(heads, n)
+        reference = reference.to(basis)
+        eta = (reference / reference.sum(-1, keepdim=True)).expand(*batch, n).reshape(heads, n)
     size = max(1, CHUNK_BYTES // (8 * n * m * m))
     parts = [
         _of_group(flat[i : i + size], None if eta is None else eta[i : i + size], seed)
@@ -102,15 +103,15 @@ def _of_group(basis: Tensor, reference: Tensor | None, seed: int) -> Pcca:
     search = Exchange(x, begin, seed)
     converged = search.run()
     a = search.result()
-    before, after = crispness(begin), crispness(a)
-    a = a.where((after >= before)[:, None, None], begin)  # NaN counts as worse
+    before, after = crispness(begin), crispness(a).nan_to_num(nan=0.0)
+    a = a.where((after >= before)[:, None, None], begin)
     order = a[:, 0].sort(dim=-1, descending=True, stable=True).indices
     a = a.gather(-1, order[:, None].expand_as(a))
     return Pcca(
         memberships(x, a),
         a,
         a[:, 0],
-        crispness(a),
+        torch.maximum(before, after),
         before,
         minchi,
         search.rounds,
