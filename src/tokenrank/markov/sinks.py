@@ -69,7 +69,8 @@ def sinks(operator: Operator, threshold: float = 0.3) -> Sinks:
         ChainError: a threshold outside 0 … 1.
 
     Source: Xiao et al., "Efficient Streaming Language Models with Attention Sinks" (2023), where sinks get their
-    name; Gu et al., "When Attention Sink Emerges in Language Models" (2024): α_k = Σ_{i ≥ k} A_ik / (T − k + 1) > ε.
+    name (cited from memory); Gu et al., "When Attention Sink Emerges in Language Models" (2024):
+    α_k = Σ_{i ≥ k} A_ik / (T − k + 1) > ε, as in their published code.
     """
     if not 0 <= threshold <= 1:
         raise ChainError(f"threshold = {threshold!r}, expected a mean attention from 0 to 1, such as 0.3")
