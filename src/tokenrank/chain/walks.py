@@ -107,6 +107,8 @@ class Walks(Core):
             alpha: probability of following attention; a jump to a dropped token ends the walk, too.
             tol: residual that counts as converged.
 
+        For causal chains prefer alpha < 1: without teleport the answer lives on the token with the largest
+        attention to itself and those it feeds. ``unique`` says whether it is the only one.
         See ``tokenrank.markov.quasi_stationary``.
         """
         probability("alpha", alpha)

@@ -16,6 +16,7 @@ from .krylov import Apply
 from .power import power
 from .substitution import substitute
 
+VIEWS_BYTES = 2**20  # of a head from which a product of its own costs no more than its share of a batched one
 ROUNDING = 8 * torch.finfo(torch.float64).eps  # ℓ1 error of a residual computed in float64, about
 
 
@@ -107,6 +108,10 @@ def _step(operator: Operator, alpha: float, rhs: Tensor, x: Tensor) -> Tensor:
 
 
 def _part_of(operator: Operator, alpha: float, heads: Tensor) -> Apply:
+    if isinstance(operator, Dense) and len(heads) < operator.shape[0] and operator.weights[0].nbytes >= VIEWS_BYTES:
+        # a copy of the heads that are left costs as much as several applies
+        views = [operator.weights[head] for head in heads.tolist()]
+        return lambda x: alpha * torch.stack([v.mT @ w for v, w in zip(x, views, strict=True)]).mT
     part = operator if len(heads) == operator.shape[0] else operator.index(heads)
     return lambda x: alpha * part.rmatmul(x)
 
