@@ -116,12 +116,11 @@ def _modes(operator: Operator, k: int, transposed: bool, seed: int) -> Modes:
             basis[given_up], counts[given_up] = _all_eigenvalues(operator.index(given_up), wanted, transposed)
             applies += n
     # one matrix has one number of values; the heads of each number are refined together
-    parts = [(counts == c, int(c)) for c in counts.unique()]
-    found = [
-        (chosen.nonzero()[:, 0], _refined(operator.index(chosen), basis[chosen, :, :c].double(), transposed))
-        for chosen, c in parts
-    ]
-    return _together(found, len(basis), applies + 1)
+    parts = [((counts == c).nonzero()[:, 0], int(c)) for c in counts.unique()]
+    found = [_refined(operator.index(heads), basis[heads, :, :c].double(), transposed) for heads, c in parts]
+    order = torch.cat([heads for heads, _ in parts]).argsort()
+    whole = _joined(found)
+    return Modes(whole.values[order], whole.basis[order], whole.residual[order], whole.settled[order], applies + 1)
 
 
 def _all_eigenvalues(operator: Operator, count: int, transposed: bool) -> tuple[Tensor, Tensor]:
@@ -209,19 +208,8 @@ def _orthonormal(basis: Tensor) -> Tensor:
     return torch.linalg.qr(basis).Q
 
 
-def _together(parts: list[tuple[Tensor, Modes]], heads: int, applies: int) -> Modes:
-    """Modes of disjoint sets of heads as one, as wide as the widest."""
-    width = max(m.values.shape[-1] for _, m in parts)
-    order = torch.cat([chosen for chosen, _ in parts]).argsort()
-    wide = [_padded(m, width) for _, m in parts]
-    values, basis, residual, settled = (
-        torch.cat([f(m) for m in wide])[order]
-        for f in (lambda m: m.values, lambda m: m.basis, lambda m: m.residual, lambda m: m.settled)
-    )
-    return Modes(values, basis, residual, settled, applies)
-
-
 def _joined(groups: list[Modes]) -> Modes:
+    """Modes of several groups of heads, one after the other, as wide as the widest."""
     width = max(m.values.shape[-1] for m in groups)
     wide = [_padded(m, width) for m in groups]
     return Modes(

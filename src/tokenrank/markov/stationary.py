@@ -108,7 +108,8 @@ def _step(operator: Operator, alpha: float, rhs: Tensor, x: Tensor) -> Tensor:
 
 
 def _part_of(operator: Operator, alpha: float, heads: Tensor) -> Apply:
-    if isinstance(operator, Dense) and len(heads) < operator.shape[0] and operator.weights[0].nbytes >= VIEWS_BYTES:
+    part_only, on_cpu = len(heads) < operator.shape[0], operator.device.type == "cpu"
+    if isinstance(operator, Dense) and part_only and on_cpu and operator.weights[0].nbytes >= VIEWS_BYTES:
         # a copy of the heads that are left costs as much as several applies
         views = [operator.weights[head] for head in heads.tolist()]
         return lambda x: alpha * torch.stack([v.mT @ w for v, w in zip(x, views, strict=True)]).mT

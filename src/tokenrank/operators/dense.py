@@ -10,7 +10,9 @@ from torch import Tensor
 
 from .base import Operator, Structure
 
-WIDE_BYTES = 2 * 2**20  # of one head at a time in double precision: stays in the cache from the copy to the product
+# in double precision at a time: on CPU what stays in the cache from the copy to the product, elsewhere few launches
+WIDE_BYTES = {"cpu": 2 * 2**20}
+WIDE_BYTES_ELSEWHERE = 256 * 2**20
 
 
 class Dense(Operator):
@@ -82,11 +84,12 @@ class Dense(Operator):
     def _wide(self, x: Tensor, transposed: bool) -> Tensor:
         """Weights or their transpose times x in the dtype of x, (*batch, N, c), rows as they are.
 
-        A few heads and rows at a time: more would leave the cache between the copy and the product.
+        A few heads and rows at a time, so that no whole copy in that dtype is made.
         """
         n, heads = self.num_tokens, math.prod(self.batch)
         row = n * x.dtype.itemsize
-        few, some = max(1, WIDE_BYTES // (n * row)), max(1, WIDE_BYTES // row)
+        room = WIDE_BYTES.get(self.device.type, WIDE_BYTES_ELSEWHERE)
+        few, some = max(1, room // (n * row)), max(1, room // row)
         weights, vectors = self.weights.reshape(heads, n, n), x.reshape(heads, n, x.shape[-1])
         products = []
         for part, columns in zip(weights.split(few), vectors.split(few), strict=True):

@@ -56,7 +56,7 @@ class Product(Operator):
 
     def support(self) -> Tensor:
         supports = (f.support() for f in self.factors)
-        # counts of paths stay far below 2²⁴, so that single precision counts exactly enough for > 0
+        # a sum of zeros and ones is positive exactly where one of them is, in any precision
         return reduce(lambda a, b: a.float() @ b.float() > 0, supports)
 
     def reshape(self, *batch: int) -> Product:
