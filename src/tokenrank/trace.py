@@ -278,7 +278,7 @@ class _Layouts:
         if self._root is None:
             return None
         try:
-            return find_layout(self._root, num_tokens, evidence.conv_grids, evidence.inputs)
+            return find_layout(self._root, num_tokens, evidence)
         except LayoutError as error:
             return error
         except Exception as error:

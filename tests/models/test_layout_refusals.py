@@ -14,6 +14,7 @@ from torch import nn
 from tokenrank.errors import LayoutError
 from tokenrank.layout import TokenLayout
 from tokenrank.models import find_layout
+from tokenrank.tracing import Evidence
 
 from .cases import PICTURE, TINY, Seen
 
@@ -35,14 +36,14 @@ class Patches(nn.Module):
 def test_plain_code_with_patches_alone(watch: Callable[..., Seen]) -> None:
     model = Patches(0)
     seen = watch(model, x=torch.randn(2, 3, 24, 40))
-    assert find_layout(model, seen.num_tokens, seen.grids, {}) == TokenLayout.image(3, 5, cls_tokens=0)
+    assert find_layout(model, seen.num_tokens, Evidence({}, seen.grids)) == TokenLayout.image(3, 5, cls_tokens=0)
 
 
 def test_unexplained_tokens_are_not_guessed(watch: Callable[..., Seen]) -> None:
     model = Patches(2)
     seen = watch(model, x=torch.randn(2, 3, 24, 40))
     with pytest.raises(LayoutError, match=r"17 tokens.*3 × 5 = 15 patches, which leaves 2.*no extra token") as error:
-        find_layout(model, seen.num_tokens, seen.grids, {})
+        find_layout(model, seen.num_tokens, Evidence({}, seen.grids))
     assert "\n" not in str(error.value)
     # The cure in the message is a layout of all the tokens, ready to paste.
     code = re.search(r"tr\.(TokenLayout\(.*?\})\)", str(error.value))
@@ -53,24 +54,24 @@ def test_unexplained_tokens_are_not_guessed(watch: Callable[..., Seen]) -> None:
 def test_attributes_against_the_measured_grid() -> None:
     model = tf.DINOv3ViTModel(tf.DINOv3ViTConfig(**TINY, **PICTURE, num_register_tokens=4))
     with pytest.raises(LayoutError, match=r"leaves 3, and the model's parameters name 1 cls \+ 4 registers"):
-        find_layout(model, 27, [(4, 6)], {})
+        find_layout(model, 27, Evidence({}, [(4, 6)]))
 
 
 def test_a_stated_prefix_without_names() -> None:
     model = Patches(3)
     model.num_prefix_tokens = 3
-    assert find_layout(model, 18, [(3, 5)], {}) == TokenLayout({"prefix": 3, "image": 15}, {"image": (3, 5)})
+    assert find_layout(model, 18, Evidence({}, [(3, 5)])) == TokenLayout({"prefix": 3, "image": 15}, {"image": (3, 5)})
 
 
 def test_two_grids_that_both_fit() -> None:
     with pytest.raises(LayoutError, match=r"ambiguous.*3 × 8 patches; or .*4 × 6 patches.*trace\.layout = "):
-        find_layout(Patches(0), 24, [(3, 8), (4, 6)], {})
+        find_layout(Patches(0), 24, Evidence({}, [(3, 8), (4, 6)]))
 
 
 def test_dropped_or_merged_patches() -> None:
     model = tf.ViTModel(tf.ViTConfig(**TINY, **PICTURE))
     with pytest.raises(LayoutError, match=r"13 tokens: the coarsest grid seen is 4 × 6.*dropped or merged"):
-        find_layout(model, 13, [(4, 6)], {})
+        find_layout(model, 13, Evidence({}, [(4, 6)]))
 
 
 def test_windows_of_swin_are_no_picture(watch: Callable[..., Seen]) -> None:
@@ -78,7 +79,7 @@ def test_windows_of_swin_are_no_picture(watch: Callable[..., Seen]) -> None:
     model = tf.SwinModel(config).eval()
     grids = watch(model, pixel_values=torch.randn(1, 3, 32, 32)).grids
     with pytest.raises(LayoutError, match=r"16 tokens.*windows"):
-        find_layout(model, 16, grids, {})
+        find_layout(model, 16, Evidence({}, grids))
 
 
 def test_a_window_as_large_as_the_coarsest_grid(watch: Callable[..., Seen]) -> None:
@@ -87,7 +88,7 @@ def test_a_window_as_large_as_the_coarsest_grid(watch: Callable[..., Seen]) -> N
     seen = watch(model, x=torch.randn(1, 3, 64, 64))
     assert seen.num_tokens == 4  # 2 × 2 windows; the last map is 2 × 2 too
     with pytest.raises(LayoutError, match=r"2 × 2 window of the .* grid; or 4 image, 2 × 2 patches"):
-        find_layout(model, 4, seen.grids, {})
+        find_layout(model, 4, Evidence({}, seen.grids))
 
 
 def dual_encoder(patches_side: int = 4) -> Any:
@@ -98,43 +99,43 @@ def dual_encoder(patches_side: int = 4) -> Any:
 def test_dual_encoders_are_told_apart_by_length(bound: Callable[..., dict[str, Any]]) -> None:
     inputs = bound(pixel_values=torch.zeros(1, 3, 32, 32), input_ids=torch.ones(1, 9, dtype=torch.long))
     model = dual_encoder()
-    assert find_layout(model, 17, [(4, 4)], inputs) == TokenLayout.image(4, 4)
-    assert find_layout(model, 9, [(4, 4)], inputs) == TokenLayout({"text": 9})
+    assert find_layout(model, 17, Evidence(inputs, [(4, 4)])) == TokenLayout.image(4, 4)
+    assert find_layout(model, 9, Evidence(inputs, [(4, 4)])) == TokenLayout({"text": 9})
 
 
 def test_dual_encoders_of_equal_length_are_ambiguous(bound: Callable[..., dict[str, Any]]) -> None:
     inputs = bound(pixel_values=torch.zeros(1, 3, 32, 32), input_ids=torch.ones(1, 17, dtype=torch.long))
     with pytest.raises(LayoutError, match=r"ambiguous layout of 17 tokens: 1 cls \+ 16 image.*; or 17 text"):
-        find_layout(dual_encoder(), 17, [(4, 4)], inputs)
+        find_layout(dual_encoder(), 17, Evidence(inputs, [(4, 4)]))
 
 
 def test_a_text_as_long_as_the_grid_is_not_the_picture(bound: Callable[..., dict[str, Any]]) -> None:
     inputs = bound(pixel_values=torch.zeros(1, 3, 32, 32), input_ids=torch.ones(1, 16, dtype=torch.long))
-    assert find_layout(dual_encoder(), 16, [(4, 4)], inputs) == TokenLayout({"text": 16})
+    assert find_layout(dual_encoder(), 16, Evidence(inputs, [(4, 4)])) == TokenLayout({"text": 16})
 
 
 def test_text() -> None:
     ids = torch.ones(2, 12, dtype=torch.long)
-    assert find_layout(nn.Identity(), 12, [], {"input_ids": ids}) == TokenLayout({"text": 12})
+    assert find_layout(nn.Identity(), 12, Evidence({"input_ids": ids}, [])) == TokenLayout({"text": 12})
     with pytest.raises(LayoutError, match=r"unknown layout of 16 tokens: input_ids has 12 tokens; say which it is"):
-        find_layout(nn.Identity(), 16, [], {"input_ids": ids})
+        find_layout(nn.Identity(), 16, Evidence({"input_ids": ids}, []))
 
 
 def test_encoder_and_decoder_texts() -> None:
     inputs = {"input_ids": torch.ones(1, 12).long(), "decoder_input_ids": torch.ones(1, 5).long()}
-    assert find_layout(nn.Identity(), 12, [], inputs) == TokenLayout({"text": 12})
-    assert find_layout(nn.Identity(), 5, [], inputs) == TokenLayout({"text": 5})
+    assert find_layout(nn.Identity(), 12, Evidence(inputs, [])) == TokenLayout({"text": 12})
+    assert find_layout(nn.Identity(), 5, Evidence(inputs, [])) == TokenLayout({"text": 5})
 
 
 @pytest.mark.parametrize("num_tokens", [16, 49, 196])
 def test_no_evidence_is_none_even_for_squares(num_tokens: int) -> None:
-    assert find_layout(nn.Linear(3, 3), num_tokens, [], {}) is None
-    assert find_layout(nn.Linear(3, 3), num_tokens, [], {"x": torch.Size([1, num_tokens, 3])}) is None
+    assert find_layout(nn.Linear(3, 3), num_tokens, Evidence({}, [])) is None
+    assert find_layout(nn.Linear(3, 3), num_tokens, Evidence({"x": torch.Size([1, num_tokens, 3])}, [])) is None
 
 
 def test_a_masked_autoencoder_shuffles() -> None:
     model = tf.ViTMAEModel(tf.ViTMAEConfig(**TINY, **PICTURE, mask_ratio=0.0))
     for noise in ({}, {"noise": torch.Size([1, 24])}, {"noise": torch.arange(24).flip(0)[None]}):
         with pytest.raises(LayoutError, match=r"shuffles its patches.*noise=torch\.arange"):
-            find_layout(model, 25, [(4, 6)], noise)
-    assert find_layout(model, 25, [(4, 6)], {"noise": torch.arange(24)[None]}) == TokenLayout.image(4, 6)
+            find_layout(model, 25, Evidence(noise, [(4, 6)]))
+    assert find_layout(model, 25, Evidence({"noise": torch.arange(24)[None]}, [(4, 6)])) == TokenLayout.image(4, 6)

@@ -21,6 +21,7 @@ from tokenrank import samples
 from tokenrank.errors import InputError, MissingExtraError, NotFoundError, TokenRankError
 from tokenrank.layout import TokenLayout
 from tokenrank.models import find_layout, load
+from tokenrank.tracing import Evidence
 
 from .cases import PICTURE, TINY, WORDS, Seen
 
@@ -65,7 +66,9 @@ def test_a_half_precision_folder(save: Save, watch: Watch) -> None:
     inputs = model.prepare(samples.path("coffee"))  # 480 × 320
     assert inputs["pixel_values"].shape == (1, 3, 40, 64)
     seen = watch(model.module, **inputs)
-    layout = find_layout(model.module, seen.num_tokens, seen.grids, {"pixel_values": inputs["pixel_values"].shape})
+    layout = find_layout(
+        model.module, seen.num_tokens, Evidence({"pixel_values": inputs["pixel_values"].shape}, seen.grids)
+    )
     assert layout == model.layout_for(inputs) == TokenLayout.image(5, 8, registers=4)
     assert model.forward(inputs).last_hidden_state.shape == (1, 45, 32)
     assert not model.forward(inputs).last_hidden_state.requires_grad
@@ -89,7 +92,7 @@ def test_any_aspect_ratio(name: str, save: Save, watch: Watch) -> None:
     for sample, grid in (("coffee", (5, 8)), ("astronaut", (8, 8))):
         inputs = model.prepare(samples.path(sample))
         seen = watch(model.module, **inputs)
-        layout = find_layout(model.module, seen.num_tokens, seen.grids, inputs)
+        layout = find_layout(model.module, seen.num_tokens, Evidence(inputs, seen.grids))
         assert layout == model.layout_for(inputs)
         assert layout is not None
         assert layout.grids == {"image": grid}
@@ -150,7 +153,7 @@ def test_dual_encoders(save: Save, tokenizer: Any, watch: Watch) -> None:
     assert sees.kind == "image"
     inputs = sees.prepare(samples.path("coffee"))
     seen = watch(sees.module, **inputs)
-    assert find_layout(sees.module, seen.num_tokens, seen.grids, inputs) == TokenLayout.image(5, 8)
+    assert find_layout(sees.module, seen.num_tokens, Evidence(inputs, seen.grids)) == TokenLayout.image(5, 8)
     reads = load(folder, kind="text")
     assert reads.kind == "text"
     tokens = reads.prepare("the cat sat")
@@ -172,7 +175,7 @@ def test_text(save: Save, tokenizer: Any, watch: Watch) -> None:
     strings = ("[CLS]", "the", "cat", "sat", "un", "##seen", "on", "mat", "##s", "[SEP]")
     assert layout == TokenLayout({"text": 10}, {}, strings)
     seen = watch(model.module, **inputs)
-    assert find_layout(model.module, seen.num_tokens, seen.grids, inputs) == TokenLayout({"text": 10})
+    assert find_layout(model.module, seen.num_tokens, Evidence(inputs, seen.grids)) == TokenLayout({"text": 10})
 
 
 def test_bad_texts(save: Save, tokenizer: Any) -> None:
@@ -312,7 +315,9 @@ def test_the_bundled_model(watch: Watch) -> None:
     inputs = model.prepare(samples.path("coffee"))
     assert max(inputs["pixel_values"].shape) == 192
     seen = watch(model.module, **inputs)
-    layout = find_layout(model.module, seen.num_tokens, seen.grids, {"pixel_values": inputs["pixel_values"].shape})
+    layout = find_layout(
+        model.module, seen.num_tokens, Evidence({"pixel_values": inputs["pixel_values"].shape}, seen.grids)
+    )
     assert layout == model.layout_for(inputs)
     assert layout is not None
     rows, columns = layout.grids["image"]
@@ -388,7 +393,7 @@ def test_timm(prefix: str, timm_folder: Path, watch: Watch) -> None:
     inputs = model.prepare(samples.path("coffee"))
     assert inputs["x"].shape == (1, 3, 64, 96)
     seen = watch(model.module, **inputs)
-    layout = find_layout(model.module, seen.num_tokens, seen.grids, {"x": inputs["x"].shape})
+    layout = find_layout(model.module, seen.num_tokens, Evidence({"x": inputs["x"].shape}, seen.grids))
     assert layout == model.layout_for(inputs) == TokenLayout.image(4, 6)
     assert model.forward(inputs).shape == (1, 32)
 

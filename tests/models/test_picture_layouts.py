@@ -13,6 +13,7 @@ from torch import nn
 
 from tokenrank.layout import Point, TokenLayout
 from tokenrank.models import expected_layout, find_layout
+from tokenrank.tracing import Evidence
 
 from .cases import PICTURE, TINY, Seen
 
@@ -92,7 +93,7 @@ def test_each_patch_is_where_the_layout_says(
     pixels = torch.randn(1, 3, *size)
     seen = watch(model, **forward_inputs(model, pixels))
     inputs = bound(**forward_inputs(model, pixels))
-    layout = find_layout(model, seen.num_tokens, seen.grids, inputs)
+    layout = find_layout(model, seen.num_tokens, Evidence(inputs, seen.grids))
 
     assert layout is not None
     assert layout == TokenLayout({**before, "image": rows * columns}, {"image": (rows, columns)})
@@ -110,7 +111,7 @@ def test_each_patch_is_where_the_layout_says(
 def test_a_fixed_size_timm_beit(watch: Callable[..., Seen], bound: Callable[..., dict[str, Any]]) -> None:
     model = timm_class("beit", "Beit")(**{**SMALL, "img_size": (32, 48)}, use_rel_pos_bias=True).eval()
     seen = watch(model, x=torch.randn(2, 3, 32, 48))
-    layout = find_layout(model, seen.num_tokens, seen.grids, bound(x=torch.randn(2, 3, 32, 48)))
+    layout = find_layout(model, seen.num_tokens, Evidence(bound(x=torch.randn(2, 3, 32, 48)), seen.grids))
     assert layout == TokenLayout.image(4, 6)
 
 
@@ -118,14 +119,14 @@ def test_relative_positions_over_the_whole_picture_are_no_windows(watch: Callabl
     options = {**SMALL, "img_size": (32, 48), "class_token": False, "global_pool": "avg"}
     model = timm_class("vision_transformer_relpos", "VisionTransformerRelPos")(**options).eval()
     seen = watch(model, x=torch.randn(1, 3, 32, 48))
-    assert find_layout(model, seen.num_tokens, seen.grids, {}) == TokenLayout.image(4, 6, cls_tokens=0)
+    assert find_layout(model, seen.num_tokens, Evidence({}, seen.grids)) == TokenLayout.image(4, 6, cls_tokens=0)
 
 
 def test_detection_tokens_come_last(watch: Callable[..., Seen]) -> None:
     config = tf.YolosConfig(**TINY, image_size=[32, 48], patch_size=8, num_detection_tokens=7)
     model = tf.YolosModel(config).eval()
     seen = watch(model, pixel_values=torch.randn(1, 3, 32, 48))
-    layout = find_layout(model, seen.num_tokens, seen.grids, {})
+    layout = find_layout(model, seen.num_tokens, Evidence({}, seen.grids))
     assert layout == TokenLayout({"cls": 1, "image": 24, "detection": 7}, {"image": (4, 6)})
 
 
@@ -133,16 +134,16 @@ def test_torchvision(watch: Callable[..., Seen]) -> None:
     vision = pytest.importorskip("torchvision.models")
     model = vision.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=3).eval()
     grids = watch(model, x=torch.randn(1, 3, 32, 32)).grids
-    assert find_layout(model, 17, grids, {}) == TokenLayout.image(4, 4)
+    assert find_layout(model, 17, Evidence({}, grids)) == TokenLayout.image(4, 4)
 
 
 def test_without_a_measured_grid_sizes_say_it(bound: Callable[..., dict[str, Any]]) -> None:
     model = hf("DINOv3ViT", num_register_tokens=4)()
-    layout = find_layout(model, 29, [], bound(pixel_values=torch.zeros(1, 3, 32, 48)))
+    layout = find_layout(model, 29, Evidence(bound(pixel_values=torch.zeros(1, 3, 32, 48))))
     assert layout == TokenLayout.image(4, 6, registers=4)
 
 
 def test_later_heads_do_not_mislead() -> None:
     model = hf("ViT")()
     grids = [(4, 6), (2, 3), (8, 12), (4, 5)]  # a decoder's maps after the patches
-    assert find_layout(model, 25, grids, {}) == TokenLayout.image(4, 6)
+    assert find_layout(model, 25, Evidence({}, grids)) == TokenLayout.image(4, 6)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import LayoutError
 from ..layout import TokenLayout
+from ..tracing import Evidence
 from .geometry import pair, patch_size
 from .prefix import Extras, find_extras
 
@@ -20,9 +21,7 @@ Inputs = Mapping[str, Any]
 _TEXT_INPUTS = ("input_ids", "decoder_input_ids")
 
 
-def find_layout(
-    model: nn.Module, num_tokens: int, conv_grids: Sequence[tuple[int, int]], inputs: Inputs
-) -> TokenLayout | None:
+def find_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: str = "") -> TokenLayout | None:
     """The layout of an attention over ``num_tokens`` tokens in ``model``.
 
     Pictures: a grid measured in the forward must, together with the tokens that the model's own
@@ -32,8 +31,8 @@ def find_layout(
     Args:
         model: the module that ran.
         num_tokens: N, rows of the attention matrix.
-        conv_grids: (rows, columns) of every conv2d output of the last forward, in order.
-        inputs: bound argument name → tensor, or ``torch.Size`` for floating-point ones.
+        evidence: what the forward showed of its tokens.
+        name: of the attention module; "" where there is none.
 
     Returns:
         The layout, without token strings; None when nothing says what the tokens are.
@@ -41,7 +40,8 @@ def find_layout(
     Raises:
         LayoutError: the evidence contradicts itself, or several readings fit.
     """
-    grids = _distinct(conv_grids) or _distinct(_stated_grid(model, inputs))
+    inputs = evidence.inputs
+    grids = _distinct(g for g in evidence.conv_grids if len(g) == 2) or _distinct(_stated_grid(model, inputs))
     extras = find_extras(model)
     pictures = _picture_readings(num_tokens, grids, extras)
     if pictures:
@@ -54,8 +54,8 @@ def find_layout(
     if readings:
         found = "; or ".join(_describe(r) for r in readings)
         raise LayoutError(f"ambiguous layout of {num_tokens} tokens: {found}; {_cure(readings[0])}")
-    if evidence := _evidence(num_tokens, grids, extras, inputs):
-        raise LayoutError(f"unknown layout of {num_tokens} tokens: {evidence}")
+    if found := _found(num_tokens, grids, extras, inputs):
+        raise LayoutError(f"unknown layout of {num_tokens} tokens: {found}")
     return None
 
 
@@ -79,8 +79,8 @@ def _picture_readings(num_tokens: int, grids: Sequence[tuple[int, int]], extras:
     return [_picture(g, e) for e in extras for g in grids if math.prod(g) + e.count == num_tokens]
 
 
-def _distinct(grids: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    return list(dict.fromkeys((int(rows), int(columns)) for rows, columns in grids))
+def _distinct(grids: Iterable[tuple[int, ...]]) -> list[tuple[int, int]]:
+    return list(dict.fromkeys((int(g[-2]), int(g[-1])) for g in grids))
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -138,7 +138,7 @@ def _of(module: nn.Module, name: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _evidence(num_tokens: int, grids: Sequence[tuple[int, int]], extras: Sequence[Extras], inputs: Inputs) -> str:
+def _found(num_tokens: int, grids: Sequence[tuple[int, int]], extras: Sequence[Extras], inputs: Inputs) -> str:
     """What was found, in words, with the cure; empty when nothing was."""
     parts = []
     fitting = [g for g in grids if math.prod(g) <= num_tokens]

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from .quiet import Unnoticed
 
-CONVOLUTIONS: frozenset[Any] = frozenset({torch.conv2d, nn.functional.conv2d, torch.ops.aten.conv2d.default})
+CONVOLUTIONS: frozenset[Any] = frozenset(
+    {torch.conv2d, torch.conv3d, torch.ops.aten.conv2d.default, torch.ops.aten.conv3d.default}
+)
 
+_FEW = 64
 _SMALL = 2**16  # numbers: a float argument of up to two dimensions is kept, a picture only as its shape
 
 
@@ -22,30 +25,43 @@ class Evidence:
     """Of one forward call of the root.
 
     Attributes:
-        inputs: argument name → tensor; for large floating-point arguments their shape.
-        conv_grids: (rows, columns) of every conv2d output, in order.
+        inputs: argument name → tensor; for large floating-point arguments their shape; numbers and
+            lists of numbers as they are.
+        conv_grids: (rows, columns) of every conv2d output and (frames, rows, columns) of every
+            conv3d output, in order.
     """
 
-    inputs: Mapping[str, Tensor | torch.Size] = field(default_factory=dict)
-    conv_grids: list[tuple[int, int]] = field(default_factory=list)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    conv_grids: list[tuple[int, ...]] = field(default_factory=list)
 
 
-def bound_inputs(root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Tensor | torch.Size]:
-    """The tensors among the arguments of ``root``'s forward, by parameter name."""
+def bound_inputs(root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ``root``'s forward, by parameter name."""
     try:
         bound = inspect.signature(root.forward).bind(*args, **kwargs)
     except (TypeError, ValueError):  # a call that will fail, or a forward without a signature
-        named = dict(kwargs)
-    else:
-        named = {}
-        for name, value in bound.arguments.items():
-            kind = bound.signature.parameters[name].kind
-            if kind is inspect.Parameter.VAR_KEYWORD:
-                named.update(value)
-            elif kind is not inspect.Parameter.VAR_POSITIONAL:
-                named[name] = value
+        return dict(kwargs)
+    named: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            named.update(value)
+        elif kind is not inspect.Parameter.VAR_POSITIONAL:
+            named[name] = value
+    return named
+
+
+def small(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What is worth keeping of arguments: see ``Evidence.inputs``."""
     with Unnoticed():
-        return {name: _small(value) for name, value in named.items() if isinstance(value, Tensor)}
+        tensors = {name: _small(value) for name, value in inputs.items() if isinstance(value, Tensor)}
+    return tensors | {name: value for name, value in inputs.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return len(value) <= _FEW and all(map(_is_plain, value))
+    return isinstance(value, int | float)
 
 
 def _small(tensor: Tensor) -> Tensor | torch.Size:

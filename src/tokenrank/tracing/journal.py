@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CaptureError
+from .forward import Forward
 from .keep import Keeper
 from .naming import ModuleNames
 from .record import AttentionRecord, Kind
@@ -22,7 +23,7 @@ class Call:
     name: str
     module: str
     place: int
-    step: int
+    forward: Forward
     certain: bool  # False: wanted only if few enough calls follow
 
 
@@ -44,7 +45,7 @@ class Journal:
     seen: dict[str, None] = field(default_factory=dict)
     outside: int = 0
     in_cuda_graph: int = 0
-    step: int = 0
+    forward: Forward = field(default_factory=lambda: Forward(0))
     longest: int = 0  # most attention calls in one forward
     _place: int = 0
     _undecided: deque[AttentionRecord] = field(default_factory=deque)
@@ -59,7 +60,7 @@ class Journal:
         place, self._place = self._place, self._place + 1
         self.longest = max(self.longest, self._place)
         self.seen[name] = None
-        wanted = self.selection.decide(name, place, self.step)
+        wanted = self.selection.decide(name, place, self.forward.step)
         if wanted is False:
             return None
         if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
@@ -70,7 +71,7 @@ class Journal:
         if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
             self.in_cuda_graph += 1
             return None
-        return Call(name, module, place, self.step, bool(wanted))
+        return Call(name, module, place, self.forward, bool(wanted))
 
     def write_query_key(
         self, call: Call, kind: Kind, q: Tensor, k: Tensor, scale: float, mask: Tensor | None, is_causal: bool = False
@@ -80,18 +81,18 @@ class Journal:
         kept_q, kept_k = self.keeper.query_key(q, k)
         kept_mask = self.keeper.mask(mask, heads)
         self._write(call, AttentionRecord(
-            call.name, call.module, kind, call.place, call.step, kept_q, kept_k, float(scale), kept_mask, is_causal
+            call.name, call.module, kind, call.place, call.forward, kept_q, kept_k, float(scale), kept_mask, is_causal
         ))  # fmt: skip
 
     def write_weights(self, call: Call, kind: Kind, weights: Tensor) -> None:
         """Keep a call's weights (…, H, N, M)."""
         kept = self.keeper.weights(weights)
-        self._write(call, AttentionRecord(call.name, call.module, kind, call.place, call.step, weights=kept))
+        self._write(call, AttentionRecord(call.name, call.module, kind, call.place, call.forward, weights=kept))
 
-    def begin(self, step: int) -> None:
-        """The root module is called for the ``step``-th time."""
+    def begin(self, forward: Forward) -> None:
+        """The root module is called once more."""
         self.settle()
-        self.step = step
+        self.forward = forward
 
     def settle(self) -> None:
         """A forward is over: places from the end can be told now."""

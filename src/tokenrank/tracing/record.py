@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from .forward import Forward
+from .quiet import Unnoticed, exact
 
 Kind = Literal["sdpa", "multi_head_attention", "flex", "eager", "weights"]
 
@@ -22,29 +25,48 @@ class AttentionRecord:
             "multi_head_attention" is ``torch.nn.MultiheadAttention``, "eager" is attention
             written by hand whose q, k and mask were recovered and verified, "weights" is a
             softmax of which only the result is known.
-        index: place among the attention calls of its step; the integer that
+        index: place among the attention calls of its forward; the integer that
             ``capture(layers=…)`` takes.
-        step: 0-based count of the root module's forward calls.
+        forward: the call of the root that it belongs to: step, timestep, branches of guidance.
         q: (…, H, N, d), detached; None for weights alone.
         k: (…, H or a divisor of it, M, d), detached; None for weights alone.
         scale: factor of the logits, always explicit; 1.0 for weights alone.
         mask: bool (True may attend) or float (added to the logits), broadcastable to
             (…, H, N, M); or None.
         is_causal: query i sees keys 0 … i.
-        weights: (…, H, N, M), rows summing to one; None where q and k are given.
+        sinks: (H,) logits of an attention sink: one more column of the softmax that belongs to no
+            key and is dropped after it, so that rows sum to less than one; or None.
+        weights: (…, H, N, M), rows summing to one, or to less with a dropped sink; None where q
+            and k are given.
     """
 
     name: str
     module: str
     kind: Kind
     index: int
-    step: int
+    forward: Forward = field(default_factory=lambda: Forward(0))
     q: Tensor | None = None
     k: Tensor | None = None
     scale: float = 1.0
     mask: Tensor | None = None
     is_causal: bool = False
+    sinks: Tensor | None = None
     weights: Tensor | None = None
+
+    @property
+    def step(self) -> int:
+        """0-based count of the root module's calls."""
+        return self.forward.step
+
+    @property
+    def timestep(self) -> float | None:
+        """Of a denoiser; see ``Forward``."""
+        return self.forward.timestep
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Branches of classifier-free guidance in this call; see ``Forward``."""
+        return self.forward.branches
 
     @property
     def shape(self) -> torch.Size:
@@ -60,6 +82,42 @@ class AttentionRecord:
         return self.shape[-1] == self.shape[-2]
 
     @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored, by attribute name."""
+        named = {name: getattr(self, name) for name in ("q", "k", "mask", "sinks", "weights")}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    @property
     def nbytes(self) -> int:
-        """Bytes that q, k, mask and weights take; a mask shared by several records counts in each."""
-        return sum(t.nbytes for t in (self.q, self.k, self.mask, self.weights) if t is not None)
+        """Bytes that the tensors take; a mask shared by several records counts in each."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def to_dense(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The weights that the model multiplied its values with, (…, H, N, M); O(N · M) memory.
+
+        Rows sum to one; to less where a sink takes its share; to zero where nothing may be attended
+        to.
+        """
+        with Unnoticed(), exact((self.weights if self.q is None else self.q).device):  # type: ignore[union-attr]
+            if self.q is None or self.k is None:
+                assert self.weights is not None
+                return self.weights.to(dtype)
+            k = self.k
+            if self.q.ndim > 2 and k.shape[-3] not in (1, self.q.shape[-3]):
+                k = k.repeat_interleave(self.q.shape[-3] // k.shape[-3], -3)
+            logits = torch.matmul(self.q.to(dtype), k.to(dtype).mT).mul_(self.scale)
+            return self._softmax(logits)
+
+    def _softmax(self, logits: Tensor) -> Tensor:
+        if self.is_causal:
+            seen = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril_()
+            logits.masked_fill_(~seen, -torch.inf)
+        if self.mask is not None:
+            if self.mask.dtype == torch.bool:
+                logits.masked_fill_(~self.mask, -torch.inf)
+            else:
+                logits += self.mask
+        if self.sinks is None:
+            return logits.softmax(-1).nan_to_num_(0.0)
+        sinks = self.sinks.to(logits.dtype)[:, None, None].expand(*logits.shape[:-1], 1)
+        return torch.cat([logits, sinks], -1).softmax(-1)[..., :-1]

@@ -12,7 +12,8 @@ from torch import nn
 
 from . import flex, lineage, sdpa
 from .diagnosis import Sighting, explain_empty, explain_fault, explain_unmatched
-from .evidence import CONVOLUTIONS, Evidence, bound_inputs
+from .evidence import CONVOLUTIONS, Evidence, bound_inputs, small
+from .forward import Forward
 from .journal import Journal
 from .keep import Heads, Keeper
 from .lineage.follow import Follower
@@ -150,17 +151,21 @@ class Recorder:
             self._other_thread = True
             return
         try:
-            self._journal.begin(step)
+            self._journal.begin(Forward(step))
             self.evidence.pop(step, None)
             if self._selection.step(step):
-                self.evidence[step] = Evidence(bound_inputs(module, args, kwargs))
+                self.evidence[step] = Evidence(small(bound_inputs(module, args, kwargs)))
         except Exception as fault:
             self._note(fault)
 
     def _convolved(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        if out.ndim == 4 and self._journal.names.running() is not None and self._selection.step(self._journal.step):
-            evidence = self.evidence.setdefault(self._journal.step, Evidence())
-            evidence.conv_grids.append((int(out.shape[-2]), int(out.shape[-1])))
+        if (
+            out.ndim in (4, 5)
+            and self._journal.names.running() is not None
+            and self._selection.step(self._journal.forward.step)
+        ):
+            evidence = self.evidence.setdefault(self._journal.forward.step, Evidence())
+            evidence.conv_grids.append(tuple(map(int, out.shape[2:])))
 
     def _note(self, fault: Exception) -> None:
         self._fault = self._fault or fault
