@@ -2,9 +2,22 @@
 
 from .evidence import Evidence
 from .forward import Forward
+from .guidance import BRANCHES, Branch
 from .keep import Heads
 from .record import AttentionRecord, Kind
 from .recorder import Recorder
 from .selection import Layers, Steps, matches_name
 
-__all__ = ["AttentionRecord", "Evidence", "Forward", "Heads", "Kind", "Layers", "Recorder", "Steps", "matches_name"]
+__all__ = [
+    "BRANCHES",
+    "AttentionRecord",
+    "Branch",
+    "Evidence",
+    "Forward",
+    "Heads",
+    "Kind",
+    "Layers",
+    "Recorder",
+    "Steps",
+    "matches_name",
+]

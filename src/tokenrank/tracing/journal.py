@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CaptureError
 from .forward import Forward
+from .grouped import ungrouped_once
+from .guidance import Branch
 from .keep import Keeper
 from .naming import ModuleNames
+from .parts import part
 from .record import AttentionRecord, Kind
 from .selection import Selection
 
@@ -21,7 +25,7 @@ class Call:
     """An attention call that is wanted, before anything of it is copied."""
 
     name: str
-    module: str
+    module: nn.Module
     place: int
     forward: Forward
     certain: bool  # False: wanted only if few enough calls follow
@@ -33,22 +37,29 @@ class Journal:
 
     Attributes:
         records: what was kept, in order.
+        on_record: takes each record instead of ``records``; it may look at the record's tensors
+            for as long as it runs, and they are no copies.
         seen: names of all attention calls under the root, kept or not, in order of first sight.
         outside: attention calls made by no module under the root.
         in_cuda_graph: calls passed over while a CUDA graph was being recorded.
+        written: calls that were kept or handed to ``on_record``.
     """
 
     names: ModuleNames
     selection: Selection
     keeper: Keeper
+    branch: Branch | None = None
+    on_record: Callable[[AttentionRecord], None] | None = None
     records: list[AttentionRecord] = field(default_factory=list)
     seen: dict[str, None] = field(default_factory=dict)
     outside: int = 0
     in_cuda_graph: int = 0
+    written: int = 0
     forward: Forward = field(default_factory=lambda: Forward(0))
     longest: int = 0  # most attention calls in one forward
     _place: int = 0
     _undecided: deque[AttentionRecord] = field(default_factory=deque)
+    _full: bool = False
 
     def open(self, tensor: Tensor) -> Call | None:
         """The running attention call, or None where it is not wanted; ``tensor`` is one that it saw."""
@@ -61,7 +72,7 @@ class Journal:
         self.longest = max(self.longest, self._place)
         self.seen[name] = None
         wanted = self.selection.decide(name, place, self.forward.step)
-        if wanted is False:
+        if wanted is False or self._full or not self._in_branch():
             return None
         if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
             raise CaptureError(
@@ -74,20 +85,27 @@ class Journal:
         return Call(name, module, place, self.forward, bool(wanted))
 
     def write_query_key(
-        self, call: Call, kind: Kind, q: Tensor, k: Tensor, scale: float, mask: Tensor | None, is_causal: bool = False
+        self,
+        call: Call,
+        kind: Kind,
+        q: Tensor,
+        k: Tensor,
+        scale: float,
+        mask: Tensor | None,
+        is_causal: bool = False,
+        sinks: Tensor | None = None,
     ) -> None:
-        """Keep a call's q (…, H, N, d), k (…, H or a divisor, M, d) and mask."""
-        heads = q.shape[-3] if q.ndim >= 3 else 1
-        kept_q, kept_k = self.keeper.query_key(q, k)
-        kept_mask = self.keeper.mask(mask, heads)
+        """Keep a call's q (…, H, N, d), k (…, H or a divisor, M, d), mask and sinks (H,)."""
+        k = ungrouped_once(call.module, q, k)
         self._write(call, AttentionRecord(
-            call.name, call.module, kind, call.place, call.forward, kept_q, kept_k, float(scale), kept_mask, is_causal
+            call.name, type(call.module).__name__, kind, call.place, call.forward,
+            q, k, float(scale), mask, is_causal, sinks,
         ))  # fmt: skip
 
     def write_weights(self, call: Call, kind: Kind, weights: Tensor) -> None:
         """Keep a call's weights (…, H, N, M)."""
-        kept = self.keeper.weights(weights)
-        self._write(call, AttentionRecord(call.name, call.module, kind, call.place, call.forward, weights=kept))
+        module = type(call.module).__name__
+        self._write(call, AttentionRecord(call.name, module, kind, call.place, call.forward, weights=weights))
 
     def begin(self, forward: Forward) -> None:
         """The root module is called once more."""
@@ -100,14 +118,37 @@ class Journal:
         self.selection.close(self._place)
         self._undecided.clear()
         self._place = 0
+        for record in kept:
+            self._hand_on(record)
         if kept:
-            self.records.extend(kept)
             self.records.sort(key=lambda r: (r.step, r.index))
 
-    def _write(self, call: Call, record: AttentionRecord) -> None:
+    def _in_branch(self) -> bool:
+        """Whether this forward has the branch that is wanted."""
+        # the first of two calls cannot know yet that it is the conditional one
+        branches = self.forward.branches or ("conditional",)
+        return self.branch is None or self.branch in branches
+
+    def _write(self, call: Call, seen: AttentionRecord) -> None:
+        """Choose and copy what is wanted of ``seen``, whose tensors are the model's own."""
+        if self.branch is not None and len(call.forward.branches) > 1:
+            seen = part(seen, call.forward.branches.index(self.branch), len(call.forward.branches))
+        try:
+            passing = self.on_record is not None and call.certain
+            record = self.keeper.chosen(seen) if passing else self.keeper.kept(seen)
+        except CaptureError:
+            self._full = self.keeper.full
+            raise
         if call.certain:
-            self.records.append(record)
+            self._hand_on(record)
             return
         self._undecided.append(record)
         while self._undecided[0].index <= call.place - self.selection.window:
             self._undecided.popleft()
+
+    def _hand_on(self, record: AttentionRecord) -> None:
+        self.written += 1
+        if self.on_record is None:
+            self.records.append(record)
+        else:
+            self.on_record(record)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from ..errors import CaptureError, InputError
 from .arguments import several, whole
+from .budget import Budget
+from .history import KeyHistory
+from .record import AttentionRecord
 
 Heads = int | slice | Sequence[int] | None
 
@@ -23,14 +26,19 @@ class Keeper:
 
     Args:
         heads: heads to keep, by number (negative from the last), several, or a slice.
-        device: where copies are stored; where they were by default.
+        device: where copies are stored; where they were by default. On "meta" nothing is stored
+            but shapes.
         dtype: floating type of stored q, k and weights; as they were by default.
+        budget: how much may be kept.
     """
 
     heads: Heads = None
     device: torch.device | None = None
     dtype: torch.dtype | None = None
+    budget: Budget = field(default_factory=Budget)
+    full: bool = False
     _last_mask: Tensor | None = field(default=None, repr=False)
+    _keys: KeyHistory = field(default_factory=KeyHistory, repr=False)
 
     def __post_init__(self) -> None:
         if self.device is not None:
@@ -39,58 +47,97 @@ class Keeper:
             raise InputError(f"dtype = {self.dtype!r}, expected a floating type such as torch.float16")
         self.heads = _checked_heads(self.heads)
 
-    def query_key(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of q (…, H, N, d) and k (…, H or a divisor, M, d) for the chosen heads."""
-        if self.heads is not None:
-            chosen = self._chosen(q)
-            if k.shape[-3] != q.shape[-3]:  # grouped heads: each query head takes its key head along
-                group = q.shape[-3] // k.shape[-3]
-                k = _take(k, [h // group for h in chosen])
-            else:
-                k = _take(k, chosen)
-            q = _take(q, chosen)
-        return self._copy(q), self._copy(k)
+    def chosen(self, seen: AttentionRecord) -> AttentionRecord:
+        """The chosen heads of a call, and its mask without repetitions; views, no copies."""
+        mask = None if seen.mask is None else _unexpanded(seen.mask.detach())
+        if self.heads is None:
+            return seen if mask is seen.mask else replace(seen, mask=mask)
+        count = self._count(seen)
+        heads = self._numbers(count)
+        if mask is not None and mask.ndim >= 3 and mask.shape[-3] > 1:
+            mask = _take(mask, heads)
+        sinks = None if seen.sinks is None else seen.sinks[heads]
+        if seen.q is None or seen.k is None:
+            assert seen.weights is not None
+            return replace(seen, weights=_take(seen.weights, heads))
+        key_heads = heads
+        if seen.k.shape[-3] != count:  # grouped heads: each query head takes its key head along
+            group = count // seen.k.shape[-3]
+            key_heads = [h // group for h in heads]
+        return replace(seen, q=_take(seen.q, heads), k=_take(seen.k, key_heads), mask=mask, sinks=sinks)
 
-    def weights(self, weights: Tensor) -> Tensor:
-        """A copy of weights (…, H, N, M) for the chosen heads."""
-        return self._copy(weights if self.heads is None else _take(weights, self._chosen(weights)))
+    def kept(self, seen: AttentionRecord) -> AttentionRecord:
+        """Copies of the chosen heads of a call.
 
-    def mask(self, mask: Tensor | None, num_heads: int) -> Tensor | None:
-        """A copy of a mask, without repetitions; layers that share a mask share the copy.
-
-        None where it lets every query attend to every key.
+        Raises:
+            CaptureError: no such head, or no memory left.
         """
+        record = self.chosen(seen)
+        if record.q is None or record.k is None:
+            assert record.weights is not None
+            return replace(record, weights=self._copy(record.weights, record.name))
+        k = self._keys_of(record, record.k)
+        q = self._copy(record.q, record.name)
+        sinks = None if record.sinks is None else self._copy(record.sinks, record.name)
+        return replace(record, q=q, k=k, mask=self._mask(record), sinks=sinks)
+
+    def forget(self) -> None:
+        """Let go of what was held for comparison."""
+        self._last_mask = None
+        self._keys.forget()
+
+    def _copy(self, tensor: Tensor, name: str) -> Tensor:
+        tensor = tensor.detach()
+        if self.device is None and self.dtype is None:
+            self._take_room(tensor.numel() * tensor.element_size(), tensor.device, name)
+            return tensor.clone()
+        device, dtype = self.device or tensor.device, self.dtype or tensor.dtype
+        self._take_room(tensor.numel() * dtype.itemsize, device, name)
+        return tensor.to(device=device, dtype=dtype, copy=True)
+
+    def _keys_of(self, record: AttentionRecord, k: Tensor) -> Tensor:
+        key = record.name, record.index
+        queries, keys = record.shape[-2:]
+        if keys > queries:
+            device, dtype = self.device or k.device, self.dtype or k.dtype
+            shared = self._keys.extend(key, k, device, dtype)
+            if shared is not None:
+                self._take_room(k[..., :queries, :].numel() * dtype.itemsize, device, record.name)
+                return shared
+        kept = self._copy(k, record.name)
+        self._keys.remember(key, kept)
+        return kept
+
+    def _mask(self, record: AttentionRecord) -> Tensor | None:
+        """A copy of the mask; layers that share a mask share the copy. None where it hides nothing."""
+        mask = record.mask
         if mask is None:
             return None
-        mask = _unexpanded(mask.detach())
-        if self.heads is not None and mask.ndim >= 3 and mask.shape[-3] > 1:
-            mask = _take(mask, self._chosen_of(num_heads))
         if self.device is not None:
             mask = mask.to(self.device)
         if self._last_mask is None or not _same(self._last_mask, mask):
-            self._last_mask = _one_row(mask).clone()
+            mask = _one_row(mask)
+            self._take_room(mask.numel() * mask.element_size(), mask.device, record.name)
+            self._last_mask = mask.clone()
         last = self._last_mask
-        return None if last.dtype == torch.bool and bool(last.all()) else last
+        return None if last.dtype == torch.bool and not last.is_meta and bool(last.all()) else last
 
-    def forget(self) -> None:
-        """Let go of the mask that was kept for comparison."""
-        self._last_mask = None
+    def _take_room(self, nbytes: int, device: torch.device, name: str) -> None:
+        try:
+            self.budget.take(nbytes, device, name)
+        except CaptureError:
+            self.full = True
+            raise
 
-    def _copy(self, tensor: Tensor) -> Tensor:
-        tensor = tensor.detach()
-        if self.device is None and self.dtype is None:
-            return tensor.clone()
-        return tensor.to(device=self.device or tensor.device, dtype=self.dtype or tensor.dtype, copy=True)
-
-    def _chosen(self, tensor: Tensor) -> list[int]:
-        if tensor.ndim < 3:
+    def _count(self, record: AttentionRecord) -> int:
+        if len(record.shape) < 3:
             raise CaptureError(
-                f"heads={self.heads!r}: this attention has shape {tuple(tensor.shape)} and no dimension of heads; "
+                f"heads={self.heads!r}: this attention has shape {tuple(record.shape)} and no dimension of heads; "
                 "leave heads out, or choose other layers"
             )
-        return self._chosen_of(tensor.shape[-3])
+        return record.shape[-3]
 
-    def _chosen_of(self, count: int) -> list[int]:
+    def _numbers(self, count: int) -> list[int]:
         if isinstance(self.heads, slice):
             return list(range(count))[self.heads]
         assert isinstance(self.heads, list)
@@ -135,13 +182,13 @@ def _unexpanded(mask: Tensor) -> Tensor:
 
 def _one_row(mask: Tensor) -> Tensor:
     """A mask of the keys alone, (…, 1, M), where all queries have the same row: padding is that."""
-    first = mask.narrow(-2, 0, 1) if mask.ndim >= 2 else mask
+    first = mask.narrow(-2, 0, 1) if mask.ndim >= 2 and not mask.is_meta else mask
     return first if _same(first, mask) else mask
 
 
 def _same(kept: Tensor, mask: Tensor) -> bool:
-    """Whether ``kept``, repeated along dimensions of one, is ``mask``."""
+    """Whether ``kept``, repeated along dimensions of one, is ``mask``; on "meta", whether it could be."""
     if kept.dtype != mask.dtype or kept.device != mask.device or kept.ndim != mask.ndim:
         return False
     fits = all(a in (1, b) for a, b in zip(kept.shape, mask.shape, strict=True))
-    return fits and torch.equal(kept.expand(mask.shape), mask)
+    return fits and (mask.is_meta or torch.equal(kept.expand(mask.shape), mask))

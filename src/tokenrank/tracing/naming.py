@@ -24,8 +24,8 @@ class ModuleNames:
     def __init__(self, root: nn.Module) -> None:
         self._names = {id(module): _readable(name) for name, module in root.named_modules()}
 
-    def running(self) -> tuple[str, str] | None:
-        """(name, class name) of the innermost running module, or None outside of the root.
+    def running(self) -> tuple[str, nn.Module] | None:
+        """(name, module) of the innermost running module, or None outside of the root.
 
         ``nn.Softmax`` is passed over: it is a part of the attention, not the attention.
         """
@@ -39,17 +39,17 @@ class ModuleNames:
             elif code.co_name == "forward" and (caller is None or caller.f_code not in _CALLERS):
                 module = _any_self(frame)  # forward was called directly, around the module's call
             if module is not None and id(module) in names and not isinstance(module, nn.Softmax):
-                return names[id(module)], type(module).__name__
+                return names[id(module)], module
             frame = caller
         return self._method()
 
-    def _method(self) -> tuple[str, str] | None:
+    def _method(self) -> tuple[str, nn.Module] | None:
         """The same from any method of a module: nothing was called as a module."""
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             module = _any_self(frame)
             if module is not None and id(module) in self._names:
-                return self._names[id(module)], type(module).__name__
+                return self._names[id(module)], module
             frame = frame.f_back
         return None
 

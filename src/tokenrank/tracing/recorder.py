@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import InputError
 from . import flex, lineage, sdpa
+from .budget import Budget
 from .diagnosis import Sighting, explain_empty, explain_fault, explain_unmatched
 from .evidence import CONVOLUTIONS, Evidence, bound_inputs, small
 from .forward import Forward
+from .guidance import BRANCHES, TIMESTEPS, Branch, Guidance
 from .journal import Journal
 from .keep import Heads, Keeper
 from .lineage.follow import Follower
@@ -40,6 +44,9 @@ class Recorder:
         steps: forward calls to keep; None for all.
         device: where copies are stored; where they were by default.
         dtype: floating type of stored q, k and weights; as they were by default.
+        branch: of classifier-free guidance, to keep alone; None for all.
+        max_bytes: most bytes to keep; None for what the machine has.
+        on_record: takes each record instead of ``records``, before anything is copied.
 
     Attributes:
         records: what was kept so far, in order.
@@ -58,10 +65,16 @@ class Recorder:
         steps: Steps = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        branch: Branch | None = None,
+        max_bytes: int | None = None,
+        on_record: Callable[[AttentionRecord], None] | None = None,
     ) -> None:
+        if branch not in (None, *BRANCHES):
+            raise InputError(f"branch = {branch!r}, expected 'conditional', 'unconditional' or None for all")
         self._root = _unwrapped(root)
         self._selection = Selection(layers, steps)
-        self._keeper = Keeper(heads, None if device is None else torch.device(device), dtype)
+        self._keeper = Keeper(heads, None if device is None else torch.device(device), dtype, Budget(max_bytes))
+        self._guidance = Guidance()
         self._stack = ExitStack()
         self._tags = Tags()
         self._opaque = OpaqueKernels()
@@ -72,7 +85,7 @@ class Recorder:
         self._other_thread = False
         self._saw_functions = False
         self.evidence: dict[int, Evidence] = {}
-        self._journal = Journal(ModuleNames(self._root), self._selection, self._keeper)
+        self._journal = Journal(ModuleNames(self._root), self._selection, self._keeper, branch, on_record)
         self.records: list[AttentionRecord] = self._journal.records
         self.opaque: dict[str, int] = self._opaque.calls
 
@@ -97,6 +110,7 @@ class Recorder:
             self._saw_functions = self._mode.saw_functions
             self._tags.clear()
             self._keeper.forget()
+            self._guidance.forget()
             del self._mode
 
     def check(self) -> None:
@@ -111,8 +125,8 @@ class Recorder:
         journal = self._journal
         unmatched = self._selection.unmatched(list(journal.seen), journal.longest) if journal.seen else []
         if unmatched:
-            raise explain_unmatched(unmatched, len(self.records))
-        if not self.records:
+            raise explain_unmatched(unmatched, journal.written)
+        if not journal.written:
             raise explain_empty(
                 Sighting(
                     model=type(self._root).__name__,
@@ -151,10 +165,12 @@ class Recorder:
             self._other_thread = True
             return
         try:
-            self._journal.begin(Forward(step))
+            forward, inputs = Forward(step), bound_inputs(module, args, kwargs)
+            self._journal.begin(forward)
+            self._guidance.describe(forward, inputs)
             self.evidence.pop(step, None)
             if self._selection.step(step):
-                self.evidence[step] = Evidence(small(bound_inputs(module, args, kwargs)))
+                self.evidence[step] = Evidence(small({n: v for n, v in inputs.items() if n not in TIMESTEPS}))
         except Exception as fault:
             self._note(fault)
 

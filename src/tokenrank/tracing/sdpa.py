@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.nn.attention.bias import CausalBias, CausalVariant
 
 from . import multi_head
+from .grouped import unpacked
 from .journal import Journal
 from .quiet import Unnoticed
 from .record import Kind
@@ -50,6 +51,7 @@ class FusedAttention:
             return
         if isinstance(attn_mask, CausalBias):
             attn_mask, is_causal = _plain_mask(attn_mask, query.device)
+        query, attn_mask = unpacked(call.module, query, key, attn_mask)
         query, key = _one_batch(query, key)
         kind: Kind = "sdpa" if multi_head.running() is None else "multi_head_attention"
         scale = query.shape[-1] ** -0.5 if scale is None else scale

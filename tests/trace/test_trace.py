@@ -284,12 +284,23 @@ def test_layout_that_does_not_fit() -> None:
 def test_model_that_is_none() -> None:
     class Pipeline:
         def __init__(self) -> None:
-            self.unet, self.vae, self.name = nn.Linear(1, 1), nn.Linear(1, 1), "p"
+            self.first, self.second, self.name = nn.Linear(1, 1), nn.Linear(1, 1), "p"
 
-    with pytest.raises(InputError, match=r"cannot capture a Pipeline.*'unet', 'vae'"), capture(Pipeline()):  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"cannot capture a Pipeline.*'first', 'second'"), capture(Pipeline()):
         pass
-    with pytest.raises(InputError, match="cannot capture a str"), capture("bert"):  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="cannot capture a str"), capture("bert"):
         pass
+
+
+def test_pipeline_stands_for_its_denoiser() -> None:
+    class Pipeline:
+        def __init__(self) -> None:
+            self.transformer, self.vae, self.text_encoder = bert(), nn.Linear(1, 1), nn.Linear(1, 1)
+
+    pipeline = Pipeline()
+    with capture(pipeline) as trace:
+        pipeline.transformer(**words())
+    assert trace.names == NAMES
 
 
 def test_loaded_model_is_accepted() -> None:

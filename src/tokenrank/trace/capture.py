@@ -1,0 +1,97 @@
+"""``capture``: watch a model for the length of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models import Model
+from ..tracing import Branch, Heads, Layers, Recorder, Steps
+from .core import LayoutChoice, Trace
+from .layouts import ModelLayouts
+from .reduce import Over, Reduce, RunningMean
+from .roots import root_module
+
+
+@contextmanager
+def capture(
+    model: nn.Module | Model | Any,
+    layers: Layers = None,
+    heads: Heads = None,
+    steps: Steps = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    layout: LayoutChoice = None,
+    branch: Branch | None = None,
+    tokenizer: Any = None,
+    reduce: Reduce | None = None,
+    over: Over = "all",
+    max_bytes: int | None = None,
+) -> Iterator[Trace]:
+    """Record every softmax attention of ``model`` while the block runs; the model is not touched.
+
+    ::
+
+        with tr.capture(model, layers="encoder.layer.*") as trace:
+            model(**inputs)
+        chain = trace["encoder.layer.8"]
+
+    Seen are ``scaled_dot_product_attention``, ``nn.MultiheadAttention``, FlexAttention, and
+    attention written by hand, in the thread of the block. While the block runs,
+    ``torch.compile`` is set aside for the whole process, so a compiled model runs uncompiled.
+
+    Args:
+        model: the module that you call, what ``tr.load`` returns, or a pipeline (of diffusers: its
+            transformer or UNet is watched).
+        layers: what to keep: names ("encoder.layer.8", of the attention or of a module that holds
+            it), globs, numbers (place among the attention calls of one forward, negative from the
+            last), functions of the name, or several of those. Decided before anything is copied.
+        heads: numbers, or a slice, of the heads to keep.
+        steps: forward calls to keep, counted from 0: a number, several, or a function of it.
+        device: where q and k are stored; where the model computed them by default. On "meta" nothing is
+            stored but shapes, for ``trace.estimate()``.
+        dtype: floating type in which q, k and weights are stored; the model's by default.
+        layout: which token is what; found from model and inputs by default, False for none.
+        branch: "conditional" or "unconditional" half of classifier-free guidance, to keep alone.
+        tokenizer: for token strings in the layouts; that of a ``tr.load`` model by default.
+        reduce: keep a running mean instead of records, which are let go one by one: "mean" for the mean
+            attention over heads, or a function of one layer's chain (heads and all) to a tensor or
+            ``TokenMap``. The mean is in ``trace.records`` for "mean", otherwise in ``trace.reduced``.
+        over: what ``reduce`` runs over: "all" layers and steps (per shape), or the "steps" of each layer.
+        max_bytes: most bytes to keep; otherwise what the machine has free.
+
+    Yields:
+        A ``Trace`` that fills while the block runs.
+
+    Raises:
+        InputError: an argument of another kind than listed above.
+        CaptureError: at the end of a block that did not raise itself: nothing was recorded, an
+            entry of ``layers`` met no attention, or the memory would not have held it. The message has
+            the reason and the cure.
+    """
+    root = root_module(model)
+    if tokenizer is None and isinstance(model, Model):
+        tokenizer = model.tokenizer
+    trace: Trace
+    running = None if reduce is None else RunningMean(reduce, over, device, lambda record: trace.chain_of(record))
+    recorder = Recorder(
+        root, layers, heads, steps, device if running is None else None, dtype, branch, max_bytes,
+        None if running is None else running.take,
+    )  # fmt: skip
+    layouts = ModelLayouts(root, recorder.evidence, tokenizer)
+    if running is None:
+        trace = Trace(recorder.records, layouts, recorder.opaque, layout)
+    else:
+        trace = Trace(running.means, running.layouts(layouts), recorder.opaque, layout, running.results)
+    try:
+        with recorder:
+            yield trace
+    finally:
+        layouts.end(recorder.records)
+        if running is not None:
+            running.end()
+    recorder.check()

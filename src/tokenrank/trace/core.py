@@ -1,0 +1,366 @@
+"""Trace: what ``capture`` recorded, as attention chains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+
+from ..chain import AttentionChain
+from ..errors import CaptureError, InputError, NotFoundError, nearest
+from ..layout import TokenLayout
+from ..maps import TokenMap
+from ..tracing import BRANCHES, AttentionRecord, Branch, Layers, Steps
+from ..tracing.budget import readable
+from ..tracing.parts import part
+from ..tracing.selection import Selection
+from .chains import chain_of
+from .decoded import join
+from .estimate import Estimate, estimate, stored_bytes
+from .layouts import DerivedLayouts, LayoutSource, Maker
+from .samples import seen_keys, with_tokens
+
+LayoutChoice = TokenLayout | Literal[False] | None
+
+_SAME_TIME = 1e-3  # relative: timesteps as people type them
+
+
+class Trace(Mapping[str, AttentionChain]):
+    """Attention of a model, in the order in which it ran; made by ``capture``.
+
+    A mapping from module name to ``AttentionChain``. ``trace["encoder.layer.8"]`` also finds the
+    one attention below that module, and ``trace[3]``, ``trace[-1]`` take the record of that place.
+    """
+
+    def __init__(
+        self,
+        records: list[AttentionRecord],
+        layouts: LayoutSource | None = None,
+        opaque: Mapping[str, int] | None = None,
+        layout: LayoutChoice = None,
+        reduced: Callable[[], Mapping[str, Tensor | TokenMap]] = dict,
+    ) -> None:
+        self._records, self._layouts, self._opaque, self._reduced = records, layouts, opaque or {}, reduced
+        self.layout = layout
+
+    @property
+    def records(self) -> tuple[AttentionRecord, ...]:
+        """What was kept of every call, in order; also what cannot be a chain."""
+        return tuple(self._records)
+
+    @property
+    def reduced(self) -> Mapping[str, Tensor | TokenMap]:
+        """Means of ``capture(reduce=function)`` by name of the layer, or a glob of the layers."""
+        return self._reduced()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the modules, each once, in order."""
+        return list(dict.fromkeys(record.name for record in self._records))
+
+    @property
+    def layout(self) -> LayoutChoice:
+        """Layout given by hand: a ``TokenLayout`` for all chains, False for none, None to find it."""
+        return self._layout
+
+    @layout.setter
+    def layout(self, layout: LayoutChoice) -> None:
+        if not (layout is None or layout is False or isinstance(layout, TokenLayout)):
+            raise InputError(f"layout is {layout!r}, expected a TokenLayout, False for none, or None to find it")
+        self._layout: LayoutChoice = layout
+
+    @overload
+    def __getitem__(self, key: str) -> AttentionChain: ...
+    @overload
+    def __getitem__(self, key: int) -> AttentionChain: ...
+    def __getitem__(self, key: str | int) -> AttentionChain:
+        """The chain of a module, or of the record at a place.
+
+        Raises:
+            NotFoundError: no such name or place, or several modules below that name.
+            CaptureError: the module ran several times, or its attention is not square.
+        """
+        return self.chain_of(self._one(key))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            return isinstance(key, str) and bool(self._named(key))
+        except NotFoundError:
+            return False
+
+    @overload
+    def get(self, key: str) -> AttentionChain | None: ...
+    @overload
+    def get(self, key: str, default: Any) -> Any: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        """The chain of a module, or ``default`` where there is none of that name."""
+        try:
+            return self[key]
+        except NotFoundError:
+            return default
+
+    def __repr__(self) -> str:
+        steps = len({record.step for record in self._records})
+        size = stored_bytes([tensor for record in self._records for tensor in record.tensors.values()])
+        counts = f"{len(self)} modules, {len(self._records)} records, {steps} forward calls, {readable(size)}"
+        return f"Trace({counts})"
+
+    def select(
+        self,
+        step: Steps = None,
+        layers: Layers = None,
+        branch: Branch | None = None,
+        timestep: float | None = None,
+        sample: int | None = None,
+    ) -> Trace:
+        """A trace of some of the records.
+
+        Args:
+            step: forward calls to keep: a number (−1 is the last one here), several, or a function.
+            layers: as in ``capture``; numbers count this trace's records of each forward call.
+            branch: "conditional" or "unconditional" of classifier-free guidance: that half of the batch
+                where both ran in one call, those calls where each had its own.
+            timestep: of a denoiser: the forward calls that were given it, to a thousandth.
+            sample: place in the batch (negative from the last). Its padding is dropped with its rows, which
+                is exact, since nothing attends to it; batch dimensions stay, with length one.
+
+        Raises:
+            NotFoundError: nothing is left, or an entry of ``layers`` matched nothing.
+            CaptureError: a batch that does not divide into branches or samples.
+            InputError: no such branch.
+        """
+        if branch not in (None, *BRANCHES):
+            raise InputError(f"branch = {branch!r}, expected 'conditional', 'unconditional' or None for all")
+        present = sorted({record.step for record in self._records})
+        if isinstance(step, int) and -len(present) <= step < 0:
+            step = present[step]
+        selection = Selection(layers, step)
+        groups = [[r for r in self._records if r.step == s] for s in present]
+        kept = [record for group in groups for record in _selected(group, selection)]
+        lines = selection.unmatched(self.names, max(map(len, groups), default=0))
+        if lines:
+            raise NotFoundError(f"no attention in this trace for {'; '.join(lines)}")
+        if not kept:
+            raise NotFoundError(f"no attention in this trace for step={step!r}; the steps here are {present}")
+        if timestep is not None:
+            kept = _at(timestep, kept)
+        makers: dict[AttentionRecord, Maker] = {}
+        if branch is not None:
+            kept = self._of_branch(branch, kept, makers)
+        if sample is not None:
+            kept = self._of_sample(sample, kept, makers)
+        layouts = DerivedLayouts(makers, self._layouts) if makers else self._layouts
+        return Trace(kept, layouts, self._opaque, self._layout)
+
+    def decoded(self) -> Trace:
+        """Prefill and cached decoding joined: one record a module and text, with all of its tokens.
+
+        While a causal model generates, each forward call attends from the new tokens to a cache. Put
+        together these rows are one causal chain over the whole text. That the keys are the same is verified.
+
+        Raises:
+            CaptureError: the keys of a call do not continue those of the call before (beam search, a
+                cache that was cut), or only weights are known.
+        """
+        makers: dict[AttentionRecord, Maker] = {}
+        joined = join(self._records)
+        for text in joined:
+            if len(text.parts) > 1 and text.record.is_square:
+                makers[text.record] = self._joint_layout(text.parts)
+        return Trace(
+            [text.record for text in joined], DerivedLayouts(makers, self._layouts), self._opaque, self._layout
+        )
+
+    def estimate(self, steps: int | None = None, device: torch.device | str | None = None) -> Estimate:
+        """Memory that the records of ``steps`` forward calls like these take.
+
+        Before a long run, capture one forward call with ``device="meta"``, which keeps shapes only::
+
+            with tr.capture(model, layers="transformer_blocks.*", device="meta") as trace:
+                model(**inputs)
+            print(trace.estimate(steps=28))
+
+        Args:
+            steps: forward calls; as many as were recorded by default.
+            device: whose free memory to compare with; where the records are by default (the host for "meta").
+        """
+        return estimate(self._records, steps, device)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write records, names and layouts into one safetensors file; ``tr.load_trace`` reads it.
+
+        Raises:
+            InputError: a path that cannot be written.
+        """
+        from ..interchange import save_trace  # a floor above, which knows the file format
+
+        save_trace(self, path)
+
+    def summary(self) -> str:
+        """A table of all records: number, name, module, kind, shape, mask, step. Print it."""
+        rows = [("", "name", "module", "kind", "shape", "mask", "step")]
+        for number, record in enumerate(self._records):
+            shape = "×".join(map(str, record.shape))
+            rows.append((str(number), record.name or "(root)", record.module, record.kind, shape, _mask(record),
+                         str(record.step)))  # fmt: skip
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [
+            f"not seen: {count} calls of {name}, which hides its attention" for name, count in self._opaque.items()
+        ]
+        return "\n".join(lines)
+
+    def _one(self, key: str | int) -> AttentionRecord:
+        if isinstance(key, str):
+            records = self._named(key)
+            if len(records) > 1:
+                raise CaptureError(_several(key, records, self._records))
+            return records[0]
+        if not isinstance(key, int) or isinstance(key, bool):
+            raise InputError(f"trace[{key!r}], expected a module's name or a whole number")
+        count = len(self._records)
+        if not -count <= key < count:
+            raise NotFoundError(f"trace[{key}] of {count} records, expected {-count} … {count - 1}")
+        return self._records[key]
+
+    def _named(self, key: str) -> list[AttentionRecord]:
+        names = self.names
+        below = [key] if key in names else [name for name in names if name.startswith(key + ".")]
+        if len(below) > 1:
+            raise NotFoundError(f"{key!r} holds {len(below)} attention modules, name one of them: {_listed(below)}")
+        if not below:
+            raise NotFoundError(f"no attention {key!r} in this trace; {nearest(key, names)}")
+        return [record for record in self._records if record.name == below[0]]
+
+    def chain_of(self, record: AttentionRecord) -> AttentionChain:
+        """The chain of one of ``records``.
+
+        Raises:
+            CaptureError: its attention is not square, or only shapes were recorded.
+            LayoutError: which token is what is ambiguous.
+        """
+        if not record.is_square:
+            queries, keys = record.shape[-2:]
+            number = next((i for i, other in enumerate(self._records) if other is record), None)
+            where = "the record" if number is None else f"trace.records[{number}]"
+            cure = "; trace.decoded() joins the calls of cached decoding" if record.step else ""
+            raise CaptureError(
+                f"the attention of {record.name!r} is rectangular, {queries} queries and {keys} keys (cross-attention, "
+                f"or a cache), so it is no Markov chain on one set of tokens; its q and k are {where}{cure}"
+            )
+        return chain_of(record, self.layout_of(record))
+
+    def layout_of(self, record: AttentionRecord) -> TokenLayout | None:
+        """Which token is what in one of ``records``, without a sink; None where nothing says it.
+
+        Raises:
+            LayoutError: ambiguous; the message has the cure.
+        """
+        if self._layout is not None:
+            return self._layout or None
+        if not record.is_square:
+            return None
+        return None if self._layouts is None else self._layouts.find(record)
+
+    def _of_branch(
+        self, branch: Branch, records: Sequence[AttentionRecord], makers: dict[AttentionRecord, Maker]
+    ) -> list[AttentionRecord]:
+        kept = []
+        for record in records:
+            if record.branches == (branch,):
+                kept.append(record)
+            elif branch in record.branches:
+                half = part(record, record.branches.index(branch), len(record.branches))
+                makers[half] = self._maker(record)
+                kept.append(half)
+        if not kept:
+            found = sorted({", ".join(r.branches) or "none" for r in records})
+            raise NotFoundError(
+                f"no {branch} branch in this trace; branches of its forward calls: {'; '.join(found)} (guidance shows "
+                "in a denoiser's timestep and in latents that are given twice)"
+            )
+        return kept
+
+    def _of_sample(
+        self, sample: int, records: Sequence[AttentionRecord], makers: dict[AttentionRecord, Maker]
+    ) -> list[AttentionRecord]:
+        sizes = {record.shape[0] for record in records if len(record.shape) > 3}
+        count = min(sizes, default=1)
+        if not -count <= sample < count:
+            raise NotFoundError(f"sample {sample} of a batch of {count}, expected {-count} … {count - 1}")
+        sample %= count
+        kept = []
+        for record in records:
+            one = part(record, sample, count) if len(record.shape) > 3 else record
+            maker = makers.get(record) or self._maker(record)
+            keep = seen_keys(one) if one.is_square else None
+            if keep is not None:
+                one = with_tokens(one, keep)
+            makers[one] = _sampled(maker, sample, keep)
+            kept.append(one)
+        return kept
+
+    def _maker(self, record: AttentionRecord) -> Maker:
+        layouts = self._layouts
+        return lambda sample: None if layouts is None else layouts.find(record, sample)
+
+    def _joint_layout(self, parts: Sequence[AttentionRecord]) -> Maker:
+        layouts = self._layouts
+        return lambda sample: None if layouts is None else layouts.find_joined(parts, sample)
+
+
+def _selected(records: Sequence[AttentionRecord], selection: Selection) -> Iterator[AttentionRecord]:
+    selection.close(len(records))
+    for place, record in enumerate(records):
+        wanted = selection.decide(record.name, place, record.step)
+        if selection.settle(place, len(records)) if wanted is None else wanted:
+            yield record
+
+
+def _several(key: str, records: Sequence[AttentionRecord], trace: Sequence[AttentionRecord]) -> str:
+    steps = sorted({record.step for record in records})
+    number = next(i for i, record in enumerate(trace) if record is records[0])
+    cure = f"take one by its number, such as trace[{number}]"
+    if len(steps) > 1:
+        cure = f"take one forward call, such as trace.select(step={steps[0]}), or {cure}"
+        if any(not record.is_square for record in records):
+            cure = f"join prefill and cached decoding with trace.decoded(), {cure}"
+    return f"{key!r} was recorded {len(records)} times, in {len(steps)} forward calls; {cure}"
+
+
+def _mask(record: AttentionRecord) -> str:
+    parts = ["causal"] if record.is_causal else []
+    if record.mask is not None:
+        kind = "bool" if record.mask.dtype == torch.bool else "float"
+        parts.append(f"{kind} {'×'.join(map(str, record.mask.shape))}")
+    return ", ".join(parts) or "–"
+
+
+def _listed(names: Sequence[str], count: int = 3) -> str:
+    return ", ".join(map(repr, names[:count])) + (f" … ({len(names)} in all)" if len(names) > count else "")
+
+
+def _at(timestep: float, records: Sequence[AttentionRecord]) -> list[AttentionRecord]:
+    kept = [r for r in records if r.timestep is not None and abs(r.timestep - timestep) <= _SAME_TIME * abs(timestep)]
+    if not kept:
+        found = list(dict.fromkeys(r.timestep for r in records if r.timestep is not None))
+        listed = ", ".join(f"{t:g}" for t in found[:8]) + (" …" if len(found) > 8 else "")
+        raise NotFoundError(f"no timestep {timestep:g} in this trace; the timesteps here are {listed or 'none'}")
+    return kept
+
+
+def _sampled(maker: Maker, sample: int, keep: Sequence[int] | None) -> Maker:
+    def make(_: int | None) -> TokenLayout | None:
+        layout = maker(sample)
+        return layout if layout is None or keep is None else layout.select(keep)
+
+    return make

@@ -1,0 +1,170 @@
+"""Cached decoding read as one attention: rows appended as tokens came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import CaptureError
+from ..tracing import AttentionRecord
+from .masks import allowed
+
+
+@dataclass(frozen=True)
+class Joined:
+    """One attention over a whole text, and the calls that it was made of, in order."""
+
+    record: AttentionRecord
+    parts: tuple[AttentionRecord, ...]
+
+
+def join(records: Sequence[AttentionRecord]) -> list[Joined]:
+    """Join the calls of each module: a prefill and the decoding steps on its cache.
+
+    Every call must attend to the keys of the call before and to its own, which is verified number by
+    number; with a sliding window it attends to the last of them. Cross-attention keeps its keys and
+    gains rows. A square call begins a new text.
+
+    Raises:
+        CaptureError: the keys are others: another text, beams that changed places, or a cache that was
+            cut or compressed.
+    """
+    texts: list[list[AttentionRecord]] = []
+    open_texts: dict[tuple[str, int], list[AttentionRecord]] = {}
+    for record in records:
+        key = record.name, record.index
+        if key in open_texts and not _begins(record, open_texts[key][0]):
+            open_texts[key].append(record)
+        else:
+            open_texts[key] = [record]
+            texts.append(open_texts[key])
+    return [Joined(_joined(parts), tuple(parts)) for parts in texts]
+
+
+def _begins(record: AttentionRecord, first: AttentionRecord) -> bool:
+    """Whether a text begins here: a prefill, or a call of another batch."""
+    if record.shape[:-2] != first.shape[:-2]:
+        return True
+    if not first.is_square:  # cross-attention: another text has other keys
+        return record.shape[-1] != first.shape[-1]
+    return record.is_square and record.shape[-1] > 1
+
+
+def _joined(parts: Sequence[AttentionRecord]) -> AttentionRecord:
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if any(p.q is None or p.k is None for p in parts):
+        raise CaptureError(
+            f"only the weights of {first.name!r} are known, not its q and k, so its {len(parts)} calls cannot be joined"
+        )
+    if _keeps_its_keys(parts):
+        return replace(first, q=_rows(parts), mask=_stacked_masks(parts), is_causal=False)
+    cut = [_visible(p) for p in parts]
+    keys, begins = cut[0].k, [0]
+    assert keys is not None
+    for number, p in enumerate(cut[1:], 1):
+        assert p.k is not None
+        new = p.shape[-2]
+        old = p.k[..., : p.shape[-1] - new, :]
+        count = old.shape[-2]
+        if count > keys.shape[-2] or not _same(keys[..., keys.shape[-2] - count :, :], old):
+            raise CaptureError(
+                f"the keys of {first.name!r} in forward call {p.step} are not those of forward call "
+                f"{cut[number - 1].step} and {new} new: another text, beams that changed places, or a cache that was "
+                "compressed; take one forward call, trace.select(step=…)"
+            )
+        begins.append(keys.shape[-2] - count)
+        whole = count == keys.shape[-2]
+        keys = p.k if whole else torch.cat([keys, p.k[..., count:, :]], -2)
+    q = _rows(cut)
+    is_causal, mask = _whole_mask(cut, begins)
+    return replace(first, q=q, k=keys, mask=mask, is_causal=is_causal)
+
+
+def _keeps_its_keys(parts: Sequence[AttentionRecord]) -> bool:
+    first = parts[0].k
+    assert first is not None
+    return all(p.k is not None and p.k.shape == first.shape and _same(first, p.k) for p in parts[1:])
+
+
+def _rows(parts: Sequence[AttentionRecord]) -> Tensor:
+    return torch.cat([p.q for p in parts if p.q is not None], -2)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    shared = a.data_ptr() == b.data_ptr() and a.stride() == b.stride()
+    return shared or torch.equal(a, b)
+
+
+def _visible(record: AttentionRecord) -> AttentionRecord:
+    """Without the keys at the end that no query sees: room that a static cache keeps for later."""
+    if record.mask is None or record.k is None:
+        return record
+    seen = allowed(record.mask).flatten(0, -2).any(0) if record.mask.ndim > 1 else allowed(record.mask)
+    count = int(seen.nonzero()[-1]) + 1 if bool(seen.any()) else 0
+    if seen.numel() == 1 or not record.shape[-2] <= count < record.shape[-1]:
+        return record
+    return replace(record, k=record.k[..., :count, :], mask=record.mask[..., :count])
+
+
+def _whole_mask(parts: Sequence[AttentionRecord], begins: Sequence[int]) -> tuple[bool, Tensor | None]:
+    """Whether the joined rows are plainly causal, or their mask (…, T, T)."""
+    total = sum(p.shape[-2] for p in parts)
+    masks = [_block(p) for p in parts]
+    if not any(begins):
+        row, plain = 0, True
+        for mask in masks:
+            n, m = mask.shape[-2:]
+            lower = torch.ones(n, m, dtype=torch.bool, device=mask.device).tril(row)
+            plain = plain and mask.dtype == torch.bool and bool((mask == lower).all())
+            row += n
+        if plain:
+            return True, None
+    lead = torch.broadcast_shapes(*(mask.shape[:-2] for mask in masks))
+    biased = any(mask.dtype != torch.bool for mask in masks)
+    like = next((mask for mask in masks if mask.dtype != torch.bool), masks[0])
+    hidden = -torch.inf if biased else False
+    whole = torch.full((*lead, total, total), hidden, dtype=like.dtype, device=like.device)
+    row = 0
+    for mask, begin in zip(masks, begins, strict=True):
+        n, m = mask.shape[-2:]
+        if biased and mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=like.dtype).masked_fill(~mask, -torch.inf)
+        whole[..., row : row + n, begin : begin + m] = mask
+        row += n
+    return False, whole
+
+
+def _block(record: AttentionRecord) -> Tensor:
+    """What the queries of one call see of its keys: bool where the mask only hides, else its bias."""
+    n, m = record.shape[-2:]
+    assert record.q is not None
+    seen = torch.ones(n, m, dtype=torch.bool, device=record.q.device)
+    if record.is_causal:
+        seen = seen.tril()
+    if record.mask is None:
+        return seen
+    open_ = allowed(record.mask)
+    if record.mask.dtype == torch.bool or bool((record.mask.masked_fill(~open_, 0) == 0).all()):
+        return open_ & seen
+    return record.mask.expand(*record.mask.shape[:-2], n, m).masked_fill(~(open_ & seen), -torch.inf)
+
+
+def _stacked_masks(parts: Sequence[AttentionRecord]) -> Tensor | None:
+    """Of cross-attention: the masks of the calls under each other."""
+    if all(p.mask is None for p in parts):
+        return None
+    blocks = [_block(p) for p in parts]
+    lead = torch.broadcast_shapes(*(b.shape[:-2] for b in blocks))
+    if any(b.dtype != torch.bool for b in blocks):
+        kind = next(b.dtype for b in blocks if b.dtype != torch.bool)
+        blocks = [
+            b if b.dtype != torch.bool else torch.zeros_like(b, dtype=kind).masked_fill(~b, -torch.inf) for b in blocks
+        ]
+    return torch.cat([b.expand(*lead, *b.shape[-2:]) for b in blocks], -2)

@@ -1,0 +1,109 @@
+"""How much memory copies may take: an error before the machine runs out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ..errors import CaptureError, InputError
+
+_SEEN = 32 * 2**20  # bytes between two looks at the free memory
+_SPARE = 0.05  # of the free memory stays free: the model needs some, too
+
+
+@dataclass
+class Budget:
+    """Watches what is kept.
+
+    Args:
+        limit: most bytes to keep; what the machine has where None.
+
+    Raises:
+        InputError: a limit that is no positive whole number.
+    """
+
+    limit: int | None = None
+    kept: int = 0
+    _unseen: dict[torch.device, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and (isinstance(self.limit, bool) or not int(self.limit) == self.limit > 0):
+            raise InputError(
+                f"max_bytes = {self.limit!r}, expected a positive whole number of bytes, such as 4 * 2**30"
+            )
+
+    def take(self, nbytes: int, device: torch.device, name: str) -> None:
+        """Count ``nbytes`` that are about to be kept on ``device``.
+
+        Raises:
+            CaptureError: they do not fit; nothing was counted.
+        """
+        if device.type == "meta":
+            return
+        if self.limit is not None and self.kept + nbytes > self.limit:
+            raise CaptureError(_message(name, nbytes, self.kept, f"max_bytes allows {readable(self.limit)}"))
+        unseen = self._unseen.get(device, _SEEN) + nbytes
+        if unseen >= _SEEN:
+            free = free_bytes(device)
+            if free is not None and nbytes > free * (1 - _SPARE):
+                raise CaptureError(_message(name, nbytes, self.kept, f"{device} has {readable(free)} free"))
+            unseen = 0
+        self._unseen[device] = unseen
+        self.kept += nbytes
+
+
+def free_bytes(device: torch.device | str = "cpu") -> int | None:
+    """Memory that could be had on a device without swapping; None where the system does not say."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + cached)
+    if device.type != "cpu":
+        return None
+    found = [free for free in (_available_in_system(), _available_in_container()) if free is not None]
+    return min(found, default=None)
+
+
+def readable(nbytes: float) -> str:
+    """A number of bytes in words: "1.5 GiB"."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if nbytes < 1024:
+            return f"{nbytes:.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:.1f} TiB"
+
+
+def _available_in_system() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(found[0]) if found else None
+
+
+def _available_in_container() -> int | None:
+    """Of the control group that this process is in: what its limit leaves, where there is one."""
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii").strip()
+        inactive = _statistic("inactive_file")
+        return None if limit == "max" else int(limit) - int(used) + inactive
+    except (OSError, ValueError):
+        return None
+
+
+def _statistic(name: str) -> int:
+    lines = Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(name + " ")), 0)
+
+
+def _message(name: str, nbytes: int, kept: int, limit: str) -> str:
+    return (
+        f"recording stopped at {name!r}, whose record takes {readable(nbytes)}: {limit}, and {readable(kept)} are kept "
+        "already. The model ran on, and what was recorded before is kept. Keep less: layers=, heads=, steps=, "
+        "dtype=torch.float16, another device=, or reduce=; a first run with device='meta' keeps nothing and "
+        "trace.estimate() then says what a run takes"
+    )
