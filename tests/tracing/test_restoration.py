@@ -215,14 +215,14 @@ def test_memory_does_not_grow(grad: bool) -> None:
     before = tensors(), len(gc.get_objects())
     gc.disable()  # records must not wait for the collector
     try:
-        for _ in range(200):
+        for _ in range(1000):
             captured()
         after = tensors()
     finally:
         gc.enable()
     assert after == before[0]
     gc.collect()
-    assert len(gc.get_objects()) - before[1] < 200  # less than one object a capture
+    assert len(gc.get_objects()) - before[1] < 200  # less than one object in five captures
 
 
 def test_tensors_die_as_early_as_without_capture() -> None:

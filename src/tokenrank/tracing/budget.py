@@ -44,7 +44,7 @@ class Budget:
             return
         if self.limit is not None and self.kept + nbytes > self.limit:
             raise CaptureError(_message(name, nbytes, self.kept, f"max_bytes allows {readable(self.limit)}"))
-        unseen = self._unseen.get(device, _SEEN) + nbytes
+        unseen = self._unseen.get(device, 0) + nbytes
         if unseen >= _SEEN:
             free = free_bytes(device)
             if free is not None and nbytes > free * (1 - _SPARE):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CaptureError
 from .journal import Journal
@@ -41,14 +41,19 @@ class FlexAttention:
             mask = _dense_mask(given["block_mask"], q, k)
             plain = _is_identity(score_mod, q)
         with Unnoticed():
+            sinks = _sinks(call.module, q.shape[1])
             if plain:
-                self._journal.write_query_key(call, "flex", q, k, scale, None if mask.all() else mask)
+                hidden = mask if mask.is_meta or not mask.all() else None
+                self._journal.write_query_key(call, "flex", q, k, scale, hidden, sinks=sinks)
                 return
             logits = _logits(q, k, scale)
         with Unnoticed(modes=True):
             logits = _modified(logits, score_mod)
         with Unnoticed():
-            weights = logits.masked_fill(~mask, -torch.inf).softmax(-1)
+            logits = logits.masked_fill(~mask, -torch.inf)
+            if sinks is not None:
+                logits = torch.cat([logits, sinks.to(logits.dtype)[:, None, None].expand(*logits.shape[:-1], 1)], -1)
+            weights = logits.softmax(-1)[..., : mask.shape[-1]]
             self._journal.write_weights(call, "flex", weights)
 
 
@@ -56,7 +61,17 @@ def _is_identity(score_mod: Callable[..., Tensor], q: Tensor) -> bool:
     """Whether a score comes back untouched: the same tensor with the same value."""
     zero = torch.zeros((), dtype=torch.int32, device=q.device)
     score = torch.full((), 0.5, device=q.device)
-    return score_mod(score, zero, zero, zero, zero) is score and float(score) == 0.5
+    return score_mod(score, zero, zero, zero, zero) is score and (score.is_meta or float(score) == 0.5)
+
+
+def _sinks(module: nn.Module, heads: int) -> Tensor | None:
+    """(H,) logits of attention sinks.
+
+    The operator knows none: transformers renormalises its result with the module's parameter of
+    this name.
+    """
+    found = getattr(module, "sinks", None)
+    return found if isinstance(found, nn.Parameter) and found.shape == (heads,) else None
 
 
 def _dense_mask(block_mask: tuple[Any, ...], q: Tensor, k: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ def unpacked(module: nn.Module, q: Tensor, k: Tensor, mask: Tensor | None) -> tu
     that the fused kernel reads each key head once: what looks like queries is heads. A module
     that says how many heads it has makes that certain.
     """
-    groups, heads = getattr(module, "num_key_value_groups", 1), _heads(module)
-    if q.ndim != 4 or groups == 1 or q.shape[-2] != groups or q.shape[-3] != k.shape[-3]:
+    groups = getattr(module, "num_key_value_groups", 1)
+    if groups == 1 or q.ndim != 4 or q.shape[-2] != groups or q.shape[-3] != k.shape[-3]:
         return q, mask
+    heads = _heads(module)
     if heads is None or q.shape[-3] * groups != heads:
         return q, mask
     if mask is not None and mask.ndim == 4 and mask.shape[-3] > 1:

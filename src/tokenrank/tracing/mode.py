@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch.overrides import TorchFunctionMode
@@ -20,21 +20,26 @@ class ObservingMode(TorchFunctionMode):
 
     Args:
         observers: function → observer.
-        judge: asked once for every other function, for an observer or None.
+        followers: the same for functions that matter only while something is being followed.
+        following: what is being followed; empty most of the time, so that ``followers`` cost nothing.
+        judge: asked once for every other function: an observer or None, and whether it is a follower.
         on_fault: what to do with an observer's exception.
     """
 
     def __init__(
         self,
         observers: dict[Any, Observer],
-        judge: Callable[[Any], Observer | None],
+        followers: dict[Any, Observer],
+        following: Mapping[Any, Any],
+        judge: Callable[[Any], tuple[Observer | None, bool]],
         on_fault: Callable[[Exception], None],
     ) -> None:
         super().__init__()
-        self._observers = _Observers({**observers, multi_head.FUNCTION: _never})
-        self._observers.judge = judge
+        self._followers = followers
+        self._observers = _Observers({**dict.fromkeys(followers), **observers, multi_head.FUNCTION: _never})
+        self._observers.judge, self._observers.followers = judge, followers
         self._known = len(self._observers)
-        self._on_fault = on_fault
+        self._following, self._on_fault = following, on_fault
 
     @property
     def saw_functions(self) -> bool:
@@ -46,6 +51,8 @@ class ObservingMode(TorchFunctionMode):
     ) -> Any:
         """Run ``func`` and let its observer look."""
         observer = self._observers[func]
+        if observer is None and self._following:
+            observer = self._followers.get(func)
         if observer is None:
             return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
@@ -63,10 +70,13 @@ class ObservingMode(TorchFunctionMode):
 class _Observers(dict[Any, Any]):
     """Function → observer or None; functions never met before are judged once."""
 
-    judge: Callable[[Any], Observer | None]
+    judge: Callable[[Any], tuple[Observer | None, bool]]
+    followers: dict[Any, Observer]
 
     def __missing__(self, function: Any) -> Observer | None:
-        observer = self.judge(function)
+        observer, follows = self.judge(function)
+        if follows and observer is not None:
+            self.followers[function], observer = observer, None
         self[function] = observer
         return observer
 

@@ -95,7 +95,9 @@ class Recorder:
             handle = self._root.register_forward_pre_hook(self._begin, with_kwargs=True)
             stack.callback(handle.remove)
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-            self._mode = ObservingMode(self._observers(), self._judge, self._note)
+            self._mode = ObservingMode(
+                self._observers(), self._follower.rules(), self._tags.entries, self._judge, self._note
+            )
             stack.enter_context(self._mode)
             self._stack = stack.pop_all()
         return self
@@ -151,13 +153,13 @@ class Recorder:
             **dict.fromkeys(CONVOLUTIONS, self._convolved),
         }
 
-    def _judge(self, function: Any) -> Observer | None:
+    def _judge(self, function: Any) -> tuple[Observer | None, bool]:
         if is_opaque(function):
-            return self._opaque.observer(function)
+            return self._opaque.observer(function), False
         name = getattr(function, "__name__", "")
         if name.endswith("_") and not name.endswith("__"):  # PyTorch's mark of a write into the first argument
-            return self._follower.overwritten
-        return None
+            return self._follower.overwritten, True
+        return None, False
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         step, self._calls = self._calls, self._calls + 1

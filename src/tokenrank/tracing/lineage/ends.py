@@ -14,7 +14,7 @@ from ..quiet import Unnoticed
 from ..record import Kind
 from .einsum import product
 from .fit import fits
-from .follow import Follower, Rule
+from .follow import Rule
 from .logits import Add, Fold, Logits, Scale
 from .tags import Handed, Tags, Weights
 
@@ -34,8 +34,7 @@ def observers(journal: Journal, tags: Tags) -> dict[Any, Rule]:
         ends.baddbmm: BADDBMM,
         ends.softmax: SOFTMAX,
     }
-    ours = {function: end for end, functions in table.items() for function in functions}
-    return {**Follower(tags).rules(), **ours}
+    return {function: end for end, functions in table.items() for function in functions}
 
 
 class _Ends:
@@ -78,12 +77,12 @@ class _Ends:
         if dim not in (-1, out.ndim - 1):
             return
         tag = self._tags.get(logits_tensor, writes=1 if out is logits_tensor else 0)
-        logits = tag if isinstance(tag, Logits) else None
+        logits = tag if isinstance(tag, Logits) and tag.matrix is None else None
         if out.ndim < 3 and logits is None:
             return  # a classifier's probabilities
         weights = Weights(logits)
         if out.ndim >= 3 and out.shape[-1] == out.shape[-2] > 1:
-            self._write(weights, out)
+            self._write(weights, out, out)
         self._tags.put(out, weights)
 
     def _consumed(self, a: Tensor, b: Tensor) -> bool:
@@ -98,13 +97,17 @@ class _Ends:
                 continue
             weights, source = (tag.weights, tag.source) if isinstance(tag, Handed) else (tag, operand)
             if not weights.written:
-                self._write(weights, source)
+                self._write(weights, source, operand)
             return True
         return False
 
-    def _write(self, weights: Weights, out: Tensor) -> None:
+    def _write(self, weights: Weights, out: Tensor, used: Tensor) -> None:
+        """Write a softmax's result ``out`` down; ``used`` is what of it meets the values."""
         weights.written = True
         logits, weights.logits = weights.logits, None
+        has_sink = logits is not None and logits.has_sink
+        if has_sink and out.shape[-1] in used.shape[-2:]:  # the column was not dropped: it belongs to a key
+            logits, has_sink = None, False
         with Unnoticed():
             call = self._journal.open(out)
             if call is None:
@@ -118,6 +121,6 @@ class _Ends:
                     logits = None if logits is None else logits.then(Fold(torch.Size(inside)))
             found = None if logits is None else logits.resolve(out.shape[:-2])
             if logits is not None and found is not None and fits(found, out, logits.dtype):
-                self._journal.write_query_key(call, kind, found.q, found.k, found.scale, found.mask)
+                self._journal.write_query_key(call, kind, found.q, found.k, found.scale, found.mask, sinks=found.sinks)
             else:
-                self._journal.write_weights(call, "weights", out)
+                self._journal.write_weights(call, "weights", out[..., :-1] if has_sink else out)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .logits import HIDDEN, Add, Fold, Hide, Logits, Scale
+from .logits import HIDDEN, Add, Append, Fold, Hide, Logits, Scale
 from .tags import Handed, Tags, Weights
 
 T = Tensor
@@ -35,6 +35,7 @@ ADDED = {T.add, T.add_, torch.add, T.__add__, T.__radd__, T.__iadd__}
 SUBTRACTED = {T.sub, T.sub_, torch.sub, torch.subtract, T.subtract, T.subtract_, T.__sub__, T.__isub__}
 FILLED = {T.masked_fill, T.masked_fill_, torch.masked_fill}
 CHOSEN = {torch.where, T.where}
+JOINED = {torch.cat, torch.concat, torch.concatenate}
 OVERWRITTEN = {T.__setitem__}
 
 
@@ -56,6 +57,7 @@ class Follower:
             self.subtracted: SUBTRACTED,
             self.filled: FILLED,
             self.chosen: CHOSEN,
+            self.joined: JOINED,
             self.overwritten: OVERWRITTEN,
         }
         return {function: rule for rule, functions in table.items() for function in functions}
@@ -71,13 +73,18 @@ class Follower:
             self._hand(args[0], tag, out)
 
     def reshaped(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """Other leading dimensions; the last two must stay."""
+        """Other leading dimensions; the last two must stay, or become grids and come back."""
         if not self._tags or not args or out is args[0]:
             return
         tag = self._tags.get(args[0])
         if isinstance(tag, Logits):
-            if out.shape[-2:] == args[0].shape[-2:]:
+            if tag.matrix is not None:
+                if out.shape[-2:] == tag.matrix:
+                    self._tags.put(out, tag.gathered(out.shape[:-2]))
+            elif out.shape[-2:] == args[0].shape[-2:]:
                 self._tags.put(out, tag.then(Fold(out.shape[:-2])))
+            elif _is_spread(args[0].shape, out.shape):
+                self._tags.put(out, tag.spread(out.shape, args[0].shape[-2:]))
         elif tag is not None:
             self._hand(args[0], tag, out)
 
@@ -112,7 +119,7 @@ class Follower:
         """masked_fill with a very negative number."""
         if not self._tags or not args:
             return
-        logits = self._logits(args[0], out)
+        logits = self._plain(args[0], out)
         mask, value = _argument(args, kwargs, 1, "mask"), _argument(args, kwargs, 2, "value")
         if logits is not None and isinstance(mask, Tensor) and _hides(value):
             self._put_if_matrix(out, args[0], logits.then(Hide(mask, True, out.shape[:-2])))
@@ -125,10 +132,21 @@ class Follower:
         if condition.is_floating_point():  # logits.where(condition, other)
             condition, kept = kept, condition
         for logits_side, value, hidden in ((kept, other, False), (other, kept, True)):
-            logits = self._logits(logits_side, out)
+            logits = self._plain(logits_side, out)
             if logits is not None and _hides(value):
                 self._put_if_matrix(out, logits_side, logits.then(Hide(condition, hidden, out.shape[:-2])))
                 return
+
+    def joined(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """A column after the last one: an attention sink."""
+        if not self._tags:
+            return
+        tensors, dim = _argument(args, kwargs, 0, "tensors"), _argument(args, kwargs, 1, "dim")
+        if not isinstance(tensors, list | tuple) or len(tensors) != 2 or dim not in (-1, out.ndim - 1):
+            return
+        tag, column = self._tags.get(tensors[0]), tensors[1]
+        if isinstance(tag, Logits) and tag.matrix is None and not tag.has_sink and column.shape[-1] == 1:
+            self._tags.put(out, tag.then(Append(column)))
 
     def overwritten(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Any other write into a tensor: what it held is lost."""
@@ -143,6 +161,11 @@ class Follower:
         if out is value:
             self._tags.drop(value)
         return tag if isinstance(tag, Logits) else None
+
+    def _plain(self, value: Any, out: Any) -> Logits | None:
+        """The same where they are an ordinary matrix, without a sink: a mask of other shape could not be read."""
+        logits = self._logits(value, out)
+        return None if logits is None or logits.has_sink or logits.matrix is not None else logits
 
     def _scaled(
         self,
@@ -159,7 +182,7 @@ class Follower:
                 continue
             if isinstance(by, _Number) and by:
                 self._tags.put(out, logits.then(Scale(factor(by))))
-            elif isinstance(by, Tensor) and (by.numel() == 1 or by.shape[-2:] == (1, 1)):
+            elif isinstance(by, Tensor) and (by.numel() == 1 or (by.shape[-2:] == (1, 1) and logits.matrix is None)):
                 self._put_if_matrix(out, logits_side, logits.then(Scale(factor(by))))
             return
 
@@ -179,12 +202,12 @@ class Follower:
                 continue
             if isinstance(term, _Number):
                 self._tags.put(out, logits)  # the same number everywhere: softmax does not see it
-            elif isinstance(term, Tensor):
+            elif isinstance(term, Tensor) and (not logits.has_sink or term.shape[-1:] == (1,)):
                 self._put_if_matrix(out, logits_side, logits.then(Add(term, sign(alpha), out.shape[:-2])))
             return
 
     def _put_if_matrix(self, out: Tensor, before: Tensor, logits: Logits) -> None:
-        if out.shape[-2:] == before.shape[-2:]:
+        if out.shape[-2:] == before.shape[-2:] and (logits.matrix is None or out.shape == before.shape):
             self._tags.put(out, logits)
 
     def _hand(self, source: Tensor, tag: Weights | Handed | Logits, out: Any) -> None:
@@ -192,6 +215,15 @@ class Follower:
             self._tags.put(out, Handed(tag, source))
         elif isinstance(tag, Handed):
             self._tags.put(out, tag)
+
+
+def _is_spread(matrix: torch.Size, grids: torch.Size) -> bool:
+    """Whether (…, N, M) became (…, rows, columns, rows, columns)."""
+    return (
+        len(grids) == len(matrix) + 2
+        and grids[:-4] == matrix[:-2]
+        and (grids[-4] * grids[-3], grids[-2] * grids[-1]) == matrix[-2:]
+    )
 
 
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str) -> Any:
@@ -202,5 +234,7 @@ def _hides(value: Any) -> bool:
     if isinstance(value, Tensor):
         if value.numel() != 1:
             return False
+        if value.is_meta:
+            return True
         value = value.item()
     return isinstance(value, _Number) and value <= HIDDEN

@@ -44,7 +44,21 @@ class Fold:
     lead: torch.Size
 
 
-Step = Scale | Add | Hide | Fold
+@dataclass(frozen=True, eq=False)
+class Append:
+    """One more column (…, N, 1) after the last one: an attention sink."""
+
+    column: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Queries and keys laid out as grids: (…, N, M) seen as ``shape`` = (…, rows, columns, rows, columns)."""
+
+    shape: torch.Size
+
+
+Step = Scale | Add | Hide | Fold | Append | Spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +71,7 @@ class Logits:
         dtype: in which the product was rounded.
         einsum: how to read both, for Einstein sums.
         steps: in order.
+        matrix: (N, M) while they are spread into grids, otherwise None.
     """
 
     a: Tensor
@@ -64,13 +79,30 @@ class Logits:
     dtype: torch.dtype
     einsum: EinsumProduct | None = None
     steps: tuple[Step, ...] = ()
+    matrix: torch.Size | None = None
+
+    @property
+    def has_sink(self) -> bool:
+        """Whether a column was appended."""
+        return any(isinstance(step, Append) for step in self.steps)
 
     def then(self, step: Step) -> Logits:
         """The logits after one more step."""
         return replace(self, steps=(*self.steps, step))
 
-    def resolve(self, lead: torch.Size) -> Resolved:
-        """q, k, scale and mask of logits with leading dimensions ``lead``."""
+    def spread(self, shape: torch.Size, matrix: torch.Size) -> Logits:
+        """The logits as grids; ``matrix`` is (N, M)."""
+        return replace(self.then(Spread(shape)), matrix=matrix)
+
+    def gathered(self, lead: torch.Size) -> Logits:
+        """The logits as a matrix again."""
+        return replace(self.then(Fold(lead)), matrix=None)
+
+    def resolve(self, lead: torch.Size) -> Resolved | None:
+        """q, k, scale, mask and sinks of logits with leading dimensions ``lead``.
+
+        None where the appended column is not one number a head.
+        """
         q, k = (self.a, self.b.mT) if self.einsum is None else self.einsum.operands(self.a, self.b)
         same = q.shape[:-2] == k.shape[:-2]
         parts = _Parts(q, k, q.shape[:-2] if same else torch.broadcast_shapes(q.shape[:-2], k.shape[:-2]))
@@ -81,12 +113,13 @@ class Logits:
 
 @dataclass(frozen=True, eq=False)
 class Resolved:
-    """softmax(scale · q kᵀ + mask); mask as in ``AttentionRecord``."""
+    """softmax(scale · q kᵀ + mask); mask and sinks as in ``AttentionRecord``."""
 
     q: Tensor
     k: Tensor
     scale: float
     mask: Tensor | None
+    sinks: Tensor | None = None
 
 
 class _Parts:
@@ -98,21 +131,29 @@ class _Parts:
         self.head_scale: Tensor | None = None
         self.bias: Tensor | None = None
         self.allowed: Tensor | None = None
+        self.column: Tensor | None = None
+        self.grids: torch.Size | None = None
 
     def take(self, step: Step) -> None:
         if isinstance(step, Scale):
             self._scale(step.by)
+        elif isinstance(step, Append):
+            self.column = step.column
+        elif isinstance(step, Spread):
+            self.grids = step.shape
         elif isinstance(step, Add):
-            self.lead = step.lead
+            if self.grids is None:
+                self.lead = step.lead
             self._add(step.term, step.factor)
         elif isinstance(step, Hide):
             self.lead = step.lead
             allowed = _matrix(step.where.logical_not() if step.hidden else step.where.bool())
             self.allowed = allowed if self.allowed is None else self.allowed & allowed
         else:
+            self.grids = None
             self._fold(step.lead)
 
-    def resolved(self, lead: torch.Size) -> Resolved:
+    def resolved(self, lead: torch.Size) -> Resolved | None:
         q = self.q if self.head_scale is None else self.q * self.head_scale
         k = self.k
         if lead and (q.shape[:-2] != lead or k.shape[:-2] != lead):  # the keys may keep fewer heads than the queries
@@ -123,20 +164,29 @@ class _Parts:
             mask = self.allowed
             if self.bias is not None:
                 mask = torch.where(self.allowed, self.bias, -torch.inf)
-        return Resolved(q, k, self.scale, mask)
+        if self.column is None:
+            return Resolved(q, k, self.scale, mask)
+        sinks = _one_a_head(self.column, lead)
+        return None if sinks is None else Resolved(q, k, self.scale, mask, sinks)
 
     def _scale(self, by: float | Tensor) -> None:
-        if isinstance(by, Tensor) and by.numel() > 1:
+        if isinstance(by, Tensor) and by.numel() == 1:
+            by = by.reshape(())
+        if isinstance(by, Tensor) and (by.ndim or by.is_meta):  # a number on "meta" has no value
             self.head_scale = by if self.head_scale is None else self.head_scale * by
         else:
             by = float(by)
             self.scale *= by
         if self.bias is not None:
             self.bias = self.bias * by
+        if self.column is not None:
+            self.column = self.column * by
 
     def _add(self, term: Tensor, factor: float) -> None:
+        if self.grids is not None:
+            term = term.expand(self.grids).reshape(*self.lead, self.q.shape[-2], self.k.shape[-2])
         term = _matrix(term)
-        if term.shape[-1] == 1 and self.k.shape[-2] > 1:
+        if term.shape[-1] == 1 and (self.k.shape[-2] > 1 or self.column is not None):
             return  # the same number in a whole row: softmax does not see it
         term = term if factor == 1 and term.is_floating_point() else term * float(factor)
         self.bias = term if self.bias is None else self.bias + term
@@ -144,8 +194,8 @@ class _Parts:
     def _fold(self, lead: torch.Size) -> None:
         old, self.lead = self.lead, lead
         self.q, self.k = (t.expand(*old, *t.shape[-2:]).reshape(*lead, *t.shape[-2:]) for t in (self.q, self.k))
-        self.head_scale, self.bias, self.allowed = (
-            _folded(t, old, lead) for t in (self.head_scale, self.bias, self.allowed)
+        self.head_scale, self.bias, self.allowed, self.column = (
+            _folded(t, old, lead) for t in (self.head_scale, self.bias, self.allowed, self.column)
         )
 
 
@@ -155,6 +205,17 @@ def _folded(tensor: Tensor | None, old: torch.Size, lead: torch.Size) -> Tensor 
     if tensor.shape[:-2].numel() == 1:  # the same for all leading dimensions
         return tensor.reshape(tensor.shape[-2:])
     return tensor.expand(*old, *tensor.shape[-2:]).reshape(*lead, *tensor.shape[-2:])
+
+
+def _one_a_head(column: Tensor, lead: torch.Size) -> Tensor | None:
+    """(H,) of a column (…, H, N, 1) that is the same for all queries and samples, otherwise None."""
+    if not lead:
+        return None
+    column = _matrix(column)
+    column = column.expand(*lead, *column.shape[-2:])
+    sinks = column[(0,) * (len(lead) - 1)][:, 0, 0]
+    same = column.is_meta or torch.equal(column, sinks[:, None, None].expand(column.shape))
+    return sinks if same else None
 
 
 def _matrix(tensor: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -39,6 +40,11 @@ class Tags:
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[weakref.ref[Tensor], int | None, Tag]] = {}
+
+    @property
+    def entries(self) -> Mapping[int, object]:
+        """What is tagged now, alive; for a quick look whether that is anything."""
+        return self._entries
 
     def __len__(self) -> int:
         return len(self._entries)
