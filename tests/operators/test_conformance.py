@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tokenrank.operators import (
     Bipartite,
+    Blocks,
     Censored,
     Dense,
     Kernel,
@@ -528,3 +529,99 @@ class TestReversedCensoredProduct(OperatorConformance):
         dense = oracles.lazy(oracles.attention(q1, k1), 0.5) @ oracles.lazy(oracles.attention(q2, k2), 0.5)
         operator, dense = censored(layers, dense, KEEP)
         return Reversed(operator), oracles.reverse(dense)
+
+
+WINDOWS = torch.tensor([[4, 0, 8], [1, 5, 3], [7, 2, 6]])  # three windows of three tokens
+
+
+def windowed(batch: tuple[int, ...]) -> tuple[int, ...]:
+    """Leading dimensions of the windows of a chain with ``batch``: (*batch, W, H)."""
+    return (*batch[:-1], len(WINDOWS), *(batch[-1:] or (1,)))
+
+
+def placed(windows: Tensor, batch: tuple[int, ...], index: Tensor = WINDOWS) -> Tensor:
+    """Windows (…, W, H, n, n) written into zeros, one by one."""
+    dense = torch.zeros(*windows.shape[:-4], windows.shape[-3], N, N, dtype=torch.float64)
+    for w, tokens in enumerate(index.tolist()):
+        for i, a in enumerate(tokens):
+            for j, b in enumerate(tokens):
+                dense[..., a, b] = windows[..., w, :, i, j]
+    return dense.reshape(*batch, N, N)
+
+
+def few(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    q, k = (torch.randn(*shape, WINDOWS.shape[-1], D, dtype=torch.float64) for _ in range(2))
+    return q.to(dtype), k.to(dtype)
+
+
+class TestBlocksOfDense(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        a = torch.randn(*windowed(batch), 3, 3, dtype=torch.float64).mul(2).softmax(-1).to(dtype)
+        return Blocks(Dense(a), WINDOWS).reshape(*batch), placed(oracles.rows_to_one(a), batch)
+
+
+class TestBlocksOfQueryKey(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = few(windowed(batch), dtype)
+        inner = from_query_key(q, k, None, None, False)
+        return Blocks(inner, WINDOWS).reshape(*batch), placed(oracles.attention(q, k), batch)
+
+
+class TestBlocksOfShiftedWindows(OperatorConformance):
+    """As in Swin: a bias of every head, and a mask of every window, for all pictures alike."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        shape = windowed(batch)
+        q, k = few(shape, dtype)
+        bias = torch.randn(shape[-1], 3, 3, dtype=dtype)
+        apart = torch.full((3, 1, 3, 3), -5.0, dtype=dtype) * (torch.rand(3, 1, 3, 3) > 0.5)
+        inner = from_query_key(q, k, None, bias + apart, False)
+        return Blocks(inner, WINDOWS).reshape(*batch), placed(oracles.attention(q, k, mask=bias + apart), batch)
+
+
+class TestBlocksWithAMaskOfEveryWindow(OperatorConformance):
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = few(windowed(batch), dtype)
+        mask = (torch.rand(3, 1, 3, 3) > 0.5) | torch.eye(3, dtype=torch.bool)
+        inner = from_query_key(q, k, None, mask, False)
+        return Blocks(inner, WINDOWS).reshape(*batch), placed(oracles.attention(q, k, mask=mask), batch)
+
+
+class TestBlocksOfPaddedWindows(OperatorConformance):
+    """A mask over keys alone becomes one more head dimension."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = few(windowed(batch), dtype)
+        mask = torch.tensor([[True, True, True], [True, True, False], [True, False, True]])[:, None, None]
+        inner = from_query_key(q, k, None, mask, False)
+        return Blocks(inner, WINDOWS).reshape(*batch), placed(oracles.attention(q, k, mask=mask), batch)
+
+
+class TestBlocksOfCausalWindows(OperatorConformance):
+    """Out of order in the sequence, so that nothing of the triangle is left."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = few(windowed(batch), dtype)
+        inner = from_query_key(q, k, None, None, True)
+        return Blocks(inner, WINDOWS).reshape(*batch), placed(oracles.attention(q, k, is_causal=True), batch)
+
+
+class TestBlocksOfCausalWindowsInOrder(OperatorConformance):
+    structure = "lower"
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = few(windowed(batch), dtype)
+        index = WINDOWS.sort(-1).values
+        inner = from_query_key(q, k, None, None, True)
+        return Blocks(inner, index).reshape(*batch), placed(oracles.attention(q, k, is_causal=True), batch, index)
+
+
+class TestReversedMixtureOfBlocks(OperatorConformance):
+    """Heads of windows mixed, and turned round: the chains people hold."""
+
+    def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
+        q, k = few((*batch, 3, 2), dtype)
+        w = oracles.rows_to_one(torch.rand(*batch, 2))
+        dense = placed(oracles.attention(q, k), (*batch, 2))
+        operator = Mixture(Blocks(from_query_key(q, k, None, None, False), WINDOWS), w)
+        return Reversed(operator), oracles.reverse(oracles.mix(dense, w))

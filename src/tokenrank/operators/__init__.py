@@ -2,6 +2,7 @@
 
 from .base import Operator
 from .bipartite import Bipartite
+from .blocks import Blocks
 from .build import from_query_key, from_scores, from_weights
 from .censored import Censored
 from .dense import Dense
@@ -18,6 +19,7 @@ from .teleport import Teleport
 
 __all__ = [
     "Bipartite",
+    "Blocks",
     "Censored",
     "Dense",
     "Kernel",

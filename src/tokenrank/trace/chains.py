@@ -8,13 +8,17 @@ from torch import Tensor
 from ..chain import AttentionChain
 from ..errors import CaptureError
 from ..layout import TokenLayout
+from ..models.windows import Windows
 from ..tracing import AttentionRecord
+from ..windows import stitch
 
 SINK = "sink"
 
 
-def chain_of(record: AttentionRecord, layout: TokenLayout | None) -> AttentionChain:
+def chain_of(record: AttentionRecord, layout: TokenLayout | None, windows: Windows | None = None) -> AttentionChain:
     """The chain of a square record.
+
+    Attention within windows becomes one chain on the whole picture, in which no step leaves its window.
 
     With a learned sink the chain has one token more, the sink, at place 0: every token goes there
     with the share that the sink takes from the softmax, and stays there. The rows are those of the
@@ -28,6 +32,8 @@ def chain_of(record: AttentionRecord, layout: TokenLayout | None) -> AttentionCh
             f"the record of {record.name!r} holds shapes only, since it is on the device 'meta'; capture again with "
             "another device=, or leave it out"
         )
+    if windows is not None:
+        return AttentionChain.from_operator(stitch(record, windows), layout or windows.layout)
     if record.q is None or record.k is None:
         assert record.weights is not None
         return AttentionChain(record.weights, layout=layout)

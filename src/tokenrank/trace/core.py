@@ -154,11 +154,12 @@ class Trace(Mapping[str, AttentionChain]):
         if timestep is not None:
             kept = _at(timestep, kept)
         makers: dict[AttentionRecord, Maker] = {}
+        wholes: dict[AttentionRecord, AttentionRecord] = {}
         if branch is not None:
-            kept = self._of_branch(branch, kept, makers)
+            kept = self._of_branch(branch, kept, makers, wholes)
         if sample is not None:
-            kept = self._of_sample(sample, kept, makers)
-        layouts = DerivedLayouts(makers, self._layouts) if makers else self._layouts
+            kept = self._of_sample(sample, kept, makers, wholes)
+        layouts = DerivedLayouts(makers, self._layouts, wholes) if makers else self._layouts
         return Trace(kept, layouts, self._opaque, self._layout)
 
     def decoded(self) -> Trace:
@@ -257,7 +258,10 @@ class Trace(Mapping[str, AttentionChain]):
                 f"the attention of {record.name!r} is rectangular, {queries} queries and {keys} keys (cross-attention, "
                 f"or a cache), so it is no Markov chain on one set of tokens; its q and k are {where}{cure}"
             )
-        return chain_of(record, self.layout_of(record))
+        windows = None
+        if self._layouts is not None and self._takes_windows(record):
+            windows = self._layouts.find_windows(record)
+        return chain_of(record, self.layout_of(record), windows)
 
     def layout_of(self, record: AttentionRecord) -> TokenLayout | None:
         """Which token is what in one of ``records``, without a sink; None where nothing says it.
@@ -271,8 +275,18 @@ class Trace(Mapping[str, AttentionChain]):
             return None
         return None if self._layouts is None else self._layouts.find(record)
 
+    def _takes_windows(self, record: AttentionRecord) -> bool:
+        """Whether windows are to be put together: not if a layout by hand is none, or one of a single window."""
+        if isinstance(self._layout, TokenLayout):
+            return self._layout.num_tokens != record.shape[-1]
+        return self._layout is None
+
     def _of_branch(
-        self, branch: Branch, records: Sequence[AttentionRecord], makers: dict[AttentionRecord, Maker]
+        self,
+        branch: Branch,
+        records: Sequence[AttentionRecord],
+        makers: dict[AttentionRecord, Maker],
+        wholes: dict[AttentionRecord, AttentionRecord],
     ) -> list[AttentionRecord]:
         kept = []
         for record in records:
@@ -280,7 +294,7 @@ class Trace(Mapping[str, AttentionChain]):
                 kept.append(record)
             elif branch in record.branches:
                 half = part(record, record.branches.index(branch), len(record.branches))
-                makers[half] = self._maker(record)
+                makers[half], wholes[half] = self._maker(record), record
                 kept.append(half)
         if not kept:
             found = sorted({", ".join(r.branches) or "none" for r in records})
@@ -291,10 +305,13 @@ class Trace(Mapping[str, AttentionChain]):
         return kept
 
     def _of_sample(
-        self, sample: int, records: Sequence[AttentionRecord], makers: dict[AttentionRecord, Maker]
+        self,
+        sample: int,
+        records: Sequence[AttentionRecord],
+        makers: dict[AttentionRecord, Maker],
+        wholes: dict[AttentionRecord, AttentionRecord],
     ) -> list[AttentionRecord]:
-        sizes = {record.shape[0] for record in records if len(record.shape) > 3}
-        count = min(sizes, default=1)
+        count = self._batch_size(records)
         if not -count <= sample < count:
             raise NotFoundError(f"sample {sample} of a batch of {count}, expected {-count} … {count - 1}")
         sample %= count
@@ -305,9 +322,15 @@ class Trace(Mapping[str, AttentionChain]):
             keep = seen_keys(one) if one.is_square else None
             if keep is not None:
                 one = with_tokens(one, keep)
+            wholes[one] = wholes.get(record, record)
             makers[one] = _sampled(maker, sample, keep)
             kept.append(one)
         return kept
+
+    def _batch_size(self, records: Sequence[AttentionRecord]) -> int:
+        """Samples in the batch: of the model's input where that is known, since windows multiply it."""
+        known = None if self._layouts is None else self._layouts.batch_size(records[0])
+        return known or min((record.shape[0] for record in records if len(record.shape) > 3), default=1)
 
     def _maker(self, record: AttentionRecord) -> Maker:
         layouts = self._layouts

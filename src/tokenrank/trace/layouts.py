@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from ..errors import LayoutError
 from ..layout import TokenLayout
 from ..models import find_layout
+from ..models.windows import Windows
 from ..tracing import AttentionRecord, Evidence
+from ..windows import find_windows
 from .strings import extended, spelled
 
 Maker = Callable[[int | None], TokenLayout | None]
 """From a sample of the batch, None for all of it, to the layout of a record."""
+
+Found: TypeAlias = TokenLayout | Windows | LayoutError | None
 
 
 class LayoutSource(Protocol):
@@ -31,6 +35,16 @@ class LayoutSource(Protocol):
     def find_joined(self, parts: Sequence[AttentionRecord], sample: int | None = None) -> TokenLayout | None:
         """The same for a prefill and the decoding steps after it."""
 
+    def batch_size(self, record: AttentionRecord) -> int | None:
+        """Samples in the batch that the model was given; None where that is unknown."""
+
+    def find_windows(self, record: AttentionRecord) -> Windows | None:
+        """Where the windows of a windowed attention stand; None for any other attention.
+
+        Raises:
+            LayoutError: it is windowed, and where they stand is unknown.
+        """
+
 
 class ModelLayouts:
     """Layouts found from a model and what its forward calls showed.
@@ -43,7 +57,7 @@ class ModelLayouts:
         self._root: nn.Module | None = root
         self._evidence = evidence
         self._tokenizer = tokenizer
-        self._kinds: list[tuple[Evidence, dict[tuple[int, str], TokenLayout | LayoutError | None]]] = []
+        self._kinds: list[tuple[Evidence, dict[tuple[torch.Size, str], Found]]] = []
         self._wanted: list[AttentionRecord] | None = None
 
     def end(self, records: Sequence[AttentionRecord]) -> None:
@@ -52,14 +66,21 @@ class ModelLayouts:
 
     def find(self, record: AttentionRecord, sample: int | None = None) -> TokenLayout | None:
         """See ``LayoutSource``."""
-        if self._root is not None and self._wanted is not None:
-            for wanted in self._wanted:
-                self._look_up(wanted)
-            self._root, self._wanted = None, None
-        found = self._look_up(record)
-        if isinstance(found, LayoutError):
-            raise LayoutError(str(found)) from found
+        found = self._known(record)
+        if isinstance(found, Windows):
+            return found.layout
         return spelled(found, self._ids(record), self._tokenizer, sample)
+
+    def batch_size(self, record: AttentionRecord) -> int | None:
+        """See ``LayoutSource``."""
+        inputs = self._evidence.get(record.step, Evidence()).inputs.values()
+        shapes = (v.shape if isinstance(v, Tensor) else v for v in inputs if isinstance(v, Tensor | torch.Size))
+        return next((shape[0] for shape in shapes if len(shape) > 1), None)
+
+    def find_windows(self, record: AttentionRecord) -> Windows | None:
+        """See ``LayoutSource``."""
+        found = self._known(record)
+        return found if isinstance(found, Windows) else None
 
     def find_joined(self, parts: Sequence[AttentionRecord], sample: int | None = None) -> TokenLayout | None:
         """See ``LayoutSource``."""
@@ -79,37 +100,60 @@ class ModelLayouts:
         found = (inputs.get(name) for name in names)
         return next((i for i in found if isinstance(i, Tensor) and i.shape[-1] == record.shape[-2]), None)
 
-    def _look_up(self, record: AttentionRecord) -> TokenLayout | LayoutError | None:
+    def _known(self, record: AttentionRecord) -> TokenLayout | Windows | None:
+        if self._root is not None and self._wanted is not None:
+            for wanted in self._wanted:
+                self._look_up(wanted)
+            self._root, self._wanted = None, None
+        found = self._look_up(record)
+        if isinstance(found, LayoutError):
+            raise LayoutError(str(found)) from found
+        return found
+
+    def _look_up(self, record: AttentionRecord) -> Found:
         evidence = self._evidence.get(record.step, Evidence())
         layouts = next((known for kind, known in self._kinds if _same(kind, evidence)), None)
         if layouts is None:
             layouts = {}
             # during a forward more evidence may come
             self._kinds.append((Evidence(evidence.inputs, list(evidence.conv_grids)), layouts))
-        key = record.shape[-1], record.name
+        key = record.shape, record.name
         if key not in layouts:
-            layouts[key] = self._derive(evidence, *key)
+            layouts[key] = self._derive(evidence, record)
         return layouts[key]
 
-    def _derive(self, evidence: Evidence, num_tokens: int, name: str) -> TokenLayout | LayoutError | None:
+    def _derive(self, evidence: Evidence, record: AttentionRecord) -> Found:
         if self._root is None:
             return None
+        n = record.shape[-1]
         try:
-            return find_layout(self._root, num_tokens, evidence, name)
+            windows = find_windows(record, self._root, evidence)
+            return find_layout(self._root, n, evidence, record.name) if windows is None else windows
         except LayoutError as error:
             return error
         except Exception as error:
             return LayoutError(
-                f"finding the layout of {num_tokens} tokens failed with {type(error).__name__}: {error}; "
+                f"finding the layout of {n} tokens failed with {type(error).__name__}: {error}; "
                 "give one, trace.layout = tr.TokenLayout(…), or none, trace.layout = False"
             )
 
 
 class DerivedLayouts:
-    """Layouts of records that were made from other records."""
+    """Layouts of records that were made from other records.
 
-    def __init__(self, makers: Mapping[AttentionRecord, Maker], below: LayoutSource | None) -> None:
-        self._makers, self._below = makers, below
+    Args:
+        makers: record → how to make its layout.
+        below: for all other records.
+        windowed: record → the record that it is a part of, with windows in the same places.
+    """
+
+    def __init__(
+        self,
+        makers: Mapping[AttentionRecord, Maker],
+        below: LayoutSource | None,
+        windowed: Mapping[AttentionRecord, AttentionRecord] | None = None,
+    ) -> None:
+        self._makers, self._below, self._windowed = makers, below, windowed or {}
 
     def find(self, record: AttentionRecord, sample: int | None = None) -> TokenLayout | None:
         """See ``LayoutSource``."""
@@ -120,6 +164,18 @@ class DerivedLayouts:
     def find_joined(self, parts: Sequence[AttentionRecord], sample: int | None = None) -> TokenLayout | None:
         """See ``LayoutSource``."""
         return None if self._below is None else self._below.find_joined(parts, sample)
+
+    def batch_size(self, record: AttentionRecord) -> int | None:
+        """See ``LayoutSource``: unknown, since parts were taken."""
+        return None
+
+    def find_windows(self, record: AttentionRecord) -> Windows | None:
+        """See ``LayoutSource``."""
+        if record in self._windowed:
+            record = self._windowed[record]
+        elif record in self._makers:
+            return None
+        return None if self._below is None else self._below.find_windows(record)
 
 
 def _same(a: Evidence, b: Evidence) -> bool:
