@@ -44,3 +44,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_sep(
             "-", f"{sum(tally.cases.values()):,} adversarial cases, {len(tally.cases)} questions"
         )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where the conformance matrix writes its results."""
+    parser.addoption("--conformance-out", metavar="FILE.json", help="write the rows of the conformance matrix here")

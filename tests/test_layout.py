@@ -108,6 +108,86 @@ def test_select_keeps_the_strings() -> None:
     assert layout.num_tokens == 2
 
 
+VIDEO = TokenLayout.video(2, 3, 4, cls_tokens=1)
+
+
+@pytest.mark.parametrize(
+    ("point", "token"),
+    [((0, 0, 0), 1), ((1, 1, 1), 24), ((0, 0, 0.5), 13), ((0.3, 0.4, 0.49), 6), ((0.3, 0.4, 0.51), 18)],
+)
+def test_points_in_a_video(point: tuple[float, float, float], token: int) -> None:
+    assert VIDEO.token_at(at(*point)) == token
+
+
+def test_a_video_needs_a_time_and_a_picture_has_none() -> None:
+    with pytest.raises(
+        LayoutError, match=r"without a time, but span 'video' is a video of 2 frames.*tr\.at\(x, y, t\)"
+    ):
+        VIDEO.token_at(at(0.5, 0.5))
+    with pytest.raises(LayoutError, match=r"time t = 0\.5, but span 'image' is a picture of 3 × 5.*leave t out"):
+        VIT.token_at(at(0.5, 0.5, 0.5))
+    assert TokenLayout.video(1, 3, 4).token_at(at(1, 1)) == 11  # one frame: no question
+
+
+@pytest.mark.parametrize("t", [-0.01, 1.01, math.nan])
+def test_times_outside_the_video(t: float) -> None:
+    with pytest.raises(LayoutError, match=r"outside the video: t = .*divide frame numbers by the video's length"):
+        at(0.5, 0.5, t)
+
+
+def test_a_point_in_one_of_several_pictures() -> None:
+    layout = TokenLayout({"text": 2, "image": 4, "image_2": 6}, {"image": (2, 2), "image_2": (2, 3)})
+    assert layout.token_at(at(1, 0), "image") == 3
+    assert layout.token_at(at(1, 0), "image_2") == 8
+    with pytest.raises(LayoutError, match=r"span 'text' has no grid; spans with one: \['image', 'image_2'\]"):
+        layout.token_at(at(1, 0), "text")
+    with pytest.raises(NotFoundError, match="no span 'picture'"):
+        layout.token_at(at(1, 0), "picture")
+
+
+@pytest.mark.parametrize("grid", [(6,), (1, 1, 2, 3), ()], ids=str)
+def test_a_grid_has_two_or_three_axes(grid: tuple[int, ...]) -> None:
+    with pytest.raises(LayoutError, match=r"expected \(rows, columns\) of a picture or \(frames, rows, columns\)"):
+        TokenLayout({"image": 6}, {"image": grid})  # type: ignore[dict-item]
+
+
+def test_a_video_has_to_fill_its_span() -> None:
+    with pytest.raises(LayoutError, match=r"2 × 3 × 4 = 24 tokens, but the span has 23; give frames × rows × columns"):
+        TokenLayout({"video": 23}, {"video": (2, 3, 4)})
+    with pytest.raises(LayoutError, match=r"-2 × -3 = 6 tokens"):
+        TokenLayout({"image": 6}, {"image": (-2, -3)})
+
+
+def test_special_tokens_and_content() -> None:
+    layout = TokenLayout.text(["[CLS]", "a", "cat", "[SEP]", "[PAD]"], special=[0, 3, 4])
+    assert layout.special == (0, 3, 4)
+    assert layout.indices("special") == [0, 3, 4]
+    assert layout.indices("content") == [1, 2]
+    assert layout.indices("text") == [0, 1, 2, 3, 4]
+    assert VIT.indices("registers") == [1, 2, 3, 4]
+    assert VIT.indices("content") == list(range(20))  # no token is special
+
+
+def test_names_of_tokens_that_are_not_there() -> None:
+    with pytest.raises(NotFoundError, match=r"no special tokens are known.*TokenLayout\(…, special=\(0, …\)\)"):
+        VIT.indices("special")
+    with pytest.raises(NotFoundError, match="no tokens 'contents' in this layout; nearest: 'content'"):
+        VIT.indices("contents")
+
+
+@pytest.mark.parametrize("special", [(-1,), (3,), (0, 0), (2, 1)], ids=str)
+def test_special_tokens_are_checked(special: tuple[int, ...]) -> None:
+    with pytest.raises(LayoutError, match=r"of 3 tokens, expected indices from 0 to 2, each once and increasing"):
+        TokenLayout({"text": 3}, special=special)
+
+
+def test_select_keeps_special_tokens_and_videos() -> None:
+    layout = TokenLayout.text(["[CLS]", "a", "cat", "[SEP]"], special=[0, 3])
+    assert layout.select([1, 2, 3]).special == (2,)
+    assert layout.select([1, 2]).special == ()
+    assert VIDEO.select(list(VIDEO.range("video"))) == TokenLayout.video(2, 3, 4)
+
+
 def test_layouts_do_not_change() -> None:
     with pytest.raises(AttributeError):
         VIT.spans = {}  # type: ignore[misc]

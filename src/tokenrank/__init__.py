@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from . import errors, samples, view
     from .analysis import Analysis, analyze
     from .chain import AttentionChain
+    from .interchange import from_attentions, from_cache, from_query_key, load_trace
     from .joining import bipartite, compose
     from .layout import TokenLayout, at
     from .maps import TokenMap
@@ -31,7 +32,11 @@ __all__ = [
     "capture",
     "compose",
     "errors",
+    "from_attentions",
+    "from_cache",
+    "from_query_key",
     "load",
+    "load_trace",
     "samples",
     "view",
 ]
@@ -50,7 +55,11 @@ _HOMES = {
     "bipartite": "joining",
     "capture": "trace",
     "compose": "joining",
+    "from_attentions": "interchange",
+    "from_cache": "interchange",
+    "from_query_key": "interchange",
     "load": "models",
+    "load_trace": "interchange",
 }
 
 

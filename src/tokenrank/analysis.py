@@ -105,7 +105,8 @@ class Analysis:
     def grid(self) -> tuple[int, int] | None:
         """(rows, columns) of the picture's patches; None for text."""
         layout = self.layout
-        return None if layout is None or not layout.grids else layout.grids[layout.picture]
+        grid = None if layout is None or not layout.grids else layout.grids[layout.picture]
+        return grid if grid is None or len(grid) == 2 else None
 
     def table(self) -> list[dict[str, Any]]:
         """One row a layer and head: layer, name, head, lambda2, residual, uncertain."""

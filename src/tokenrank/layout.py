@@ -1,33 +1,49 @@
-"""Which token is what: named spans, patch grids, token strings."""
+"""Which token is what: named spans, patch grids, special tokens, token strings."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TypeAlias
 
 from .errors import LayoutError, NotFoundError, nearest
+
+Grid: TypeAlias = "tuple[int, int] | tuple[int, int, int]"
+"""(rows, columns) of a picture, (frames, rows, columns) of a video."""
+
+_AXES = {"x": "width", "y": "height", "t": "length"}
 
 
 @dataclass(frozen=True)
 class Point:
-    """A place in the picture: fractions of its width (``x``) and height (``y``), from the top left."""
+    """A place in the picture: fractions of its width (``x``) and height (``y``), from the top left.
+
+    ``t`` is the fraction of a video's length, from its beginning; None for a picture.
+    """
 
     x: float
     y: float
+    t: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("x", self.x), ("y", self.y)):
-            if not 0 <= value <= 1:
+        for name, value in (("x", self.x), ("y", self.y), ("t", self.t)):
+            if value is not None and not 0 <= value <= 1:
+                frame, units = ("video", "frame numbers") if name == "t" else ("picture", "pixels")
                 raise LayoutError(
-                    f"point outside the picture: {name} = {value:g}, expected a fraction from 0 to 1; "
-                    f"divide pixels by the picture's {'width' if name == 'x' else 'height'}"
+                    f"point outside the {frame}: {name} = {value:g}, expected a fraction from 0 to 1; "
+                    f"divide {units} by the {frame}'s {_AXES[name]}"
                 )
 
 
-def at(x: float, y: float) -> Point:
-    """The point at fraction ``x`` of the width and ``y`` of the height, for ``chain.bounce``."""
-    return Point(float(x), float(y))
+def at(x: float, y: float, t: float | None = None) -> Point:
+    """The point at fraction ``x`` of the width and ``y`` of the height, for ``chain.bounce``.
+
+    In a video, at fraction ``t`` of its length.
+    """
+    return Point(float(x), float(y), None if t is None else float(t))
 
 
 @dataclass(frozen=True)
@@ -37,36 +53,37 @@ class TokenLayout:
     Args:
         spans: name → number of tokens, in the order of the sequence, such as
             ``{"cls": 1, "registers": 4, "image": 196}``. Spans of length 0 are dropped.
-        grids: span name → (rows, columns) for spans that are a picture, in row-major order.
+        grids: span name → (rows, columns) for spans that are a picture, (frames, rows, columns)
+            for a video; in row-major order, the last axis fastest.
         tokens: one string per token, or None.
+        special: indices of special tokens (CLS, SEP, BOS, padding), increasing.
 
     Raises:
-        LayoutError: a grid that does not fill its span, or a number of strings that is not
-            the number of tokens.
+        LayoutError: a grid that does not fill its span, a number of strings that is not the number
+            of tokens, or special tokens out of range, twice or out of order.
     """
 
     spans: Mapping[str, int]
-    grids: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    grids: Mapping[str, Grid] = field(default_factory=dict)
     tokens: tuple[str, ...] | None = None
+    special: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", {k: int(n) for k, n in self.spans.items() if n})
-        object.__setattr__(self, "grids", {k: (int(r), int(c)) for k, (r, c) in self.grids.items()})
+        object.__setattr__(self, "grids", {k: tuple(map(int, grid)) for k, grid in self.grids.items()})
+        object.__setattr__(self, "special", tuple(map(int, self.special)))
         for name, count in self.spans.items():
             if count < 0:
                 raise LayoutError(f"span {name!r} has {count} tokens, expected 0 or more")
         for name, grid in self.grids.items():
-            if self.spans.get(name) != math.prod(grid):
-                raise LayoutError(
-                    f"grid of span {name!r}: {grid[0]} × {grid[1]} = {math.prod(grid)} tokens, "
-                    f"but the span has {self.spans.get(name, 0)}; give rows × columns that fill it"
-                )
+            self._check_grid(name, grid)
         if self.tokens is not None:
             object.__setattr__(self, "tokens", tuple(self.tokens))
             if len(self.tokens) != self.num_tokens:
                 raise LayoutError(
                     f"{len(self.tokens)} token strings for {self.num_tokens} tokens; give one string a token"
                 )
+        self._check_special()
 
     @classmethod
     def image(cls, rows: int, columns: int, cls_tokens: int = 1, registers: int = 0) -> TokenLayout:
@@ -75,9 +92,14 @@ class TokenLayout:
         return cls(spans, {"image": (rows, columns)})
 
     @classmethod
-    def text(cls, tokens: Sequence[str]) -> TokenLayout:
-        """A text encoder's sequence."""
-        return cls({"text": len(tokens)}, {}, tuple(tokens))
+    def video(cls, frames: int, rows: int, columns: int, cls_tokens: int = 0) -> TokenLayout:
+        """A video transformer's sequence: CLS, then the patches frame by frame and row by row."""
+        return cls({"cls": cls_tokens, "video": frames * rows * columns}, {"video": (frames, rows, columns)})
+
+    @classmethod
+    def text(cls, tokens: Sequence[str], special: Sequence[int] = ()) -> TokenLayout:
+        """A text's sequence, with the indices of its special tokens."""
+        return cls({"text": len(tokens)}, {}, tuple(tokens), tuple(special))
 
     @property
     def num_tokens(self) -> int:
@@ -97,9 +119,29 @@ class TokenLayout:
             begin += count
         raise NotFoundError(f"no span {span!r} in this layout; {nearest(span, self.spans)}")
 
+    def indices(self, name: str) -> list[int]:
+        """Token indices of a span, of the ``"special"`` tokens, or of the ``"content"``: all others.
+
+        Raises:
+            NotFoundError: no span of that name; no special tokens known.
+        """
+        if name in self.spans:
+            return list(self.range(name))
+        if name == "content":
+            special = set(self.special)
+            return [i for i in range(self.num_tokens) if i not in special]
+        if name == "special" and self.special:
+            return list(self.special)
+        if name == "special":
+            raise NotFoundError(
+                "no special tokens are known in this layout; name them, TokenLayout(…, special=(0, …)), or give "
+                "tr.capture the tokenizer"
+            )
+        raise NotFoundError(f"no tokens {name!r} in this layout; {nearest(name, [*self.spans, 'special', 'content'])}")
+
     @property
     def picture(self) -> str:
-        """Name of the one span that has a grid.
+        """Name of the one span that has a grid: a picture or a video.
 
         Raises:
             LayoutError: no span has one, or several have.
@@ -109,13 +151,29 @@ class TokenLayout:
             raise LayoutError(f"which tokens are the picture? {found}; pass the span's name or another layout")
         return next(iter(self.grids))
 
-    def token_at(self, point: Point) -> int:
-        """Index of the patch that holds ``point``."""
-        span = self.picture
-        rows, columns = self.grids[span]
-        row = min(int(point.y * rows), rows - 1)
-        column = min(int(point.x * columns), columns - 1)
-        return self.range(span)[row * columns + column]
+    def token_at(self, point: Point, span: str | None = None) -> int:
+        """Index of the patch that holds ``point``.
+
+        Args:
+            point: a place in the picture; with ``t`` in a video of several frames.
+            span: which picture, where there are several.
+
+        Raises:
+            LayoutError: no picture, or several; a time for a picture, or none for a video.
+            NotFoundError: no span of that name.
+        """
+        span = span or self.picture
+        tokens = self.range(span)
+        if span not in self.grids:
+            raise LayoutError(f"span {span!r} has no grid; spans with one: {list(self.grids)}")
+        *frames, rows, columns = self.grids[span]
+        frame = _cell(self._time(point, span), frames[0]) if frames else 0
+        if not frames and point.t is not None:
+            raise LayoutError(
+                f"a point at the time t = {point.t:g}, but span {span!r} is a picture of {rows} × {columns} patches; "
+                "leave t out"
+            )
+        return tokens[(frame * rows + _cell(point.y, rows)) * columns + _cell(point.x, columns)]
 
     def select(self, keep: Sequence[int]) -> TokenLayout:
         """The layout of the tokens ``keep`` (increasing indices); a span that loses a token loses its grid."""
@@ -123,4 +181,40 @@ class TokenLayout:
         spans = {name: sum(i in kept for i in self.range(name)) for name in self.spans}
         grids = {name: g for name, g in self.grids.items() if spans[name] == self.spans[name]}
         tokens = None if self.tokens is None else tuple(self.tokens[i] for i in keep)
-        return TokenLayout(spans, grids, tokens)
+        special = tuple(bisect_left(keep, i) for i in self.special if i in kept)
+        return TokenLayout(spans, grids, tokens, special)
+
+    def _time(self, point: Point, span: str) -> float:
+        frames = self.grids[span][0]
+        if point.t is None and frames > 1:
+            raise LayoutError(
+                f"a point without a time, but span {span!r} is a video of {frames} frames of patches; say when, "
+                "tr.at(x, y, t) with t from 0 to 1"
+            )
+        return point.t or 0.0
+
+    def _check_grid(self, name: str, grid: Grid) -> None:
+        if len(grid) not in (2, 3):
+            raise LayoutError(
+                f"grid of span {name!r} is {grid}, expected (rows, columns) of a picture or (frames, rows, columns) "
+                "of a video"
+            )
+        if self.spans.get(name) != math.prod(grid) or min(grid) < 1:
+            axes = "frames × rows × columns" if len(grid) == 3 else "rows × columns"
+            raise LayoutError(
+                f"grid of span {name!r}: {' × '.join(map(str, grid))} = {math.prod(grid)} tokens, "
+                f"but the span has {self.spans.get(name, 0)}; give {axes} that fill it"
+            )
+
+    def _check_special(self) -> None:
+        special, count = self.special, self.num_tokens
+        if any(not 0 <= i < count for i in special) or any(a >= b for a, b in pairwise(special)):
+            raise LayoutError(
+                f"special tokens {special} of {count} tokens, expected indices from 0 to {count - 1}, each once and "
+                "increasing; give sorted(set(…))"
+            )
+
+
+def _cell(fraction: float, count: int) -> int:
+    """Which of ``count`` equal parts of the unit interval holds a fraction."""
+    return min(int(fraction * count), count - 1)

@@ -117,9 +117,7 @@ def test_two_texts_in_one_block() -> None:
 def test_beams_that_change_places_are_refused() -> None:
     model = llama()
     with torch.no_grad(), capture(model) as trace:
-        model.generate(
-            torch.randint(3, 60, (1, 6)), max_new_tokens=8, num_beams=4, do_sample=False, eos_token_id=None
-        )
+        model.generate(torch.randint(3, 60, (1, 6)), max_new_tokens=8, num_beams=4, do_sample=False, eos_token_id=None)
     with pytest.raises(CaptureError, match=r"beams that changed places.*trace\.select\(step=…\)"):
         trace.decoded()
 

@@ -8,7 +8,7 @@ import transformers as hf
 from torch import nn
 
 from tokenrank.errors import CaptureError, InputError
-from tokenrank.trace import capture
+from tokenrank.trace import Trace, capture
 from tokenrank.tracing import budget
 
 from .models import SIZES, llama, peaky
@@ -59,7 +59,7 @@ def test_shapes_alone_are_no_chain() -> None:
     model = bert()
     with torch.no_grad(), capture(model, device="meta") as dry:
         model(IDS)
-    with pytest.raises(CaptureError, match="holds shapes only.*another device="):
+    with pytest.raises(CaptureError, match=r"holds shapes only.*another device="):
         dry[0]
     assert "2×4×9×9" in dry.summary()
 
@@ -75,9 +75,17 @@ def test_a_limit_stops_recording_and_keeps_what_was_recorded() -> None:
     model = bert()
     expected = model(IDS).last_hidden_state
     one = 2 * (2 * 4 * 9 * 8) * 4
-    with pytest.raises(CaptureError) as caught, torch.no_grad(), capture(model, max_bytes=3 * one) as trace:
-        for _ in range(3):
-            assert torch.equal(model(IDS).last_hidden_state, expected)
+    trace: Trace | None = None
+
+    def run() -> None:
+        nonlocal trace
+        with torch.no_grad(), capture(model, max_bytes=3 * one) as trace:
+            for _ in range(3):
+                assert torch.equal(model(IDS).last_hidden_state, expected)
+
+    with pytest.raises(CaptureError) as caught:
+        run()
+    assert trace is not None
     assert len(trace.records) == 3
     for part in ("'encoder.layer.1.attention.self'", "max_bytes allows 13.5 KiB", "reduce=", "trace.estimate()"):
         assert part in str(caught.value)

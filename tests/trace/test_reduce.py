@@ -123,7 +123,7 @@ def test_cross_attention_has_a_mean_but_no_chain() -> None:
     torch.testing.assert_close(trace.records[0].to_dense()[:, 0], expected)
     with (
         torch.no_grad(),
-        pytest.raises(CaptureError, match="function of chains.*rectangular, 4 queries and 9 keys"),
+        pytest.raises(CaptureError, match=r"function of chains.*rectangular, 4 queries and 9 keys"),
         capture(model, layers="*EncDecAttention", reduce=lambda chain: chain.tokenrank()),
     ):
         model(**inputs)

@@ -1,8 +1,8 @@
 """Models by name, pictures by path, and the layout of their tokens."""
 
 from .images import ImageSource, read_image
-from .layouts import expected_layout, find_layout
+from .layouts import expected_layout, find_layout, text_layout
 from .load import load
 from .model import Kind, Model
 
-__all__ = ["ImageSource", "Kind", "Model", "expected_layout", "find_layout", "load", "read_image"]
+__all__ = ["ImageSource", "Kind", "Model", "expected_layout", "find_layout", "load", "read_image", "text_layout"]

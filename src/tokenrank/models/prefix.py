@@ -55,6 +55,11 @@ def find_extras(model: nn.Module) -> list[Extras]:
     return readings or [Extras()]
 
 
+def owns_prefix(module: nn.Module) -> bool:
+    """Whether a module, or one right below it, owns tokens that stand beside patches."""
+    return any(_counts(m, _BEFORE) or _counts(m, _AFTER) for m in (module, *module.children()))
+
+
 def _counts(module: nn.Module, names: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
     found = {}
     for span, aliases in names.items():

@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
+from ..archive.write import write
 from ..chain import AttentionChain
 from ..errors import CaptureError, InputError, NotFoundError, nearest
 from ..layout import TokenLayout
@@ -202,9 +203,7 @@ class Trace(Mapping[str, AttentionChain]):
         Raises:
             InputError: a path that cannot be written.
         """
-        from ..interchange import save_trace  # a floor above, which knows the file format
-
-        save_trace(self, path)
+        write(self._records, self._layouts, self._layout, self._opaque, path)
 
     def summary(self) -> str:
         """A table of all records: number, name, module, kind, shape, mask, step. Print it."""

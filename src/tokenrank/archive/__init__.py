@@ -1,0 +1,1 @@
+"""Records as a file: what is stored, how it is checked, how it is written."""

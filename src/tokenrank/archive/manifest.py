@@ -1,0 +1,215 @@
+"""What a trace's file says beside its tensors, as JSON that is checked when it is read.
+
+One object: ``version``, ``records``, ``forwards``, ``layouts``, ``windows``, ``layout``, ``opaque``,
+``tensors`` (dtype, shape and CRC-32 of each) and ``crc32`` of all the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, NoReturn, get_args
+
+from ..errors import InputError, LayoutError, nearest
+from ..layout import TokenLayout
+from ..models.words import first_line, printable
+from ..tracing import Forward, Kind
+
+VERSION = 1
+START = '{"crc32":'  # of the text that ``dump`` makes, keys being in order
+KINDS: tuple[str, ...] = get_args(Kind)
+PARTS = ("q", "k", "mask", "sinks", "weights")
+
+_LAYOUT_FIELDS = tuple(f.name for f in fields(TokenLayout))
+
+
+def dump(manifest: Mapping[str, Any]) -> str:
+    """JSON with a checksum of its own."""
+    return _canonical({**manifest, "crc32": zlib.crc32(_canonical(manifest).encode())})
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The object that ``dump`` wrote.
+
+    Raises:
+        InputError: no JSON, another version, or a checksum that differs.
+    """
+    try:
+        manifest = json.loads(text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise InputError(f"its description of the trace is no JSON: {first_line(error)}; the file is damaged") from None
+    if not isinstance(manifest, dict):
+        _refuse("its description of the trace", manifest, "an object")
+    version = whole(manifest.get("version"), "version")
+    if version > VERSION:
+        raise InputError(
+            f"it has format version {version}, expected {VERSION} or less; a newer tokenrank wrote it: update this one"
+        )
+    if version < 1:
+        _refuse("version", version, f"1 … {VERSION}")
+    stated = whole(manifest.pop("crc32", None), "crc32")
+    found = zlib.crc32(_canonical(manifest).encode())
+    if stated != found:
+        raise InputError(
+            f"the checksum of its description of the trace is {found}, expected {stated}; the file is damaged"
+        )
+    return manifest
+
+
+def _canonical(manifest: Mapping[str, Any]) -> str:
+    return json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{printable(next(n for n in names if names.count(n) > 1))} stands twice in one object")
+    return found
+
+
+def layout_to_json(layout: TokenLayout) -> dict[str, Any]:
+    """Spans and grids as lists of pairs, since their order matters."""
+    found: dict[str, Any] = {name: getattr(layout, name) for name in _LAYOUT_FIELDS}
+    found["spans"] = [[name, count] for name, count in layout.spans.items()]
+    found["grids"] = [[name, list(grid)] for name, grid in layout.grids.items()]
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
+def layout_from_json(found: Any, what: str) -> TokenLayout:
+    """The layout that ``layout_to_json`` wrote.
+
+    Raises:
+        InputError: another type, or grids, strings and special tokens that do not fit the spans.
+    """
+    entry = objects(found, what)
+    for name in entry:
+        if name not in _LAYOUT_FIELDS:
+            raise InputError(f"{what} has an unknown entry {printable(name)}; {nearest(name, _LAYOUT_FIELDS)}")
+    spans = {text(n, what): whole(count, what) for n, count in _pairs(entry.get("spans"), f"spans of {what}")}
+    grids = {
+        text(n, what): _grid(grid, f"a grid of {what}") for n, grid in _pairs(entry.get("grids"), f"grids of {what}")
+    }
+    tokens = entry.get("tokens")
+    strings = None if tokens is None else tuple(text(t, f"a token of {what}") for t in lists(tokens, what))
+    special = tuple(whole(i, f"a special token of {what}") for i in lists(entry.get("special", []), what))
+    try:
+        return TokenLayout(spans, grids, strings, special)
+    except LayoutError as error:
+        raise InputError(f"{what} does not fit: {error}") from None
+
+
+def _grid(found: Any, what: str) -> tuple[int, int] | tuple[int, int, int]:
+    match [whole(n, what) for n in lists(found, what)]:
+        case [rows, columns]:
+            return rows, columns
+        case [frames, rows, columns]:
+            return frames, rows, columns
+        case _:
+            _refuse(what, found, "two or three numbers")
+
+
+def _pairs(found: Any, what: str) -> list[tuple[Any, Any]]:
+    pairs = [lists(pair, what) for pair in lists(found, what)]
+    names = [pair[0] if pair else None for pair in pairs]
+    if any(len(pair) != 2 for pair in pairs) or any(not isinstance(n, str) for n in names):
+        _refuse(what, found, "pairs of a name and a value")
+    if len(set(names)) != len(names):
+        _refuse(what, found, "each name once")
+    return [(name, value) for name, value in pairs]
+
+
+def forward_to_json(forward: Forward) -> dict[str, Any]:
+    """One call of the root."""
+    return {"step": forward.step, "timestep": forward.timestep, "branches": list(forward.branches)}
+
+
+def forward_from_json(found: Any, what: str) -> Forward:
+    """The call that ``forward_to_json`` wrote.
+
+    Raises:
+        InputError: another type.
+    """
+    entry = objects(found, what)
+    timestep = entry.get("timestep")
+    branches = tuple(text(b, f"a branch of {what}") for b in lists(entry.get("branches", []), f"branches of {what}"))
+    step = whole(entry.get("step"), f"step of {what}")
+    return Forward(step, None if timestep is None else number(timestep, f"timestep of {what}"), branches)
+
+
+def whole(found: Any, what: str) -> int:
+    """A whole number from 0."""
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**63:
+        _refuse(what, found, "a whole number from 0")
+    return found
+
+
+def signed(found: Any, what: str) -> int:
+    """A whole number."""
+    if not isinstance(found, int) or isinstance(found, bool) or not -(2**63) <= found < 2**63:
+        _refuse(what, found, "a whole number")
+    return found
+
+
+def number(found: Any, what: str) -> float:
+    """A real number."""
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        _refuse(what, found, "a number")
+    try:
+        return float(found)
+    except OverflowError:
+        _refuse(what, found, "a number of double precision")
+
+
+def text(found: Any, what: str) -> str:
+    """A string."""
+    if not isinstance(found, str):
+        _refuse(what, found, "a string")
+    return found
+
+
+def flag(found: Any, what: str) -> bool:
+    """True or False."""
+    if not isinstance(found, bool):
+        _refuse(what, found, "true or false")
+    return found
+
+
+def lists(found: Any, what: str) -> list[Any]:
+    """A list."""
+    if not isinstance(found, list):
+        _refuse(what, found, "a list")
+    return found
+
+
+def objects(found: Any, what: str) -> dict[str, Any]:
+    """A JSON object."""
+    if not isinstance(found, dict):
+        _refuse(what, found, "an object")
+    return found
+
+
+def one_of(found: Any, known: Iterable[str], what: str) -> str:
+    """One of the known strings."""
+    choices = list(known)
+    if found not in choices:
+        _refuse(what, found, " or ".join(map(repr, choices)))
+    return str(found)
+
+
+def place(found: Any, entries: Sequence[Any], what: str) -> Any:
+    """The entry whose number is given."""
+    index = whole(found, what)
+    if index >= len(entries):
+        _refuse(what, index, f"less than {len(entries)}")
+    return entries[index]
+
+
+def _refuse(what: str, found: Any, expected: str) -> NoReturn:
+    try:
+        shown = printable(json.dumps(found))
+    except (ValueError, RecursionError, TypeError):
+        shown = f"a {type(found).__name__}"
+    raise InputError(f"{what} is {shown}, expected {expected}; the file is damaged, or no trace of tokenrank")

@@ -1,0 +1,139 @@
+"""Attention weights that somebody else's code returned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from ..archive.arrays import as_tensor, is_array
+from ..archive.checks import check_weights
+from ..errors import InputError
+from ..models.words import printable
+from ..trace import Trace
+from ..trace.core import LayoutChoice
+from ..tracing import AttentionRecord, Forward
+
+_CURE = (
+    "the model ran with an attention that keeps no weights: load it with attn_implementation='eager' and pass "
+    "output_attentions=True, or use tr.capture, which sees sdpa and flex_attention too"
+)
+
+
+class _Entry(NamedTuple):
+    """One tensor of weights: its name, the forward call, and how an error calls it."""
+
+    name: str
+    step: int
+    value: Any
+    what: str
+
+
+def from_attentions(attentions: Any, names: Sequence[str] | None = None, layout: LayoutChoice = None) -> Trace:
+    """A trace from attention weights, one record a tensor; the tensors are shared, not copied.
+
+    ::
+
+        outputs = model(**inputs, output_attentions=True)  # a model with attn_implementation="eager"
+        trace = tr.from_attentions(outputs)
+        chain = trace["encoder_attentions.3"]
+
+    Args:
+        attentions: one of
+
+            - tensors or arrays (…, heads, queries, keys), one a layer: ``outputs.attentions``, what
+              BertViz takes; named "attentions.0", "attentions.1", …;
+            - for each step of ``generate`` such a sequence: records of step 0, 1, …;
+            - an output of transformers: everything in it whose name ends in "attentions", also in
+              the outputs inside it;
+            - a mapping from name to a tensor, or to one of the above.
+        names: one name a record of each step, instead of those.
+        layout: which token is what; False for none.
+
+    Raises:
+        InputError: nothing there, None instead of weights, no floating-point tensors of two
+            dimensions or more, NaN, negative numbers, rows that do not sum to one (logits, dropout,
+            sinks); the message has the reason and the cure.
+    """
+    entries = sorted(_entries(attentions), key=lambda entry: entry.step)
+    if not entries:
+        raise InputError(f"attentions are {_described(attentions)} without any weights; {_CURE}")
+    records: list[AttentionRecord] = []
+    forwards: dict[int, Forward] = {}
+    places: dict[int, int] = {}
+    for entry in entries:
+        weights = as_tensor(_present(entry.value, entry.what), entry.what)
+        check_weights(weights, entry.what)
+        forward = forwards.setdefault(entry.step, Forward(entry.step))
+        place = places[entry.step] = places.get(entry.step, -1) + 1
+        records.append(AttentionRecord(entry.name, "", "weights", place, forward, weights=weights))
+    if names is not None:
+        records = _renamed(records, names, attentions)
+    return Trace(records, layout=layout)
+
+
+def _entries(attentions: Any) -> Iterator[_Entry]:
+    if attentions is None:
+        raise InputError(f"attentions are None, expected a sequence of tensors; {_CURE}")
+    if isinstance(attentions, Mapping):
+        yield from _named(attentions, "")
+    elif is_array(attentions):
+        yield _Entry("attentions", 0, attentions, "attentions")
+    elif isinstance(attentions, Sequence) and not isinstance(attentions, str | bytes):
+        yield from _layers(attentions, "attentions")
+    else:
+        raise InputError(
+            f"attentions are {_described(attentions)}, expected tensors in a sequence or a mapping, or an output of "
+            "transformers; pass outputs.attentions"
+        )
+
+
+def _named(attentions: Mapping[Any, Any], above: str) -> Iterator[_Entry]:
+    """Of a mapping; of an output of transformers only what is attention."""
+    from transformers.utils import ModelOutput
+
+    is_output = isinstance(attentions, ModelOutput)
+    for key, value in attentions.items():
+        name = f"{above}{key}"
+        if isinstance(value, ModelOutput):
+            yield from _named(value, f"{name}.")
+        elif is_output and (value is None or not str(key).endswith("attentions")):
+            continue
+        elif value is None or is_array(value):
+            yield _Entry(name, 0, value, f"attention {printable(name)}")
+        elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            yield from _layers(value, name)
+        else:
+            raise InputError(f"attention {printable(name)} is {_described(value)}, expected a tensor or a sequence")
+
+
+def _layers(attentions: Sequence[Any], name: str) -> Iterator[_Entry]:
+    """Of tensors, one a layer; or of sequences of them, one a step."""
+    for number, value in enumerate(attentions):
+        where = f"{name}[{number}]"
+        if isinstance(value, Sequence) and not is_array(value) and not isinstance(value, str | bytes):
+            for layer, weights in enumerate(value):
+                yield _Entry(f"{name}.{layer}", number, weights, f"{where}[{layer}]")
+        else:
+            yield _Entry(f"{name}.{number}", 0, value, where)
+
+
+def _present(value: Any, what: str) -> Any:
+    if value is None:
+        raise InputError(f"{what} is None, expected a tensor of attention weights; {_CURE}")
+    return value
+
+
+def _renamed(records: Sequence[AttentionRecord], names: Sequence[str], attentions: Any) -> list[AttentionRecord]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"names are {names!r}, expected a sequence of strings, one a record")
+    if isinstance(attentions, Mapping) and not hasattr(attentions, "to_tuple"):
+        raise InputError("names beside a mapping, which has names already; leave them out, or pass its values")
+    most = 1 + max(record.index for record in records)
+    if len(names) != most:
+        raise InputError(f"{len(names)} names for {most} records, expected as many: {[r.name for r in records[:most]]}")
+    return [replace(record, name=names[record.index]) for record in records]
+
+
+def _described(value: Any) -> str:
+    return f"a {type(value).__name__}"

@@ -1,0 +1,123 @@
+"""The layout of an attention: evidence in, one reading or an error out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+
+from ...errors import LayoutError
+from ...layout import Grid, TokenLayout
+from ...tracing import Evidence
+from ..prefix import Extras, find_extras
+from .diffusion import cross_layout, joint_layout
+from .inputs import Inputs
+from .multimodal import multimodal_layout
+from .patchified import patchified_layout
+from .pictures import frame_count, measured_grids, picture, picture_readings, stated_grids
+from .refusals import refuse_shuffled, refuse_windows
+from .text import text_lengths
+from .towers import Tower, find_tower
+from .words import ambiguous, cure, times
+
+
+def find_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: str = "") -> TokenLayout | None:
+    """The layout of an attention over ``num_tokens`` tokens in ``model``.
+
+    Pictures and videos: a grid measured in the forward must, together with the tokens that the
+    model's own parameters name (CLS, distillation token, registers), make exactly ``num_tokens``.
+    Without any measured grid, picture size over patch size stands in. Text: as many tokens as
+    ``input_ids`` has, with the runs of image tokens in it as pictures (``multimodal_layout``).
+    Denoisers: latent patches and text in the order of their class (``joint_layout``).
+
+    Args:
+        model: the module that ran.
+        num_tokens: N, rows of the attention matrix; or its columns where it is not square.
+        evidence: what the forward showed of its tokens.
+        name: dotted path of the attention module under ``model``; "" where there is none. It tells
+            the parts of a model apart, such as a text tower from a picture tower.
+
+    Returns:
+        The layout, without token strings; None when nothing says what the tokens are.
+
+    Raises:
+        LayoutError: the evidence contradicts itself, or several readings fit.
+    """
+    if (joint := joint_layout(model, num_tokens, evidence, name)) is not None:
+        return joint
+    if (cross := cross_layout(model, num_tokens, evidence, name)) is not None:
+        return cross
+    tower = find_tower(model, name)
+    if (patchified := patchified_layout(model, num_tokens, evidence.inputs, name, tower)) is not None:
+        return patchified
+    return _plain_layout(model, num_tokens, evidence, name, tower)
+
+
+def expected_layout(model: nn.Module, inputs: Inputs) -> TokenLayout | None:
+    """The layout that ``model`` should have for ``inputs``, before it runs.
+
+    From picture size, patch size and the tokens that its parameters name. None where these do not
+    say it, or say several things.
+    """
+    grids, extras = stated_grids(model, inputs), find_extras(model)
+    if len(grids) != 1 or len(extras) != 1:
+        return None
+    return picture(grids[0], extras[0])
+
+
+def _plain_layout(
+    model: nn.Module, num_tokens: int, evidence: Evidence, name: str, tower: Tower | None
+) -> TokenLayout | None:
+    inputs = evidence.inputs
+    if tower == "other":
+        return None
+    if "temporal" in name and num_tokens == frame_count(inputs):
+        return TokenLayout({"frames": num_tokens})
+    grids: list[Grid] = []
+    extras = [Extras()]
+    pictures: list[TokenLayout] = []
+    if tower != "text":
+        grids, extras = measured_grids(evidence) or stated_grids(model, inputs), find_extras(model)
+        pictures = picture_readings(num_tokens, grids, extras)
+    if pictures:
+        refuse_shuffled(model, inputs)
+        refuse_windows(model, num_tokens, grids, pictures)
+    lengths = text_lengths(inputs, name) if tower != "vision" else {}
+    readings = pictures
+    if num_tokens in lengths.values():
+        readings = [*pictures, multimodal_layout(model, num_tokens, evidence) or TokenLayout({"text": num_tokens})]
+    if len(readings) == 1:
+        return readings[0]
+    if readings:
+        raise ambiguous(num_tokens, readings)
+    if found := _found(num_tokens, grids, extras, lengths):
+        raise LayoutError(f"unknown layout of {num_tokens} tokens: {found}")
+    return None
+
+
+def _found(num_tokens: int, grids: Sequence[Grid], extras: Sequence[Extras], lengths: dict[str, int]) -> str:
+    """What was found, in words, with the cure; empty when nothing was."""
+    parts = []
+    fitting = [g for g in grids if math.prod(g) <= num_tokens]
+    stated = " or ".join(str(e) for e in extras)
+    if fitting:
+        patches = math.prod(fitting[-1])
+        rest = num_tokens - patches
+        parts.append(
+            f"the last grid that fits is {times(fitting[-1])} = {patches} patches, which leaves {rest}, "
+            f"and the model's parameters name {stated}"
+        )
+        span = "video" if len(fitting[-1]) == 3 else "image"
+        guess = TokenLayout({"prefix": rest, span: patches}, {span: fitting[-1]})
+    elif grids:
+        coarsest = min(grids, key=math.prod)
+        parts.append(
+            f"the coarsest grid seen is {times(coarsest)} = {math.prod(coarsest)} patches, so these are windows, or "
+            "patches were dropped or merged"
+        )
+        guess = TokenLayout({"tokens": num_tokens})
+    else:
+        guess = TokenLayout({"text": num_tokens})
+    parts += [f"{name} has {length} tokens" for name, length in lengths.items()]
+    return f"{', and '.join(parts)}; {cure(guess)}" if parts else ""
