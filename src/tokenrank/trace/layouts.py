@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import LayoutError
 from ..layout import TokenLayout
 from ..models import find_layout
+from ..models.channels import refuse_channels
 from ..models.windows import Windows
 from ..tracing import AttentionRecord, Evidence
 from ..windows import find_windows
@@ -127,6 +128,7 @@ class ModelLayouts:
             return None
         n = record.shape[-1]
         try:
+            refuse_channels(record, self._root)
             windows = find_windows(record, self._root, evidence)
             return find_layout(self._root, n, evidence, record.name) if windows is None else windows
         except LayoutError as error:

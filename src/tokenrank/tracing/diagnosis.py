@@ -60,7 +60,7 @@ def _reason(s: Sighting) -> str:
     if s.seen:
         return (
             f"{s.seen} modules with attention ran and none was selected; it made {s.calls} forward calls, "
-            f"so check layers=, and steps= (expected 0 … {max(0, s.calls - 1)})"
+            f"so check layers=, branch=, and steps= (expected 0 … {max(0, s.calls - 1)})"
         )
     if s.opaque:
         kernels = ", ".join(f"{name} × {count}" for name, count in s.opaque.items())
