@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .chain import AttentionChain
 from .errors import CaptureError, InputError, LayoutError, NotFoundError, TokenRankError, nearest
-from .layout import Point, TokenLayout, at
+from .layout import Grid, Point, TokenLayout, at
 from .maps import TokenMap
 from .markov import Lambda2
 from .models import ImageSource, Kind, Model, load, read_image
@@ -390,12 +390,20 @@ def _token_labels(layout: TokenLayout | None, count: int) -> list[dict[str, Any]
         for place, i in enumerate(layout.range(span)):
             label: dict[str, Any] = {"token": i, "span": span}
             if layout.grids:
-                row, column = divmod(place, grid[1]) if grid else (None, None)
-                label |= {"row": row, "column": column}
+                label |= _cell(place, grid)
             if layout.tokens is not None:
                 label["text"] = layout.tokens[i]
             labels.append(label)
     return labels
+
+
+def _cell(place: int, grid: Grid | None) -> dict[str, Any]:
+    """Where the token at ``place`` of a picture's span stands; in a video with its frame."""
+    if grid is None:
+        return {"row": None, "column": None}
+    row, column = divmod(place, grid[-1])
+    frame, row = divmod(row, grid[-2])
+    return {"row": row, "column": column} | ({"frame": frame} if len(grid) == 3 else {})
 
 
 def _checked_bounces(bounces: Sequence[int]) -> tuple[int, ...]:

@@ -153,4 +153,5 @@ def _joint_layout(layout: TokenLayout | None, n: int, m: int, text: Sequence[str
     if "text" in spans:
         raise ChainError("the chain's layout has a span 'text' already; restrict the chain to the image tokens first")
     strings = None if text is None and tokens is None else (*(tokens or [""] * n), *(text or [""] * m))
-    return TokenLayout(spans | {"text": m}, grids, strings)
+    special = () if layout is None else layout.special
+    return TokenLayout(spans | {"text": m}, grids, strings, special)

@@ -52,7 +52,7 @@ class TokenMap:
         return TokenMap(self.values[entries], self.layout, certificate)
 
     def grid(self, span: str | None = None) -> Tensor:
-        """The picture's tokens as (*batch, rows, columns).
+        """The picture's tokens as (*batch, rows, columns); a video's as (*batch, frames, rows, columns).
 
         Args:
             span: which picture, where there are several.
@@ -68,21 +68,24 @@ class TokenMap:
         return self.values[..., tokens.start : tokens.stop].unflatten(-1, layout.grids[span])
 
     def upsample(self, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
-        """The grid at a picture's resolution: (*batch, height, width) for ``size`` = (height, width)."""
+        """The grid at a picture's resolution: (*batch, height, width) for ``size`` = (height, width).
+
+        A video's frames are kept: (*batch, frames, height, width).
+        """
         grid = self.grid()
         flat = grid.reshape(1, -1, *grid.shape[-2:])
         options = {} if mode == "nearest" else {"align_corners": False}
         return F.interpolate(flat, size, mode=mode, **options).reshape(*grid.shape[:-2], *size)
 
     def mask(self, rule: str | float = "mean") -> Tensor:
-        """Foreground tokens: bool (*batch, rows, columns), or (*batch, N) without a picture.
+        """Foreground tokens: bool in the shape of ``grid()``, or (*batch, N) without a picture.
 
         Args:
             rule: "mean" keeps what is above the map's mean; a number p from 0 to 1 keeps the
                 fewest tokens that hold the share p of the map's mass (DINO keeps 0.6).
         """
-        has_picture = self.layout is not None and len(self.layout.grids) == 1
-        values = self.grid().flatten(-2) if has_picture else self.values
+        grid = self.grid() if self.layout is not None and len(self.layout.grids) == 1 else None
+        values = self.values if grid is None else grid.flatten(self.values.ndim - 1)
         if rule == "mean":
             mask = values > values.mean(-1, keepdim=True)
         elif isinstance(rule, (int, float)) and not isinstance(rule, bool) and 0 < rule <= 1:
@@ -92,7 +95,7 @@ class TokenMap:
             mask = torch.zeros_like(kept).scatter(-1, order.indices, kept)
         else:
             raise ChainError(f"rule = {rule!r}, expected 'mean' or a share of the mass in (0, 1]")
-        return mask.unflatten(-1, self.grid().shape[-2:]) if has_picture else mask
+        return mask if grid is None else mask.reshape(grid.shape)
 
     def top(self, k: int = 10) -> list[tuple[int, str, float]]:
         """The k largest tokens of a single map: (index, token string or "", value)."""
@@ -118,6 +121,11 @@ class TokenMap:
             raise InputError(f"opacity = {opacity!r}, expected a number from 0 to 1")
         picture = read_image(image)
         values = self._single().upsample((picture.height, picture.width))
+        if values.ndim == 3:
+            raise LayoutError(
+                f"this map has {values.shape[0]} frames of a video, expected a map of one picture; lay one frame over "
+                "it: tr.TokenMap(map.grid()[frame].flatten(), tr.TokenLayout.image(rows, columns, cls_tokens=0))"
+            )
         heat = colourise(values.cpu().numpy(), colours)
         return Image.blend(picture, heat, opacity)
 
@@ -129,7 +137,7 @@ class TokenMap:
         figure = Figure(figsize=(3.3, 3.3), layout="constrained")
         axes = figure.add_subplot()
         if self.layout is not None and len(self.layout.grids) == 1:
-            axes.imshow(single.grid().cpu().numpy(), cmap=COLOURS)
+            axes.imshow(_side_by_side(single.grid()).cpu().numpy(), cmap=COLOURS)
             axes.set_axis_off()
         else:
             top = single.top(24)[::-1]
@@ -196,6 +204,11 @@ class TokenMap:
                 "first, or aggregate the heads"
             )
         return TokenMap(self.values.reshape(-1), self.layout, self.certificate)
+
+
+def _side_by_side(grid: Tensor) -> Tensor:
+    """The frames of a video from left to right; a picture as it is."""
+    return grid if grid.ndim == 2 else grid.transpose(0, 1).flatten(1)
 
 
 def _label(index: int, token: str) -> str:

@@ -144,7 +144,8 @@ def chroma() -> dict[str, Any]:
 
 def dit() -> dict[str, Any]:
     return {
-        "hidden_states": torch.randn(LATENTS), "timestep": torch.tensor([500, 500]), "class_labels": torch.tensor([3, 10]),
+        "hidden_states": torch.randn(LATENTS), "timestep": torch.tensor([500, 500]),
+        "class_labels": torch.tensor([3, 10]),
     }  # fmt: skip
 
 
@@ -306,7 +307,7 @@ CASES: list[Case] = [
             by_hand=variant == "eager",
             note="self- and cross-attention",
             std=0.15,
-        )  # fmt: skip
+        )
         for variant in ("sdpa", "eager")
     ),
     case(

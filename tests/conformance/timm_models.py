@@ -46,7 +46,7 @@ def cases(
             (SEEN | (kinds or {}))[variant],
             own,
             **more,
-        )  # fmt: skip
+        )
         for variant in variants
     ]
 

@@ -64,8 +64,8 @@ def llama(hf: Any) -> Any:
     return hf.LlamaConfig(**SIZES, num_key_value_heads=2, vocab_size=60)
 
 
-def case(target: str, variant: str, build: Callable[[], nn.Module], note: str = "") -> Case:
-    return Case("transformer-lens", target, variant, build, tokens, ("eager",), patterns, note=note)
+def case(target: str, variant: str, build: Callable[[], nn.Module], note: str = "", kind: str = "eager") -> Case:
+    return Case("transformer-lens", target, variant, build, tokens, (kind,), patterns, note=note)
 
 
 CASES: list[Case] = [
@@ -78,7 +78,8 @@ CASES: list[Case] = [
         "bridge to GPT-2",
         "causal, compatibility mode",
         bridged("GPT2LMHeadModel", gpt2, True),
-        "weights folded as HookedTransformer did",
-    ),  # fmt: skip
+        "weights folded as HookedTransformer did; weights alone, as rows without keys are filled with zeros",
+        "weights",
+    ),
     case("bridge to Llama", "causal, GQA", bridged("LlamaForCausalLM", llama)),
 ]

@@ -292,12 +292,6 @@ def observed(model: nn.Module, inputs: dict[str, Any]) -> tuple[dict[str, Attent
     return {r.name: r for r in reversed(recorder.records)}, recorder.evidence[0]
 
 
-def with_lists(evidence: Evidence, inputs: dict[str, Any]) -> Evidence:
-    """Evidence with the shapes of lists of tensors."""
-    lists = {n: [t.shape for t in v] for n, v in inputs.items() if isinstance(v, list) and isinstance(v[0], Tensor)}
-    return Evidence({**evidence.inputs, **lists}, evidence.conv_grids)
-
-
 def changed(value: Any, cell: tuple[Any, ...]) -> Any:
     if isinstance(value, list):
         return [changed(v, cell) for v in value]
@@ -312,7 +306,6 @@ def test_each_latent_patch_is_where_the_layout_says(name: str) -> None:
     for parameter in case.model.eval().parameters():  # some start at zero, which would hide where a patch goes
         nn.init.normal_(parameter, std=0.2)
     records, evidence = observed(case.model, case.inputs)
-    evidence = with_lists(evidence, case.inputs)
     record = records[case.layer]
     layout = find_layout(case.model, record.shape[-1], evidence, case.layer)
     assert layout is not None

@@ -300,3 +300,4 @@ def test_a_decoding_step_is_one_token() -> None:
     layout = find_layout(model, 21, recorder.evidence[0], steps[0].name)
     assert layout is not None
     assert list(layout.spans.items()) == [("text", 2), ("image", 16), ("text_2", 3)]
+    assert layout.grids == {"image": (4, 4)}

@@ -117,7 +117,8 @@ class ModelLayouts:
         if layouts is None:
             layouts = {}
             # during a forward more evidence may come
-            self._kinds.append((Evidence(evidence.inputs, list(evidence.conv_grids)), layouts))
+            seen = Evidence(evidence.inputs, list(evidence.conv_grids), list(evidence.conv_batches))
+            self._kinds.append((seen, layouts))
         key = record.shape, record.name
         if key not in layouts:
             layouts[key] = self._derive(evidence, record)

@@ -38,4 +38,4 @@ def extended(layout: TokenLayout, count: int) -> TokenLayout:
     last = list(spans)[-1] if spans else ""
     name = last if last.startswith("text") else "generated"
     spans[name] = spans.get(name, 0) + count
-    return TokenLayout(spans, layout.grids)
+    return TokenLayout(spans, layout.grids, special=layout.special)

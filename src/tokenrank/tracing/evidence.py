@@ -26,13 +26,15 @@ class Evidence:
 
     Attributes:
         inputs: argument name → tensor; for large floating-point arguments their shape; numbers and
-            lists of numbers as they are.
+            lists of numbers as they are; of lists of tensors the shapes.
         conv_grids: (rows, columns) of every conv2d output and (frames, rows, columns) of every
             conv3d output, in order.
+        conv_batches: how many pictures each of them holds.
     """
 
     inputs: Mapping[str, Any] = field(default_factory=dict)
     conv_grids: list[tuple[int, ...]] = field(default_factory=list)
+    conv_batches: list[int] = field(default_factory=list)
 
 
 def bound_inputs(root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +57,12 @@ def small(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """What is worth keeping of arguments: see ``Evidence.inputs``."""
     with Unnoticed():
         tensors = {name: _small(value) for name, value in inputs.items() if isinstance(value, Tensor)}
-    return tensors | {name: value for name, value in inputs.items() if _is_plain(value)}
+    listed = {name: [t.shape for t in value] for name, value in inputs.items() if _is_listed(value)}
+    return tensors | listed | {name: value for name, value in inputs.items() if _is_plain(value)}
+
+
+def _is_listed(value: Any) -> bool:
+    return isinstance(value, list | tuple) and 0 < len(value) <= _FEW and all(isinstance(v, Tensor) for v in value)
 
 
 def _is_plain(value: Any) -> bool:

@@ -84,6 +84,7 @@ class Recorder:
         self._thread = threading.get_ident()
         self._other_thread = False
         self._saw_functions = False
+        self._inside, self._before = False, Evidence()
         self.evidence: dict[int, Evidence] = {}
         self._journal = Journal(ModuleNames(self._root), self._selection, self._keeper, branch, on_record)
         self.records: list[AttentionRecord] = self._journal.records
@@ -94,6 +95,7 @@ class Recorder:
         with ExitStack() as stack:
             handle = self._root.register_forward_pre_hook(self._begin, with_kwargs=True)
             stack.callback(handle.remove)
+            stack.callback(self._root.register_forward_hook(self._end, always_call=True).remove)
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             self._mode = ObservingMode(
                 self._observers(), self._follower.rules(), self._tags.entries, self._judge, self._note
@@ -171,19 +173,27 @@ class Recorder:
             self._journal.begin(forward)
             self._guidance.describe(forward, inputs)
             self.evidence.pop(step, None)
+            before, self._before = self._before, Evidence()  # generate() runs the vision tower ahead of the forward
+            self._inside = True
             if self._selection.step(step):
-                self.evidence[step] = Evidence(small({n: v for n, v in inputs.items() if n not in TIMESTEPS}))
+                kept = small({n: v for n, v in inputs.items() if n not in TIMESTEPS})
+                self.evidence[step] = Evidence(kept, before.conv_grids, before.conv_batches)
         except Exception as fault:
             self._note(fault)
+
+    def _end(self, module: nn.Module, args: Any, out: Any) -> None:
+        self._inside = False
 
     def _convolved(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         if (
             out.ndim in (4, 5)
             and self._journal.names.running() is not None
-            and self._selection.step(self._journal.forward.step)
+            and (not self._inside or self._selection.step(self._journal.forward.step))
         ):
-            evidence = self.evidence.setdefault(self._journal.forward.step, Evidence())
+            step = self._journal.forward.step
+            evidence = self.evidence.setdefault(step, Evidence()) if self._inside else self._before
             evidence.conv_grids.append(tuple(map(int, out.shape[2:])))
+            evidence.conv_batches.append(int(out.shape[0]))
 
     def _note(self, fault: Exception) -> None:
         self._fault = self._fault or fault

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...errors import LayoutError
 from ...layout import Grid, TokenLayout
 from ...tracing import Evidence
-from .inputs import Inputs, shape, whole_numbers
+from .inputs import shape, whole_numbers
 from .parts import Part, joined
 from .pictures import measured_grids
 from .text import agreeing_rows
@@ -109,7 +109,7 @@ def _shapes(model: nn.Module, evidence: Evidence, kind: str, kinds: Tensor, samp
         return _of_sample(_merged(model, stated), samples, kind)
     if kind != "image" or not _keeps_order(model):
         return None
-    count, pictures = int((kinds == 1).sum()), _count_pictures(evidence.inputs)
+    count, pictures = int((kinds == 1).sum()), _count_pictures(evidence)
     if not pictures or count % pictures or pictures % samples:
         return None
     grid = _pooled(measured_grids(evidence), count // pictures)
@@ -141,10 +141,14 @@ def _of_sample(shapes: list[Shape] | None, samples: int, kind: str) -> list[Shap
     return groups[0]
 
 
-def _count_pictures(inputs: Inputs) -> int | None:
+def _count_pictures(evidence: Evidence) -> int | None:
     """Pictures (or tiles of them) that went through the vision tower."""
+    inputs = evidence.inputs
     pixels, mask = shape(inputs, "pixel_values"), _known(inputs.get("pixel_attention_mask"))
-    if pixels is None or len(pixels) not in (4, 5):
+    if pixels is None:  # generate() runs the tower ahead of the forward
+        counts = set(evidence.conv_batches)
+        return counts.pop() if len(counts) == 1 else None
+    if len(pixels) not in (4, 5):
         return None
     if mask is not None and mask.ndim == 4:  # pictures that only fill up the batch are masked
         return int((mask != 0).flatten(2).any(-1).sum())
