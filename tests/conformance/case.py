@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
+from packaging.version import Version
 from torch import Tensor, nn
 
 
@@ -28,3 +30,10 @@ class Case:
 
 class NotAccepted(Exception):  # noqa: N818 - no error: the library says no, in its own words
     """Raised by ``Case.build`` where the library refuses a variant of a model; the row is skipped with its words."""
+
+
+def refuse_up_to(library: str, last: str, words: str) -> None:
+    """Raise ``NotAccepted`` where ``library`` is version ``last``, which was seen to fail, or older."""
+    found = version(library)
+    if Version(found) <= Version(last):
+        raise NotAccepted(f"not accepted by {library} {found}: {words}")

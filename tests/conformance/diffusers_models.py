@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .case import Case
+from .case import Case, refuse_up_to
 from .transformers_shared import peaky
 
 Inputs = Callable[[], dict[str, Any]]
@@ -47,12 +47,16 @@ def case(
     *,
     by_hand: bool = False,
     std: float = 0.3,
+    broken: tuple[str, str] | None = None,
     **more: Any,
 ) -> Case:
-    """One model; ``by_hand`` takes the processors that write the softmax out."""
+    """One model; ``by_hand`` writes the softmax out; ``broken`` names the last version that fails, and why."""
 
     def build() -> nn.Module:
         import diffusers
+
+        if broken is not None:
+            refuse_up_to("diffusers", *broken)
 
         made = peaky(getattr(diffusers, model)(**config), std)
         return written_out(made) if by_hand else made
@@ -261,6 +265,7 @@ CASES: list[Case] = [
         "FluxTransformer2DModel",
         FLUX | {"pooled_projection_dim": 16, "axes_dims_rope": (2, 2, 4)},
         flux,
+        broken=("0.30.0", "its position ids have a dimension for the batch"),
         note="text, then image; rotary",
     ),
     case(
@@ -376,6 +381,7 @@ CASES: list[Case] = [
             "pos_embed_max_size": 64,
         },
         auraflow,
+        broken=("0.30.0", "latents that are not square fail inside of it"),
         note="registers and text, then image",
     ),
     case(

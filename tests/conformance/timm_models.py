@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .case import Case
+from .case import Case, refuse_up_to
 from .transformers_shared import peaky
 
 Settings = dict[str, Any]
@@ -49,6 +49,14 @@ def cases(
         )
         for variant in variants
     ]
+
+
+def swin_v2(**settings: Any) -> nn.Module:
+    """Swin V2, as far as timm runs it on pictures that are not square."""
+    import timm
+
+    refuse_up_to("timm", "1.0.3", "pictures that are not square fail inside of it")
+    return timm.create_model("swinv2_tiny_window8_256", pretrained=False, **settings)
 
 
 def built(model: str | Callable[..., nn.Module], settings: Settings, fused: bool, std: float) -> nn.Module:
@@ -184,7 +192,7 @@ CASES: list[Case] = [
     ),
     *cases(
         "Swin V2",
-        "swinv2_tiny_window8_256",
+        swin_v2,
         SWIN,
         (32, 48),
         dropped,

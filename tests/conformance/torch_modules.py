@@ -13,7 +13,7 @@ from torch.nn import functional
 from .case import Case
 from .transformers_shared import peaky
 
-B, H, N, M, D = 2, 4, 6, 9, 8
+B, H, N, M, D = 2, 4, 8, 16, 8  # powers of two: flex_attention of PyTorch 2.6 takes no others
 PADDED = torch.tensor([[False] * N, [False] * (N - 2) + [True] * 2])
 LATER = torch.ones(N, N, dtype=torch.bool).triu(1)
 FAST = "in training mode; in evaluation PyTorch takes a faster path of its own, which rounds differently"

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from tokenrank.archive import manifest
 from tokenrank.archive.write import KEY, summary
 from tokenrank.errors import InputError
-from tokenrank.archive import manifest
 from tokenrank.interchange import load_trace
 from tokenrank.layout import TokenLayout
 from tokenrank.trace import Trace
