@@ -1,3 +1,5 @@
+"""Maps of videos."""
+
 import pytest
 import torch
 
