@@ -83,11 +83,7 @@ GUIDED: dict[str, Guided] = {
         lambda _: pipelines.z_image(), listed, SCALE_ON, {"guidance_scale": 0.0}, (CONDITIONAL_FIRST,)
     ),
 }  # fmt: skip
-KNOWN_WRONG = {"ZImagePipeline": "one call with the conditional half first, which its arguments do not show"}
-NAMES = [
-    pytest.param(name, marks=pytest.mark.xfail(reason=KNOWN_WRONG[name], strict=True)) if name in KNOWN_WRONG else name
-    for name in GUIDED
-]
+NAMES = list(GUIDED)
 
 
 def traced(name: str, folder: Path, guided: bool = True, steps: int = 2, **options: Any) -> Trace:
@@ -243,7 +239,6 @@ def test_a_timestep_is_found_to_a_thousandth() -> None:
             trace.select(timestep=wrong)
 
 
-@pytest.mark.xfail(reason="all timesteps within a thousandth are kept, not the nearest", strict=True)
 def test_the_nearest_of_two_timesteps_is_taken() -> None:
     trace = at_times(999.5, 999.0)
     assert {record.timestep for record in trace.select(timestep=999.0).records} == {999.0}

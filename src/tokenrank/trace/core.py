@@ -130,7 +130,7 @@ class Trace(Mapping[str, AttentionChain]):
             layers: as in ``capture``; numbers count this trace's records of each forward call.
             branch: "conditional" or "unconditional" of classifier-free guidance: that half of the batch
                 where both ran in one call, those calls where each had its own.
-            timestep: of a denoiser: the forward calls that were given it, to a thousandth.
+            timestep: of a denoiser: the forward calls that were given it, or the nearest to a thousandth.
             sample: place in the batch (negative from the last). Its padding is dropped with its rows, which
                 is exact, since nothing attends to it; batch dimensions stay, with length one.
 
@@ -372,12 +372,12 @@ def _listed(names: Sequence[str], count: int = 3) -> str:
 
 
 def _at(timestep: float, records: Sequence[AttentionRecord]) -> list[AttentionRecord]:
-    kept = [r for r in records if r.timestep is not None and abs(r.timestep - timestep) <= _SAME_TIME * abs(timestep)]
-    if not kept:
-        found = list(dict.fromkeys(r.timestep for r in records if r.timestep is not None))
+    found = list(dict.fromkeys(r.timestep for r in records if r.timestep is not None))
+    nearest_one = min(found, key=lambda t: abs(t - timestep), default=None)
+    if nearest_one is None or abs(nearest_one - timestep) > _SAME_TIME * abs(timestep):
         listed = ", ".join(f"{t:g}" for t in found[:8]) + (" …" if len(found) > 8 else "")
         raise NotFoundError(f"no timestep {timestep:g} in this trace; the timesteps here are {listed or 'none'}")
-    return kept
+    return [r for r in records if r.timestep == nearest_one]
 
 
 def _sampled(maker: Maker, sample: int, keep: Sequence[int] | None) -> Maker:

@@ -23,9 +23,9 @@ class Guidance:
 
     Pipelines guide in two ways. Either one call gets the same latents twice on the batch axis, with
     other text beside each half: unconditional first, except where class labels stand in for the
-    text (DiT), whose "no class" is the largest label. Or two calls get the same latents
-    and the same timestep one after the other: conditional first. Both show in the arguments, so no
-    pipeline has to be known.
+    text (DiT), whose "no class" is the largest label, and where batches are lists (Z-Image). Or two
+    calls get the same latents and the same timestep one after the other: conditional first. Both show
+    in the arguments, so no pipeline has to be known.
     """
 
     def __init__(self) -> None:
@@ -42,6 +42,8 @@ class Guidance:
             conditions = {name: value for name, value in inputs.items() if name not in (*TIMESTEPS, latents[0])}
             if _halves_equal(latents[1]):
                 forward.branches = _branches_of_halves(conditions)
+                if len(latents[1]) > 1:  # a batch that is a list: Z-Image, whose pipeline puts the prompt first
+                    forward.branches = forward.branches[::-1]
             elif self._last is not None:
                 before, last, other = self._last
                 same = before.timestep == forward.timestep and _equal(last, latents[1])
