@@ -207,8 +207,12 @@ class TokenMap:
 
 
 def _side_by_side(grid: Tensor) -> Tensor:
-    """The frames of a video from left to right; a picture as it is."""
-    return grid if grid.ndim == 2 else grid.transpose(0, 1).flatten(1)
+    """A picture as it is; the frames of a video in a row, an empty column between them."""
+    if grid.ndim < 3:
+        return grid
+    frames, rows, _ = grid.shape
+    gap = grid.new_full((rows, 1), float("nan"))
+    return torch.cat([part for frame in grid for part in (frame, gap)][: 2 * frames - 1], -1)
 
 
 def _label(index: int, token: str) -> str:

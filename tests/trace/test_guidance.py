@@ -105,6 +105,29 @@ def test_a_branch_is_chosen_before_it_is_copied() -> None:
     torch.testing.assert_close(mean[0].to_dense()[:, 0], expected)
 
 
+def test_a_branch_is_taken_once_and_has_samples() -> None:
+    model = unet()
+    trace = doubled(model, layers=SELF)
+    half = trace.select(branch="conditional")
+    assert half.records[0].branches == ("conditional",)
+    assert half.select(branch="conditional")[0].shape == half[0].shape == (1, *trace[0].shape[1:])
+    with pytest.raises(NotFoundError, match=r"no unconditional branch.*conditional"):
+        half.select(branch="unconditional")
+    chosen = doubled(model, layers=SELF, branch="conditional")
+    one = trace.select(branch="conditional", sample=0)
+    for same in (half.select(sample=0), chosen, chosen.select(branch="conditional", sample=0)):
+        torch.testing.assert_close(same[0].to_dense(), one[0].to_dense())
+        assert same[0].layout == trace[0].layout
+    with pytest.raises(NotFoundError, match="sample 1 of a batch of 1"):
+        half.select(sample=1)
+
+
+def test_summary_tells_the_calls_apart() -> None:
+    lines = doubled(unet(), layers=SELF).summary().splitlines()
+    assert lines[0].split()[-2:] == ["timestep", "branches"]
+    assert lines[1].split()[-3:] == ["900", "unconditional,", "conditional"]
+
+
 def test_each_branch_in_a_call_of_its_own() -> None:
     model = flux()
     trace = two_calls(model)

@@ -129,6 +129,23 @@ def test_cross_attention_has_a_mean_but_no_chain() -> None:
         model(**inputs)
 
 
+def test_windows_and_heads_in_one_dimension() -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_dim": 16, "output_channels": 8}
+    config = hf.SamVisionConfig(
+        **sizes, image_size=32, patch_size=8, window_size=2, global_attn_indexes=[1], num_pos_feats=8
+    )
+    config._attn_implementation = "eager"
+    model = peaky(hf.models.sam.modeling_sam.SamVisionEncoder(config))
+    picture = torch.randn(2, 3, 32, 32)
+    with torch.no_grad(), capture(model, layers=0) as full:
+        model(picture)
+    with torch.no_grad(), capture(model, layers=0, reduce="mean") as trace:
+        model(picture)
+    assert len(full.records[0].shape) == 3
+    assert full[0].shape == (2, 2, 16, 16)
+    torch.testing.assert_close(trace[0].to_dense()[:, 0], full[0].to_dense().mean(1))
+
+
 def test_no_more_than_one_record_lives() -> None:
     model = bert()
     alive: list[weakref.ref[Tensor]] = []

@@ -8,40 +8,28 @@ import stat
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, LayoutError
+from ..errors import InputError
 from ..layout import TokenLayout
 from ..models.windows import Windows
 from ..models.words import first_line, printable
-from ..tracing import AttentionRecord
+from ..tracing import AttentionRecord, Forward
 from ..tracing.quiet import Unnoticed
 from . import manifest
 from .arrays import as_tensor
 from .checks import check_query_key, check_shape
+from .stored import Stored
 
 KEY = "tokenrank"
 
 
-class LayoutSource(Protocol):
-    """Who knows which token is what: see ``tokenrank.trace.layouts.LayoutSource``."""
-
-    def find(self, record: AttentionRecord) -> TokenLayout | None:
-        """The layout of a record, or None."""
-
-    def find_windows(self, record: AttentionRecord) -> Windows | None:
-        """Where its windows stand, or None."""
-
-    def batch_size(self, record: AttentionRecord) -> int | None:
-        """Samples in the batch, or None."""
-
-
 def write(
     records: Sequence[AttentionRecord],
-    layouts: LayoutSource | None,
+    stored: Sequence[Stored],
     layout: TokenLayout | Literal[False] | None,
     opaque: Mapping[str, int],
     path: str | os.PathLike[str],
@@ -53,7 +41,7 @@ def write(
 
     Args:
         records: one at least; on any device, of any floating type.
-        layouts: which token is what in them.
+        stored: what is known of the tokens of each.
         layout: of all of them by hand, False for none, None where it is found.
         opaque: name → calls of kernels that hid their attention.
         path: as it is; ".safetensors" is usual, and not added.
@@ -63,7 +51,7 @@ def write(
             device "meta".
     """
     with Unnoticed():
-        tensors, description = _parts(records, layouts, layout, opaque)
+        tensors, description = _parts(records, stored, layout, opaque)
         try:
             target = Path(os.path.realpath(path))
         except (TypeError, ValueError) as error:
@@ -100,7 +88,7 @@ def _write(tensors: Mapping[str, Tensor], description: str, path: Path) -> None:
 
 def _parts(
     records: Sequence[AttentionRecord],
-    source: LayoutSource | None,
+    stored: Sequence[Stored],
     layout: TokenLayout | Literal[False] | None,
     opaque: Mapping[str, int],
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -110,40 +98,36 @@ def _parts(
     tensors: dict[str, Tensor] = {}
     names: dict[Any, str] = {}
     used: set[int] = set()
-    forwards: dict[int, int] = {}
-    spoken: dict[int, dict[str, Any]] = {}
+    forwards: list[Forward] = []
     layouts: list[Any] = []
     windows: list[tuple[Windows, dict[str, Any]]] = []
     entries = []
-    for number, record in enumerate(records):
+    for number, (record, tokens) in enumerate(zip(records, stored, strict=True)):
         where = f"record {number} ({printable(record.name)})"
-        stored = {}
+        names_of = {}
         _check(record, where)
         for part, tensor in record.tensors.items():
             key = _identity(tensor)
             if key not in names:
                 names[key] = f"{number}.{part}"
                 tensors[names[key]] = _plain(tensor, used)
-            stored[part] = names[key]
-        if id(record.forward) not in forwards:
-            forwards[id(record.forward)] = len(forwards)
-            spoken[id(record.forward)] = manifest.forward_to_json(record.forward)
+            names_of[part] = names[key]
         entry = {
             "name": record.name,
             "module": record.module,
             "kind": record.kind,
             "index": record.index,
-            "forward": forwards[id(record.forward)],
+            "forward": _place(forwards, record.forward),
             "scale": float(record.scale),
             "is_causal": record.is_causal,
-            "tensors": stored,
+            "tensors": names_of,
         }
-        entry |= _tokens(source, record, layouts, windows, tensors)
+        entry |= _tokens(tokens, layouts, windows, tensors)
         entries.append(entry)
     return tensors, {
         "version": manifest.VERSION,
         "records": entries,
-        "forwards": list(spoken.values()),
+        "forwards": [manifest.forward_to_json(forward) for forward in forwards],
         "layouts": layouts,
         "windows": [entry for _, entry in windows],
         "layout": manifest.layout_to_json(layout) if layout else layout,
@@ -162,26 +146,17 @@ def _check(record: AttentionRecord, where: str) -> None:
 
 
 def _tokens(
-    source: LayoutSource | None,
-    record: AttentionRecord,
+    stored: Stored,
     layouts: list[Any],
     windows: list[tuple[Windows, dict[str, Any]]],
     tensors: dict[str, Tensor],
 ) -> dict[str, Any]:
     """What is known of a record's tokens, as numbers of ``layouts`` and ``windows``, which grow."""
-    if source is None or not record.is_square:
-        return {}
-    size = source.batch_size(record)
-    entry: dict[str, Any] = {} if size is None else {"batch_size": size}
-    found: dict[str, Any]
-    stand = None
-    try:
-        layout, stand = source.find(record), source.find_windows(record)
-        if layout is None:
-            return entry
-        found = manifest.layout_to_json(layout)
-    except LayoutError as error:
-        found = {"error": str(error)}
+    entry: dict[str, Any] = {} if stored.batch_size is None else {"batch_size": stored.batch_size}
+    if stored.layout is None:
+        return entry
+    found = {"error": stored.layout} if isinstance(stored.layout, str) else manifest.layout_to_json(stored.layout)
+    stand = stored.windows
     entry["layout"] = _place(layouts, found)
     if stand is not None:
         entry["windows"] = next((i for i, (known, _) in enumerate(windows) if known is stand), len(windows))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..archive import manifest
 from ..archive.checks import check_query_key, check_shape
+from ..archive.stored import Stored
 from ..archive.write import KEY, summary
 from ..errors import InputError, nearest
 from ..layout import TokenLayout
@@ -23,7 +24,7 @@ from ..tracing import AttentionRecord, Forward
 from ..tracing.quiet import Unnoticed
 from .foreign import trace_of
 from .npz import read_npz
-from .stored_layouts import Stored, StoredLayouts
+from .stored_layouts import StoredLayouts
 
 _OTHERS = {b"\x93NUMPY": "a single array; save it with a name, np.savez(path, name=array)"}
 

@@ -9,14 +9,15 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
+from ..archive.stored import Stored
 from ..archive.write import write
 from ..chain import AttentionChain
-from ..errors import CaptureError, InputError, NotFoundError, nearest
+from ..errors import CaptureError, InputError, LayoutError, NotFoundError, nearest
 from ..layout import TokenLayout
 from ..maps import TokenMap
 from ..tracing import BRANCHES, AttentionRecord, Branch, Layers, Steps
 from ..tracing.budget import readable
-from ..tracing.parts import part
+from ..tracing.parts import branch_of, part
 from ..tracing.selection import Selection
 from .chains import chain_of
 from .decoded import join
@@ -203,15 +204,17 @@ class Trace(Mapping[str, AttentionChain]):
         Raises:
             InputError: a path that cannot be written.
         """
-        write(self._records, self._layouts, self._layout, self._opaque, path)
+        write(self._records, [self._stored(record) for record in self._records], self._layout, self._opaque, path)
 
     def summary(self) -> str:
-        """A table of all records: number, name, module, kind, shape, mask, step. Print it."""
-        rows = [("", "name", "module", "kind", "shape", "mask", "step")]
+        """A table of all records: number, name, module, kind, shape, mask, step (and timestep, branches). Print it."""
+        timed = any(record.timestep is not None for record in self._records)
+        rows = [["", "name", "module", "kind", "shape", "mask", "step", *(["timestep", "branches"] if timed else [])]]
         for number, record in enumerate(self._records):
             shape = "×".join(map(str, record.shape))
-            rows.append((str(number), record.name or "(root)", record.module, record.kind, shape, _mask(record),
-                         str(record.step)))  # fmt: skip
+            row = [str(number), record.name or "(root)", record.module, record.kind, shape, _mask(record)]
+            time = "–" if record.timestep is None else f"{record.timestep:g}"
+            rows.append([*row, str(record.step), *([time, ", ".join(record.branches) or "–"] if timed else [])])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines += [
@@ -274,6 +277,16 @@ class Trace(Mapping[str, AttentionChain]):
             return None
         return None if self._layouts is None else self._layouts.find(record)
 
+    def _stored(self, record: AttentionRecord) -> Stored:
+        """What is known of a record's tokens."""
+        if self._layouts is None or not record.is_square:
+            return Stored()
+        size = self._layouts.batch_size(record)
+        try:
+            return Stored(self._layouts.find(record), self._layouts.find_windows(record), size)
+        except LayoutError as error:
+            return Stored(str(error), None, size)
+
     def _takes_windows(self, record: AttentionRecord) -> bool:
         """Whether windows are to be put together: not if a layout by hand is none, or one of a single window."""
         if isinstance(self._layout, TokenLayout):
@@ -292,7 +305,7 @@ class Trace(Mapping[str, AttentionChain]):
             if record.branches == (branch,):
                 kept.append(record)
             elif branch in record.branches:
-                half = part(record, record.branches.index(branch), len(record.branches))
+                half = branch_of(record, branch)
                 makers[half], wholes[half] = self._maker(record), record
                 kept.append(half)
         if not kept:
@@ -310,26 +323,22 @@ class Trace(Mapping[str, AttentionChain]):
         makers: dict[AttentionRecord, Maker],
         wholes: dict[AttentionRecord, AttentionRecord],
     ) -> list[AttentionRecord]:
-        count = self._batch_size(records)
-        if not -count <= sample < count:
-            raise NotFoundError(f"sample {sample} of a batch of {count}, expected {-count} … {count - 1}")
-        sample %= count
+        smallest = min((record.shape[0] for record in records if len(record.shape) > 3), default=1)
         kept = []
         for record in records:
-            one = part(record, sample, count) if len(record.shape) > 3 else record
+            known = None if self._layouts is None else self._layouts.batch_size(record)
+            count = known or smallest
+            if not -count <= sample < count:
+                raise NotFoundError(f"sample {sample} of a batch of {count}, expected {-count} … {count - 1}")
+            one = part(record, sample % count, count) if len(record.shape) > 3 else record
             maker = makers.get(record) or self._maker(record)
             keep = seen_keys(one) if one.is_square else None
             if keep is not None:
                 one = with_tokens(one, keep)
             wholes[one] = wholes.get(record, record)
-            makers[one] = _sampled(maker, sample, keep)
+            makers[one] = _sampled(maker, sample % count, keep)
             kept.append(one)
         return kept
-
-    def _batch_size(self, records: Sequence[AttentionRecord]) -> int:
-        """Samples in the batch: of the model's input where that is known, since windows multiply it."""
-        known = None if self._layouts is None else self._layouts.batch_size(records[0])
-        return known or min((record.shape[0] for record in records if len(record.shape) > 3), default=1)
 
     def _maker(self, record: AttentionRecord) -> Maker:
         layouts = self._layouts

@@ -37,7 +37,7 @@ class LayoutSource(Protocol):
         """The same for a prefill and the decoding steps after it."""
 
     def batch_size(self, record: AttentionRecord) -> int | None:
-        """Samples in the batch that the model was given; None where that is unknown."""
+        """Samples in the record, whose batch dimension may hold windows, too; None where that is unknown."""
 
     def find_windows(self, record: AttentionRecord) -> Windows | None:
         """Where the windows of a windowed attention stand; None for any other attention.
@@ -76,7 +76,8 @@ class ModelLayouts:
         """See ``LayoutSource``."""
         inputs = self._evidence.get(record.step, Evidence()).inputs.values()
         shapes = (v.shape if isinstance(v, Tensor) else v for v in inputs if isinstance(v, Tensor | torch.Size))
-        return next((shape[0] for shape in shapes if len(shape) > 1), None)
+        size = next((shape[0] for shape in shapes if len(shape) > 1), None)
+        return None if size is None else size // record.forward.share
 
     def find_windows(self, record: AttentionRecord) -> Windows | None:
         """See ``LayoutSource``."""
@@ -169,8 +170,8 @@ class DerivedLayouts:
         return None if self._below is None else self._below.find_joined(parts, sample)
 
     def batch_size(self, record: AttentionRecord) -> int | None:
-        """See ``LayoutSource``: unknown, since parts were taken."""
-        return None
+        """See ``LayoutSource``."""
+        return None if self._below is None else self._below.batch_size(record)
 
     def find_windows(self, record: AttentionRecord) -> Windows | None:
         """See ``LayoutSource``."""

@@ -125,17 +125,18 @@ class RunningMean:
 
     def _mean_over_heads(self, record: AttentionRecord) -> tuple[Tensor, TokenLayout | None]:
         """(*batch, N, M), some heads at a time."""
-        total: Tensor | float = 0.0
-        layout = None
-        for piece in _by_heads(record):
-            if record.is_square:
-                chain = self._chain_of(piece)
-                layout, dense = chain.layout, chain.to_dense()
-            else:
-                dense = piece.to_dense()
-            total = total + (dense.sum(-3) if len(record.shape) > 2 else dense)
-        assert isinstance(total, Tensor)
-        return total / (record.shape[-3] if len(record.shape) > 2 else 1), layout
+        pieces: Iterator[Tensor]
+        if record.is_square:
+            chain = self._chain_of(record)
+            layout, pieces = chain.layout, _dense_by_heads(chain)
+        else:
+            layout, pieces = None, _dense_of(record)
+        total, count = None, 0
+        for dense in pieces:
+            total = dense.sum(-3) if total is None else total + dense.sum(-3)
+            count += dense.shape[-3]
+        assert total is not None
+        return total / count, layout
 
     def _add(self, record: AttentionRecord, value: Tensor, layout: TokenLayout | None, is_map: bool) -> None:
         key: tuple[Any, ...] = (tuple(value.shape), record.shape[-2:], is_map)
@@ -169,17 +170,28 @@ def _always(layout: TokenLayout | None) -> Maker:
     return lambda sample: layout
 
 
-def _by_heads(record: AttentionRecord) -> Iterator[AttentionRecord]:
-    """The record cut into pieces of heads whose matrices take ``_PIECE`` bytes at most, or a group of heads."""
+def _dense_by_heads(chain: AttentionChain) -> Iterator[Tensor]:
+    """The matrices (*batch, some heads, N, N), ``_PIECE`` bytes at a time, or one head."""
+    if not chain.batch:
+        yield chain.to_dense()[None]
+        return
+    heads = chain.batch[-1]
+    size = max(1, _PIECE * heads // (4 * chain.shape.numel()))
+    for start in range(0, heads, size):
+        yield chain[..., start : start + size].to_dense()
+
+
+def _dense_of(record: AttentionRecord) -> Iterator[Tensor]:
+    """The same of a rectangular record; grouped heads stay together."""
     if len(record.shape) < 3:
-        yield record
+        yield record.to_dense()[None]
         return
     heads = record.shape[-3]
     group = 1 if record.k is None else heads // record.k.shape[-3]
     one = 4 * record.shape.numel() // heads
     size = group * max(1, _PIECE // max(1, one * group))
     for start in range(0, heads, size):
-        yield _heads(record, start, min(heads, start + size))
+        yield _heads(record, start, min(heads, start + size)).to_dense()
 
 
 def _heads(record: AttentionRecord, start: int, stop: int) -> AttentionRecord:

@@ -15,8 +15,10 @@ class Forward:
         branches: of classifier-free guidance, in the order of the batch: ("unconditional",
             "conditional") where both run in one call, one of them where each has a call of its
             own, () without guidance.
+        share: the records hold one of so many equal parts of the model's batch: 2 for one branch of two.
     """
 
     step: int
     timestep: float | None = None
     branches: tuple[str, ...] = ()
+    share: int = 1

@@ -40,16 +40,17 @@ class Guidance:
                 self._last = None
                 return
             conditions = {name: value for name, value in inputs.items() if name not in (*TIMESTEPS, latents[0])}
-            if _halves_equal(latents[1]):
+            tensors, halves = _tensors(latents[1]), _halves(latents[1])
+            if halves is not None and _equal(*halves):
                 forward.branches = _branches_of_halves(conditions)
-                if len(latents[1]) > 1:  # a batch that is a list: Z-Image, whose pipeline puts the prompt first
+                if not isinstance(latents[1], Tensor):  # Z-Image, whose pipeline puts the prompt first
                     forward.branches = forward.branches[::-1]
             elif self._last is not None:
                 before, last, other = self._last
-                same = before.timestep == forward.timestep and _equal(last, latents[1])
+                same = before.timestep == forward.timestep and _equal(last, tensors)
                 if same and not before.branches and not _same_conditions(other, conditions):
                     before.branches, forward.branches = ("conditional",), ("unconditional",)
-            kept = [t.detach().clone() for t in latents[1]]  # the sampler may write into its latents
+            kept = [t.detach().clone() for t in tensors]  # the sampler may write into its latents
             self._last = forward, kept, conditions
 
     def forget(self) -> None:
@@ -67,12 +68,12 @@ def _timestep(inputs: Mapping[str, Any]) -> float | None:
     return float(flat[0]) if bool((flat == flat[0]).all()) else None
 
 
-def _latents(inputs: Mapping[str, Any]) -> tuple[str, list[Tensor]] | None:
+def _latents(inputs: Mapping[str, Any]) -> tuple[str, Any] | None:
     """The first floating argument with a dimension for the batch and two more; lists count as batches."""
     for name, value in inputs.items():
         tensors = _tensors(value)
         if tensors and tensors[0].is_floating_point() and tensors[0].ndim >= 3 and not tensors[0].is_meta:
-            return name, tensors
+            return name, value
     return None
 
 
@@ -94,11 +95,6 @@ def _halves(value: Any) -> tuple[list[Tensor], list[Tensor]] | None:
     if len(tensors) < 2 or len(tensors) % 2:
         return None
     return tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
-
-
-def _halves_equal(latents: list[Tensor]) -> bool:
-    halves = _halves(latents[0] if len(latents) == 1 else latents)
-    return halves is not None and _equal(*halves)
 
 
 def _equal(a: list[Tensor], b: list[Tensor]) -> bool:

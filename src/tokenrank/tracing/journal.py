@@ -15,7 +15,7 @@ from .grouped import ungrouped_once
 from .guidance import Branch
 from .keep import Keeper
 from .naming import ModuleNames
-from .parts import part
+from .parts import branch_of
 from .record import AttentionRecord, Kind
 from .selection import Selection
 
@@ -132,7 +132,7 @@ class Journal:
     def _write(self, call: Call, seen: AttentionRecord) -> None:
         """Choose and copy what is wanted of ``seen``, whose tensors are the model's own."""
         if self.branch is not None and len(call.forward.branches) > 1:
-            seen = part(seen, call.forward.branches.index(self.branch), len(call.forward.branches))
+            seen = branch_of(seen, self.branch)
         try:
             passing = self.on_record is not None and call.certain
             record = self.keeper.chosen(seen) if passing else self.keeper.kept(seen)

@@ -7,11 +7,12 @@ from dataclasses import replace
 from torch import Tensor
 
 from ..errors import CaptureError
+from .guidance import Branch
 from .record import AttentionRecord
 
 
 def part(record: AttentionRecord, index: int, count: int) -> AttentionRecord:
-    """The ``index``-th of ``count`` equal parts of the batch, as views.
+    """The ``index``-th of ``count`` equal parts of the batch, as views; see ``Forward.share``.
 
     Raises:
         CaptureError: the record's batch cannot be divided so.
@@ -29,4 +30,21 @@ def part(record: AttentionRecord, index: int, count: int) -> AttentionRecord:
             return tensor  # the same for all of the batch
         return tensor.narrow(0, begin, size // count)
 
-    return replace(record, q=cut(record.q), k=cut(record.k), mask=cut(record.mask), weights=cut(record.weights))
+    return replace(
+        record,
+        forward=replace(record.forward, share=record.forward.share * count),
+        q=cut(record.q),
+        k=cut(record.k),
+        mask=cut(record.mask),
+        weights=cut(record.weights),
+    )
+
+
+def branch_of(record: AttentionRecord, branch: Branch) -> AttentionRecord:
+    """The part of the batch that is one of the record's several branches of guidance.
+
+    Raises:
+        CaptureError: the record's batch cannot be divided so.
+    """
+    half = part(record, record.branches.index(branch), len(record.branches))
+    return replace(half, forward=replace(half.forward, branches=(branch,)))
