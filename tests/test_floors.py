@@ -10,6 +10,7 @@ import tokenrank
 SOURCE = Path(tokenrank.__file__).parent
 FLOORS = [
     "errors",
+    "extras",
     "layout",
     "indexing",
     "tracing",
@@ -27,6 +28,10 @@ FLOORS = [
     "interchange",
     "analysis",
     "view",
+    "observation",
+    "baselines",
+    "tasks",
+    "evaluate",
     "cli",
 ]
 

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import errors, samples, view
+    from . import baselines, errors, evaluate, samples, tasks, view
     from .analysis import Analysis, analyze
     from .chain import AttentionChain
     from .interchange import from_attentions, from_cache, from_query_key, load_trace
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .maps import TokenMap
     from .markov import Certificate, Lambda2
     from .models import Model, load
+    from .observation import Observation
     from .trace import Trace, capture
 
 __version__ = "0.1.0"
@@ -23,21 +24,25 @@ __all__ = [
     "Certificate",
     "Lambda2",
     "Model",
+    "Observation",
     "TokenLayout",
     "TokenMap",
     "Trace",
     "analyze",
     "at",
+    "baselines",
     "bipartite",
     "capture",
     "compose",
     "errors",
+    "evaluate",
     "from_attentions",
     "from_cache",
     "from_query_key",
     "load",
     "load_trace",
     "samples",
+    "tasks",
     "view",
 ]
 
@@ -47,6 +52,7 @@ _HOMES = {
     "Certificate": "markov",
     "Lambda2": "markov",
     "Model": "models",
+    "Observation": "observation",
     "TokenLayout": "layout",
     "TokenMap": "maps",
     "Trace": "trace",

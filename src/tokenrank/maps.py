@@ -90,7 +90,8 @@ class TokenMap:
             mask = values > values.mean(-1, keepdim=True)
         elif isinstance(rule, (int, float)) and not isinstance(rule, bool) and 0 < rule <= 1:
             order = values.sort(-1, descending=True)
-            before = order.values.cumsum(-1) - order.values
+            held = order.values.cumsum(-1)
+            before = torch.cat([torch.zeros_like(held[..., :1]), held[..., :-1]], -1)
             kept = before < rule * values.sum(-1, keepdim=True)
             mask = torch.zeros_like(kept).scatter(-1, order.indices, kept)
         else:

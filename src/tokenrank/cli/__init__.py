@@ -9,9 +9,13 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .cluster import cluster
 from .demo import demo
+from .evaluate import evaluate
 from .image import image
 from .report import FAILED, MISUSED, error_line, one_line
+from .reproduce import reproduce
+from .segment import segment
 from .text import text
 
 app = typer.Typer(
@@ -25,6 +29,10 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(image)
 app.command()(text)
+app.command()(segment)
+app.command()(cluster)
+app.command()(evaluate)
+app.command()(reproduce)
 
 
 def _version(wanted: bool) -> None:
@@ -43,7 +51,8 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and leave the interpreter: 0 when all went well, 1 on bad input, 2 on misuse."""
+    """Run the command and leave the interpreter: 0 when all went well, 1 on bad input, 2 on misuse;
+    ``evaluate`` and ``reproduce`` know more (see their help)."""
     try:
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except typer.Abort:

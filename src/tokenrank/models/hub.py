@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from ..errors import InputError, TokenRankError
 from .geometry import native_size, patch_size
+from .heads import own_logits
 from .hub_errors import explain, is_unreachable
 from .model import Kind, Model
 from .preprocess import settings_from_processor
@@ -22,20 +24,23 @@ from .words import first_line, printable
 _OPEN = "prepare its inputs yourself and use tr.capture(model)"
 
 
-def load_transformers(name: str, source: str | Path, size: int | None, kind: Kind | None, attention: str) -> Model:
+def load_transformers(
+    name: str, source: str | Path, size: int | None, kind: Kind | None, attention: str, head: bool = False
+) -> Model:
     """Load ``source`` (a folder or a hub id), called ``name`` in messages; see ``load``."""
     with _explained(name), _quiet(local=isinstance(source, Path)):
-        module, kind = _reader(_network(source, attention, name), kind, name)
+        module, kind = _reader(_network(source, attention, name, head), kind, name)
         if kind == "text":
             return _text_model(name, module, source)
-        return _image_model(name, module, source, size)
+        model = _image_model(name, module, source, size)
+        return replace(model, head=own_logits) if head else model
 
 
-def _network(source: str | Path, attention: str, name: str) -> Any:
-    from transformers import AutoModel
+def _network(source: str | Path, attention: str, name: str, head: bool) -> Any:
+    from transformers import AutoModel, AutoModelForImageClassification
 
     def read(implementation: str) -> tuple[Any, dict[str, Any]]:
-        pair = AutoModel.from_pretrained(
+        pair = (AutoModelForImageClassification if head else AutoModel).from_pretrained(
             source, dtype=torch.float32, attn_implementation=implementation, output_loading_info=True
         )
         return pair[0], pair[1]
@@ -53,6 +58,9 @@ def _network(source: str | Path, attention: str, name: str) -> Any:
             f"the weights of model {printable(name)} lack {len(missing)} tensors, such as {missing[0]}, which would "
             "be random; check that the weights belong to config.json"
         )
+    for key, tensor in network.named_parameters():
+        if key in info["missing_keys"]:  # random otherwise, so that the weights would differ from load to load
+            tensor.data.zero_()
     return network.to(torch.float32).eval()
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from ..errors import InputError, NotFoundError, nearest
+from .heads import bundled_head
 from .model import Kind, Model
 from .words import neighbours, printable
 
@@ -25,6 +27,7 @@ def load(
     size: int | None = None,
     kind: Kind | None = None,
     attention: Attention = "sdpa",
+    head: bool = False,
 ) -> Model:
     """A model in ``eval`` mode and float32 on the CPU, with its preprocessing or tokenizer.
 
@@ -37,6 +40,8 @@ def load(
             ``"text"``. Of encoder-decoders of text the encoder is taken.
         attention: the implementation asked of transformers. A model that refuses ``"sdpa"`` is loaded
             with ``"eager"``; ``Model.attention`` says which one it is.
+        head: take the network with its classifier of pictures (``AutoModelForImageClassification``), so that
+            ``Model.logits`` works. The bundled model and timm's classifiers have theirs in any case.
 
     Raises:
         NotFoundError: no such model, or the hub cannot be reached.
@@ -55,10 +60,11 @@ def load(
     folder = _bundled_folder() if text == BUNDLED else Path(text).expanduser()
     if not (text == BUNDLED or _is_folder(folder)):
         _refuse_paths(text, folder)
-        return _transformers(text, text, size, kind, attention)
+        return _transformers(text, text, size, kind, attention, head)
     if _model_type(folder, text) is None:
         return _timm(text, f"local-dir:{folder}", size, kind)
-    return _transformers(text, folder, size, kind, attention)
+    model = _transformers(text, folder, size, kind, attention, head and text != BUNDLED)
+    return replace(model, head=bundled_head(folder)) if text == BUNDLED else model
 
 
 def _timm(name: str, source: str, size: int | None, kind: Kind | None) -> Model:
@@ -69,11 +75,13 @@ def _timm(name: str, source: str, size: int | None, kind: Kind | None) -> Model:
     return load_timm(name, source, size)
 
 
-def _transformers(name: str, source: str | Path, size: int | None, kind: Kind | None, attention: Attention) -> Model:
+def _transformers(
+    name: str, source: str | Path, size: int | None, kind: Kind | None, attention: Attention, head: bool
+) -> Model:
     # transformers takes a second to import, which `import tokenrank` should not cost
     from .hub import load_transformers
 
-    return load_transformers(name, source, size, kind, attention)
+    return load_transformers(name, source, size, kind, attention, head)
 
 
 def _bundled_folder() -> Path:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..layout import TokenLayout
+from .heads import Head
 from .images import ImageSource, read_image
 from .layouts import expected_layout
 from .preprocess import ImageSettings
@@ -30,6 +31,7 @@ class Model:
         images: how pictures are prepared; None for text.
         tokenizer: the tokenizer of transformers; None for pictures.
         max_tokens: the longest text that it reads; None where there is no limit.
+        head: what the module returned → logits (B, classes); None where there is no classifier.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Model:
     images: ImageSettings | None = None
     tokenizer: Any = field(default=None, repr=False)
     max_tokens: int | None = None
+    head: Head | None = field(default=None, repr=False)
 
     @property
     def attention(self) -> str:
@@ -64,6 +67,26 @@ class Model:
         """Run the module without gradients; its own output comes back."""
         with torch.no_grad():
             return self.module(**inputs)
+
+    def logits(self, inputs: Mapping[str, Any]) -> Tensor:
+        """Run the module and its classifier: (B, classes). Gradients flow where they are enabled.
+
+        Raises:
+            InputError: the model was loaded without a classifier.
+        """
+        return self.classify(self.module(**inputs))
+
+    def classify(self, output: Any) -> Tensor:
+        """Logits (B, classes) from what the module returned.
+
+        Raises:
+            InputError: the model was loaded without a classifier.
+        """
+        if self.head is None:
+            raise InputError(
+                f"model {self.name!r} has no classifier; load one with tr.load(name, head=True), or a timm model"
+            )
+        return self.head(output)
 
     def layout_for(self, inputs: Mapping[str, Any]) -> TokenLayout | None:
         """Which token is what, for inputs from ``prepare``.

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..errors import InputError, MissingExtraError, NotFoundError, nearest
 from .geometry import native_size, patch_size
+from .heads import own_logits
 from .hub_errors import explain
 from .model import Model
 from .preprocess import ImageSettings
@@ -53,7 +54,8 @@ def load_timm(name: str, source: str, size: int | None) -> Model:
         fixed=not dynamic,
         resample=PIL.Image.Resampling[data["interpolation"].upper()],
     )
-    return Model(name, module, "image", settings if size is None else settings.resized(size))
+    head = own_logits if getattr(module, "num_classes", 0) else None
+    return Model(name, module, "image", settings if size is None else settings.resized(size), head=head)
 
 
 def _create(create: Any, source: str) -> tuple[nn.Module, bool]:

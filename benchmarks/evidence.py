@@ -1,0 +1,186 @@
+"""Does indirect attention beat direct attention? All methods, all layers, one protocol, resumable.
+
+    python benchmarks/evidence.py saliency DATA --out FILE --runs FOLDER
+    python benchmarks/evidence.py seed DATA --out FILE --runs FOLDER
+    python benchmarks/evidence.py regions DATA --out FILE --runs FOLDER
+    python benchmarks/evidence.py masking DATA --out FILE --runs FOLDER
+
+DATA holds ``ecssd``, ``bsds500`` and ``tiny-imagenet``. Layers and options of every family of methods are chosen on the
+images at even places and reported on those at odd places. FOLDER keeps the rows, so that a stopped run goes on.
+``--rows`` only writes the file again from what FOLDER has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.progress import Progress
+
+import tokenrank as tr
+from tokenrank.evaluate.datasets import half, open_dataset
+from tokenrank.evaluate.hardware import hardware, versions
+from tokenrank.evaluate.protocols import find
+from tokenrank.evaluate.runner import Run, run
+
+LAYERS = range(6)
+HEADS = ("uniform", "lambda2")
+BOUNCES = (1, 2, 3, 4, 8)
+
+
+def saliency_methods() -> list[str]:
+    each = [
+        f"{name}:layer={layer}{options}"
+        for layer in LAYERS
+        for name, options in (
+            ("tokenrank", ""),
+            ("tokenrank", ":heads=lambda2"),
+            ("tokenrank", ":direction=backward"),
+            ("tokenrank", ":direction=backward:heads=lambda2"),
+            ("column_sum", ""),
+            ("cls_row", ""),
+            ("saliency", ":how=border"),
+            ("saliency", ":how=slow"),
+            ("saliency", ":how=slow:side=seed"),
+            ("tokencut", ""),
+            ("lost", ""),
+            ("deep_spectral", ""),
+        )
+    ]
+    whole = [
+        f"saliency:how={how}:heads={heads}"
+        for how in ("border", "slow", "metastable", "tokenrank", "tokenrank-backward")
+        for heads in HEADS
+    ]
+    whole += ["saliency:how=slow:side=seed:heads=uniform", "saliency:how=slow:side=seed:heads=lambda2"]
+    others = ["rollout", "rollout:start_layer=1", "dino_mass", "attention_flow", "grad_cam", "pytorch_grad_cam"]
+    others += ["generic_relevance", "transformer_attribution", "partial_lrp", "random", "centre_prior", "lattice"]
+    return each + whole + others
+
+
+def seed_methods() -> list[str]:
+    return [
+        *(f"bounce:n={n}:layer={layer}:heads={h}" for layer in LAYERS for h in HEADS for n in (*BOUNCES, "halflife")),
+        *(f"cls_bounce:n={n}:layer={layer}" for layer in LAYERS for n in (1, 2, 3)),
+    ]
+
+
+def region_methods() -> list[str]:
+    names = []
+    for layer in (1, 3):
+        names += [f"merge:layer={layer}", f"merge:layer={layer}:grid=tokenrank", f"merge:layer={layer}:n=2"]
+        names += [f"metastable:layer={layer}", f"kmeans:layer={layer}"]
+    return [*names, "blocks"]
+
+
+def masking_methods() -> list[str]:
+    names = []
+    for layer in LAYERS:
+        names += [f"tokenrank:layer={layer}", f"tokenrank:layer={layer}:heads=lambda2", f"column_sum:layer={layer}"]
+        names += [f"tokenrank:layer={layer}:direction=backward", f"cls_row:layer={layer}"]
+        names += [f"cls_bounce:layer={layer}:n=2"]
+    return [*names, "rollout", "saliency", "grad_cam", "generic_relevance", "transformer_attribution", "random"]
+
+
+PLANS: dict[str, tuple[str, str, dict[str, Any], Any]] = {
+    "saliency": ("ecssd", "saliency", {"size": 128}, saliency_methods),
+    "seed": ("ecssd", "seed", {"size": 128}, seed_methods),
+    "regions": ("bsds500", "regions", {"size": 128}, region_methods),
+    "masking-keys": ("tiny-imagenet", "masking", {"how": ("keys",)}, masking_methods),
+    "masking-remove": ("tiny-imagenet", "masking", {"how": ("remove",)}, masking_methods),
+    "masking-pixels": ("tiny-imagenet", "masking", {"how": ("pixels",)}, masking_methods),
+}
+
+
+def family(method: str) -> str:
+    """The method without the layer and the heads that are chosen; saliency and bounce by their own options."""
+    kept = [part for part in method.split(":") if not part.startswith(("layer=", "heads="))]
+    return ":".join(kept)
+
+
+def chosen(scores: pd.DataFrame, column: str, larger: bool) -> dict[str, str]:
+    """Family → its best method on these rows (even places)."""
+    means = scores.groupby("method", sort=False)[column].mean()
+    best: dict[str, str] = {}
+    for method, value in means.items():
+        rival = best.get(family(str(method)))
+        if rival is None or (value > means[rival] if larger else value < means[rival]):
+            best[family(str(method))] = str(method)
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan", choices=PLANS)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--rows", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    name, protocol_name, options, methods = PLANS[args.plan]
+    protocol = find(protocol_name, **options)
+    kind = "parquet" if name == "tiny-imagenet" else name
+    dataset = open_dataset(kind, args.data / name)
+    folder = args.runs / args.plan
+    start = time.monotonic()
+    if args.rows:
+        done = Run(folder)
+    else:
+        model = tr.load("bundled", size=64 if name == "tiny-imagenet" else None)
+        with Progress() as bar:
+            task = bar.add_task(args.plan)
+            done = run(
+                protocol,
+                dataset,
+                model,
+                protocol.methods(",".join(methods())),
+                folder,
+                limit=args.limit,
+                progress=lambda n, total, failed: bar.update(task, completed=n, total=total),
+            )
+    rows = done.rows()
+    even, odd = (rows[rows["key"].isin(half(sorted(set(rows["key"])), side))] for side in (0, 1))
+    figures = {side: protocol.summary(part) for side, part in (("even", even), ("odd", odd))}
+    hidden = {str(args.data): "DATA", str(args.runs): "RUNS"}
+    facts: dict[str, Any] = {
+        "command": " ".join(["python", *(hidden.get(a, a) for a in sys.argv if a != "--rows")]),
+        "images": int(rows["key"].nunique()),
+        "failures": len(done.failures),
+        "settings": {k: v for k, v in done.settings.items() if k != "methods"},
+        "hardware": hardware(),
+        "versions": versions(),
+        "seconds": round(time.monotonic() - start),
+        "headline": protocol.headline,
+        "rows": [
+            {"method": method}
+            | {f"{c}_{side}": plain(figures[side].loc[method, c]) for side in figures for c in figures[side].columns}
+            for method in figures["odd"].index
+        ],
+    }
+    if protocol.headline in rows.columns:
+        best = chosen(even, protocol.headline, protocol.higher_is_better)
+        facts["chosen"] = list(best.values())
+        table = odd.pivot(index="key", columns="method", values=protocol.headline)
+        facts["means"] = {m: plain(table[m].mean()) for m in best.values()}
+        facts["standard_errors"] = {m: plain(table[m].std() / len(table) ** 0.5) for m in best.values()}
+    if args.out:
+        lines = ",\n".join("  " + json.dumps(row) for row in facts.pop("rows"))
+        args.out.write_text(json.dumps(facts, indent=1)[:-2] + ',\n "rows": [\n' + lines + "\n ]\n}\n")
+    print(json.dumps({k: v for k, v in facts.items() if k in ("images", "seconds", "means")}, indent=1))
+
+
+def plain(value: Any) -> Any:
+    return round(float(value), 5) if np.isscalar(value) else value
+
+
+if __name__ == "__main__":
+    main()

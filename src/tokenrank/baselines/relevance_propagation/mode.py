@@ -1,0 +1,163 @@
+"""A forward whose graph carries relevance: each torch function is replaced by its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map_only
+
+from ...errors import CaptureError
+from ..retaining import RetainingMode, name_of
+from .rules import Average, Identity, PositiveLinear, Product, Sum
+
+Arguments = tuple[Any, ...]
+Keywords = dict[str, Any]
+Rule = Callable[[Any, Arguments, Keywords], Any]
+
+
+class RelevanceMode(RetainingMode):
+    """Replaces functions by their rules; what carries relevance is what comes from the picture.
+
+    Parameters are constants here. A function that only moves numbers around keeps its backward, which moves relevance
+    back to where it came from. Position embeddings and other constant summands get no share.
+
+    Rotary embeddings, x · cos + rotate(x) · sin, need no rule of their own: cos and sin are constant factors, and the
+    sum splits by contribution, so that relevance moves between the two channels of a pair, within a token and a head.
+
+    Raises:
+        CaptureError: while the model runs, a function without a rule would carry relevance.
+    """
+
+    def apply(self, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+        """Run the rule of ``func``."""
+        args, kwargs = tree_map_only(nn.Parameter, Tensor.detach, (args, kwargs))
+        if not any(map(carries, tree_flatten((args, kwargs))[0])):
+            return func(*args, **kwargs)
+        name = name_of(func)
+        if name in _RULES:
+            out = _RULES[name](func, args, kwargs)
+            if out is not NotImplemented:
+                return out
+        elif name in _MOVING or not _writes(name):
+            out = func(*args, **kwargs)
+            if name in _MOVING or not any(map(carries, tree_flatten(out)[0])):
+                return out
+        raise CaptureError(
+            f"no rule for relevance through {name!r}, called in {self.running()!r}; gradient methods such as "
+            "generic_relevance do not need one"
+        )
+
+
+def carries(value: Any) -> bool:
+    """Whether relevance arrives at a value."""
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _writes(name: str) -> bool:
+    """Whether a function overwrites its first argument, which autograd forbids behind a rule."""
+    return name in _WRITING or (name.endswith("_") and not name.endswith("__"))
+
+
+def _identity(func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    name, x = ("input", kwargs.get("input")) if not args else ("", args[0])
+    rest = [*args[1:], *(v for k, v in kwargs.items() if k != name)]
+    if not carries(x) or any(map(carries, tree_flatten(rest)[0])):
+        return NotImplemented
+    return Identity.apply(x, lambda: func(*args, **kwargs))
+
+
+def _linear(func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """``linear`` and convolutions: (input, weight, bias, …)."""
+    if kwargs.keys() & {"input", "weight"}:
+        args = (kwargs.get("input", args[0] if args else None), kwargs["weight"], *args[2:])
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("input", "weight")}
+    x, weight, *more = args
+    if not carries(x) or any(map(carries, tree_flatten((weight, more, kwargs))[0])):
+        return NotImplemented
+    plain = {k: v for k, v in kwargs.items() if k != "bias"}
+    after = [None, *more[1:]] if more else []
+    return PositiveLinear.apply(
+        x, weight, lambda x, w: func(x, w, *after, **plain), lambda: func(x, weight, *more, **kwargs)
+    )
+
+
+def _bilinear(func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """``matmul`` and its kin, (x, y)."""
+    if len(args) != 2 or kwargs:
+        return NotImplemented
+    return _product(args[0], args[1], lambda x, y: func(x, y))
+
+
+def _einsum(func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    operands = args[1] if len(args) == 2 and isinstance(args[1], list | tuple) else args[1:]
+    if not isinstance(args[0], str) or len(operands) != 2 or kwargs:
+        return NotImplemented
+    return _product(operands[0], operands[1], lambda x, y: torch.einsum(args[0], x, y))
+
+
+def _product(x: Any, y: Any, run: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    if carries(x) and carries(y):
+        return Product.apply(x, y, run)
+    if carries(x):
+        return PositiveLinear.apply(x, y, run, lambda: run(x, y))
+    return PositiveLinear.apply(y, x, lambda y, x: run(x, y), lambda: run(x, y))
+
+
+def _multiply(func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """Gates carry relevance on both sides; scales of channels (LayerScale), scalars and masks do not."""
+    if len(args) != 2 or kwargs:
+        return NotImplemented
+    if carries(args[0]) and carries(args[1]):
+        return Product.apply(args[0], args[1], torch.mul)
+    x = args[0] if carries(args[0]) else args[1]
+    return Identity.apply(x, lambda: func(*args))
+
+
+def _add(func: Any, args: Arguments, kwargs: Keywords, sign: float = 1.0) -> Any:
+    if len(args) != 2 or kwargs.keys() - {"alpha"}:
+        return NotImplemented
+    x, y = args
+    if carries(x) and carries(y):
+        return Sum.apply(x, y, sign * kwargs.get("alpha", 1))
+    return Identity.apply(x if carries(x) else y, lambda: func(*args, **kwargs))
+
+
+def _subtract(func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    return _add(func, args, kwargs, -1.0)
+
+
+def _mean(func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    if not args or kwargs.get("out") is not None:
+        return NotImplemented
+    return Average.apply(args[0], lambda x: func(x, *args[1:], **kwargs))
+
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d"), _linear),
+    **dict.fromkeys(("matmul", "__matmul__", "bmm"), _bilinear),
+    "einsum": _einsum,
+    **dict.fromkeys(("mul", "multiply", "__mul__", "__rmul__"), _multiply),
+    **dict.fromkeys(("add", "__add__", "__radd__"), _add),
+    **dict.fromkeys(("sub", "subtract", "__sub__"), _subtract),
+    **dict.fromkeys(("mean", "sum", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"), _mean),
+    **dict.fromkeys(("div", "true_divide", "__truediv__", "neg", "__neg__", "rsub", "__rsub__"), _identity),
+    **dict.fromkeys(("layer_norm", "rms_norm", "group_norm", "batch_norm", "normalize"), _identity),
+    **dict.fromkeys(("softmax", "_softmax", "gelu", "relu", "relu6", "silu", "mish", "elu", "leaky_relu"), _identity),
+    **dict.fromkeys(("sigmoid", "tanh", "hardswish", "hardsigmoid", "softplus"), _identity),
+}
+
+# no arithmetic: the backward sends each number's relevance to where the number came from
+_MOVING = frozenset(
+    {"view", "reshape", "view_as", "reshape_as", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "clone"}
+    | {"transpose", "permute", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT", "H", "mH", "rot90"}
+    | {"__getitem__", "select", "narrow", "index_select", "gather", "take_along_dim", "masked_select", "diagonal"}
+    | {"split", "chunk", "tensor_split", "unbind", "cat", "concat", "concatenate", "stack", "hstack", "vstack"}
+    | {"expand", "expand_as", "repeat", "tile", "repeat_interleave", "broadcast_to", "roll", "flip", "pad", "unfold"}
+    | {"to", "type", "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda", "masked_fill", "where"}
+    | {"dropout", "requires_grad_", "max_pool2d", "alias"}
+)
+
+_WRITING = frozenset({"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__imatmul__"})

@@ -1,0 +1,127 @@
+"""BSDS500 (Arbeláez et al., PAMI 2011): photographs, each segmented by several people."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...extras import require
+from ...models import read_image
+from ...models.words import first_line, printable
+from .files import IMAGES, listing, pair
+from .folder import FolderDataset, check_folder, find_layout
+from .pictures import same_size
+from .sample import Labels, Sample
+
+_SPLITS = ("train", "val", "test")
+_ROOTS = ("", "data/", "BSDS500/data/", "BSR/BSDS500/data/")
+_TREE = """
+BSDS500/data/
+  images/       test/  100007.jpg …   (train/, val/; or all files without such folders)
+  groundTruth/  test/  100007.mat …"""
+
+
+class Bsds500(FolderDataset):
+    """Samples with ``regions``, one segmentation per annotator, labels 1 … K without gaps.
+
+    Args:
+        folder: that holds images and groundTruth, or BSR, BSDS500 or data above them.
+        name: of the data set.
+        split: "train", "val" or "test"; None: "test" (the benchmark) where there are such folders, all files where
+            there are none.
+    """
+
+    def __init__(self, folder: Path, name: str = "bsds500", *, split: str | None = None) -> None:
+        images, truths = _folders(folder, split)
+        pairs = pair(listing(images, IMAGES), listing(truths, {".mat"}), "segmentation")
+        self._paths = pairs.paths
+        super().__init__(name, folder, pairs.paths, pairs.problems)
+
+    def _read(self, key: str) -> Sample:
+        image_path, truth_path = self._paths[key]
+        image, regions = read_image(image_path), read_regions(truth_path)
+        for segmentation in regions:
+            same_size(segmentation, truth_path, image, image_path)
+        return Sample(key, image, regions=regions)
+
+
+def read_regions(path: Path) -> tuple[Labels, ...]:
+    """Segmentations of all annotators from a MATLAB v5 file, (H, W) each, relabelled 1 … K in the order of labels.
+
+    Raises:
+        InputError: the file is broken, or holds no cell array ``groundTruth`` of structs with ``Segmentation``.
+    """
+    matlab = require("scipy.io", "evaluate")
+    name = printable(path)
+    try:
+        data = path.read_bytes()
+        _check_compressed(data)
+        content = matlab.loadmat(io.BytesIO(data))
+    except Exception as error:  # anything, on broken files
+        raise InputError(
+            f"{name} cannot be read as a MATLAB v5 file: {first_line(error)}; fetch it again, or save it with -v7"
+        ) from error
+    if "groundTruth" not in content:
+        found = ", ".join(sorted(field for field in content if not field.startswith("__"))) or "nothing"
+        raise InputError(f"{name} has no 'groundTruth'; found: {found}")
+    try:
+        segmentations = [np.asarray(cell["Segmentation"][0, 0]) for cell in content["groundTruth"].flat]
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"groundTruth of {name} is not a cell array of structs with Segmentation: {first_line(error)}"
+        ) from error
+    if not segmentations:
+        raise InputError(f"groundTruth of {name} is empty, expected one segmentation at least")
+    return tuple(_without_gaps(segmentation, name) for segmentation in segmentations)
+
+
+def _check_compressed(data: bytes) -> None:
+    """Raises zlib.error where a checksum is wrong: of such files, scipy's parser can crash the whole process.
+
+    MATLAB v5 is 128 bytes of header, then elements: type and length as 32-bit numbers, content. Type 15 is zlib.
+    """
+    order = ">" if data[126:128] == b"MI" else "<"
+    place = 128
+    while place < len(data):
+        kind, length = struct.unpack_from(f"{order}II", data, place)
+        if kind != 15:
+            return
+        zlib.decompress(data[place + 8 : place + 8 + length])
+        place += 8 + length
+
+
+def _without_gaps(segmentation: Any, name: str) -> Labels:
+    if segmentation.ndim != 2 or not segmentation.size or segmentation.dtype.kind not in "uif":
+        raise InputError(
+            f"a Segmentation of {name} is {segmentation.dtype} {segmentation.shape}, expected numbers (rows, columns)"
+        )
+    # the shape of the inverse differs between versions of numpy
+    inverse = np.unique(segmentation, return_inverse=True)[1].reshape(segmentation.shape)
+    return np.asarray(inverse + 1, dtype=np.int64)
+
+
+def _folders(folder: Path, split: str | None) -> tuple[Path, ...]:
+    check_folder(folder)
+    split_layouts = [(f"{root}images/{split or 'test'}", f"{root}groundTruth/{split or 'test'}") for root in _ROOTS]
+    flat_layouts = [(f"{root}images", f"{root}groundTruth") for root in _ROOTS]
+    for root in _ROOTS:
+        there = [s for s in _SPLITS if (folder / root / "images" / s).is_dir()]
+        if there and (split or "test") not in there:
+            raise InputError(
+                f"{printable(folder)} has no split {split or 'test'!r}; there is {', '.join(map(repr, there))}: "
+                f"give split={there[0]!r}"
+            )
+        if there:
+            return find_layout(folder, split_layouts, _TREE)
+        if split is not None and (folder / root / "images").is_dir():
+            raise InputError(
+                f"{printable(folder)} has no folders of splits, so split={split!r} cannot be chosen; "
+                f"expected {root}images/{split}, or no split to take all files"
+            )
+    return find_layout(folder, [*flat_layouts, *split_layouts] if split is None else split_layouts, _TREE)

@@ -1,0 +1,168 @@
+"""Pictures in Parquet shards, as the Hugging Face hub stores them; a group of rows is in memory at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+
+from ...errors import InputError
+from ...extras import require
+from ...models.words import first_line, printable
+from .files import key_of, listing, read_lines
+from .folder import FolderDataset, check_folder, wrong_folder
+from .pictures import image_from_bytes
+from .sample import Sample
+
+_CLASSES = "classes.txt"
+_DIGITS = 7
+_TREE = """
+FOLDER/              (or FOLDER/data/)
+  val.parquet        (or val-00000-of-00002.parquet …: columns image, label, optional box)
+  classes.txt        (optional: a name a line, or number, tab, …, tab, name)"""
+
+
+class ParquetShards(FolderDataset):
+    """Samples with ``target``, ``word`` where there is a classes.txt, and ``box`` where there is such a column.
+
+    Keys are the shard's name and the row, such as ``val-0000012``. The column image holds encoded bytes, or structs
+    with ``bytes`` beside a ``path``; a label below 0 counts as none.
+
+    Args:
+        folder: that holds the shards, or ``data`` with them.
+        name: of the data set.
+        split: how the names of the shards begin; None takes all.
+        inclusive_boxes: x1 and y1 in the column box are the last pixels inside, as in Tiny-ImageNet; the sample's
+            box has 1 added to them. False: they are the first pixels outside.
+    """
+
+    def __init__(
+        self, folder: Path, name: str = "parquet", *, split: str | None = "val", inclusive_boxes: bool = True
+    ) -> None:
+        check_folder(folder)
+        every = _shards(folder) or _shards(folder / "data")
+        if not every:
+            raise wrong_folder(folder, "holds no Parquet shards", _TREE, lambda other: bool(_shards(other)))
+        chosen = [path for path in every if path.name.startswith(split or "")]
+        if not chosen:
+            raise InputError(
+                f"no shard in {printable(folder)} begins with split {split!r}; found: "
+                f"{', '.join(path.name for path in every[:5])}{' …' if len(every) > 5 else ''}"
+            )
+        self._shards = {key_of(path.stem): path for path in chosen}
+        self._columns: dict[str, list[str]] = {}
+        self._groups: dict[str, list[int]] = {}  # rows of every group
+        self._inclusive = inclusive_boxes
+        self._held: tuple[str, int, Any] | None = None
+        keys = []
+        for shard, path in self._shards.items():
+            self._columns[shard], self._groups[shard] = _describe(path)
+            keys += [f"{shard}-{row:0{_DIGITS}d}" for row in range(sum(self._groups[shard]))]
+        self.classes = _class_names(folder)
+        super().__init__(name, folder, keys, {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_held": None}
+
+    def _read(self, key: str) -> Sample:
+        shard, row = key[: -_DIGITS - 1], int(key[-_DIGITS:])
+        values = self._row(shard, row)
+        name = f"row {row} of {printable(self._shards[shard])}"
+        label = values["label"]
+        if label is not None and not isinstance(label, int):
+            raise InputError(f"{name} has label {label!r}, expected the number of a class")
+        target = label if label is not None and label >= 0 else None
+        word = None
+        if target is not None and self.classes:
+            if target >= len(self.classes):
+                raise InputError(f"{name} has label {target}, expected 0 … {len(self.classes) - 1} as in {_CLASSES}")
+            word = self.classes[target]
+        image = _image(values["image"], name)
+        box = _box(values.get("box"), image.size, self._inclusive, name)
+        return Sample(key, image, target=target, word=word, box=box)
+
+    def _row(self, shard: str, row: int) -> dict[str, Any]:
+        group = 0
+        while row >= self._groups[shard][group]:
+            row -= self._groups[shard][group]
+            group += 1
+        held = self._held
+        if held is None or held[:2] != (shard, group):
+            # one reader of its own each time: a handle does not survive a fork
+            parquet = require("pyarrow.parquet", "evaluate")
+            path = self._shards[shard]
+            try:
+                with parquet.ParquetFile(path) as file:
+                    table = file.read_row_group(group, columns=self._columns[shard])
+            except Exception as error:  # pyarrow's errors have no common base
+                raise InputError(
+                    f"row group {group} of {printable(path)} cannot be read: {first_line(error)}; fetch it again"
+                ) from error
+            if table.num_rows != self._groups[shard][group]:
+                raise InputError(
+                    f"row group {group} of {printable(path)} has {table.num_rows} rows, its index says "
+                    f"{self._groups[shard][group]}; fetch it again"
+                )
+            held = self._held = shard, group, table
+        return dict(held[2].slice(row, 1).to_pylist()[0])
+
+
+def _shards(folder: Path) -> list[Path]:
+    return listing(folder, {".parquet"}) if folder.is_dir() else []
+
+
+def _describe(path: Path) -> tuple[list[str], list[int]]:
+    """Names of the columns to read, and the number of rows of every row group."""
+    parquet = require("pyarrow.parquet", "evaluate")
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    except Exception as error:  # pyarrow's errors have no common base
+        raise InputError(
+            f"{printable(path)} is not a whole Parquet file: {first_line(error)}; fetch it again"
+        ) from error
+    missing = [column for column in ("image", "label") if column not in names]
+    if missing:
+        raise InputError(f"{printable(path)} has no column {missing[0]!r}, expected image and label; found: {names}")
+    return [column for column in ("image", "label", "box") if column in names], groups
+
+
+def _image(value: Any, name: str) -> PIL.Image.Image:
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(data, bytes) or not data:
+        raise InputError(f"{name} holds no encoded picture, expected bytes, or a struct whose bytes are not empty")
+    return image_from_bytes(data, f"the picture in {name}")
+
+
+def _box(value: Any, size: tuple[int, int], inclusive: bool, name: str) -> tuple[int, int, int, int] | None:
+    if value is None:
+        return None
+    if len(value) != 4 or any(v is None for v in value):
+        raise InputError(f"{name} has box {value}, expected x0, y0, x1, y1")
+    x0, y0, x1, y1 = (int(v) for v in value)
+    x1, y1 = x1 + inclusive, y1 + inclusive
+    if not (0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]):
+        meaning, other = ("last pixels inside", False) if inclusive else ("first pixels outside", True)
+        raise InputError(
+            f"{name} has box {value}, expected x0, y0, x1, y1 in a picture of {size[0]} × {size[1]}, "
+            f"with x1 and y1 the {meaning}; if they are not, give inclusive_boxes={other}"
+        )
+    return x0, y0, x1, y1
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    path = folder / _CLASSES
+    if not path.is_file():
+        return ()
+    names: dict[int, str] = {}
+    for place, line in enumerate(read_lines(path)):
+        first, *rest = line.split("\t")
+        number = int(first) if rest and first.isdecimal() else place
+        if number in names:
+            raise InputError(f"{printable(path)} names class {number} twice: {names[number]!r} and {line!r}")
+        names[number] = rest[-1] if rest else first
+    if sorted(names) != list(range(len(names))):
+        raise InputError(f"{printable(path)} numbers {len(names)} classes up to {max(names)}, expected 0 without gaps")
+    return tuple(names[number] for number in range(len(names)))

@@ -1,0 +1,1 @@
+"""Metrics, each as its protocol defines it."""

@@ -1,0 +1,27 @@
+"""Protocols: fixed ways to measure methods, one a file."""
+
+from .base import Protocol
+from .clustering import Clustering
+from .imagenet_segmentation import ImageNetSegmentation, VocSingle
+from .masking import Masking
+from .names import PROTOCOLS, find
+from .regions import Regions
+from .saliency import Saliency
+from .seed import Seed
+from .segmenters import SEGMENTERS, Segmenter, parse_segmenters
+
+__all__ = [
+    "PROTOCOLS",
+    "SEGMENTERS",
+    "Clustering",
+    "ImageNetSegmentation",
+    "Masking",
+    "Protocol",
+    "Regions",
+    "Saliency",
+    "Seed",
+    "Segmenter",
+    "VocSingle",
+    "find",
+    "parse_segmenters",
+]

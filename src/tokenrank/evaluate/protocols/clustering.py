@@ -1,0 +1,128 @@
+"""Clustering: segments without names against the classes of a data set, matched picture by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import PIL.Image
+
+from ...errors import InputError
+from ...models import Model
+from ..datasets.sample import Dataset, Labels, Sample
+from ..metrics.hungarian import Matches, Spare, accuracy, histogram, match_histogram, mean_accuracy, miou
+from .base import Protocol
+from .observe import observe
+from .regions import check_segmenters
+from .segmenters import parse_segmenters
+from .tables import stacked, sums, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PARTS = ("tp", "fp", "fn")
+SPARE: dict[str, Spare] = {"": "assigned", "_strict": "unassigned"}
+
+
+@dataclass(frozen=True)
+class Clustering(Protocol):
+    """DiffSeg's scoring on COCO-Stuff-27 and Cityscapes.
+
+    The picture is cropped to its central square and brought to ``pixels`` × ``pixels`` (labels by nearest neighbour).
+    Methods are segmenters (``parse_segmenters``). Segments are matched to classes in every picture alone (Hungarian
+    algorithm) and the counts summed. Two variants: without a suffix DiffSeg's own, in which spare segments go to
+    absent classes and count as false positives there [V]; "_strict" leaves them without a class. Accuracy is the
+    same in both, since an absent class wins no pixel.
+
+    A row has histogram (classes × segments, row by row, from which every variant can be recomputed), segments,
+    labelled, tp, fp and fn by class for both variants, and accuracy and miou of that one picture. Matching of the
+    whole data set at once (STEGO, PiCIE) asks for clusters that mean the same in all pictures, which these do not.
+
+    Args:
+        classes: of the data set.
+        pixels: side of the square that is scored.
+        size: long side that the model gets; its own where None.
+
+    Source: Tian et al., "Diffuse, Attend, and Segment" (CVPR 2024), the authors' code.
+    """
+
+    name: ClassVar[str] = "clustering"
+    headline: ClassVar[str] = "miou"
+    dataset: ClassVar[str] = "coco-stuff27"
+    needs: ClassVar[tuple[str, ...]] = ("labels",)
+
+    classes: int = 27
+    pixels: int = 512
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes < 1 or self.pixels < 1:
+            raise InputError(f"classes = {self.classes}, pixels = {self.pixels}; expected 1 or more")
+
+    def methods(self, text: str) -> tuple[Any, ...]:
+        """Segmenters; see ``parse_segmenters``."""
+        return parse_segmenters(text)
+
+    def check(self, dataset: Dataset) -> None:
+        """As ``Protocol.check``; the data set's classes must be as many as the protocol's."""
+        if dataset.classes and len(dataset.classes) != self.classes:
+            raise InputError(
+                f"data set {dataset.name!r} has {len(dataset.classes)} classes, the protocol {self.classes}; give "
+                f"classes={len(dataset.classes)}"
+            )
+        super().check(dataset)
+
+    def rows(self, model: Model, sample: Sample, methods: Sequence[Any]) -> list[dict[str, Any]]:
+        """One row a segmenter; see the class."""
+        self.check_sample(sample)
+        check_segmenters(methods)
+        assert sample.labels is not None
+        image, labels = central_square(sample.image, sample.labels, self.pixels)
+        if not (labels >= 0).any():
+            raise InputError(f"sample {sample.key!r} has no labelled pixel in its central square; leave it out")
+        observation = observe(model, image, self.size)
+        rows = []
+        for segmenter in methods:
+            found = segmenter.run(observation, (self.pixels, self.pixels), None)
+            counted = histogram(found, labels, self.classes)
+            row: dict[str, Any] = {
+                "method": segmenter.name,
+                "segments": int(found.max()) + 1,
+                "labelled": int(counted.sum()),
+                "histogram": counted.ravel().tolist(),
+            }
+            for suffix, spare in SPARE.items():
+                matches = match_histogram(counted, spare)
+                row |= {f"{part}{suffix}": getattr(matches, part).tolist() for part in PARTS}
+                row |= {f"accuracy{suffix}": accuracy(matches), f"miou{suffix}": miou(matches)}
+            rows.append(row)
+        return rows
+
+    def summary(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """From counts summed over the data set."""
+        labelled = sums(rows, ("labelled", "segments"))
+        images = rows.groupby("method", sort=False).size()
+        counts = {f"{part}{suffix}": stacked(rows, f"{part}{suffix}") for part in PARTS for suffix in SPARE}
+        lines: dict[str, dict[str, Any]] = {}
+        for method in labelled.index:
+            line: dict[str, Any] = {}
+            for suffix in SPARE:
+                tp, fp, fn = (counts[f"{part}{suffix}"][method].sum(0).astype(np.int64) for part in PARTS)
+                matches = Matches(tp, fp, fn, int(labelled.at[method, "labelled"]))
+                line[f"accuracy{suffix}"] = accuracy(matches)
+                line[f"mean_accuracy{suffix}"] = mean_accuracy(matches)
+                line[f"miou{suffix}"] = miou(matches)
+            lines[method] = {**line, "segments": labelled.at[method, "segments"] / images[method]}
+        return table(lines)
+
+
+def central_square(image: PIL.Image.Image, labels: Labels, pixels: int) -> tuple[PIL.Image.Image, Labels]:
+    """The central square of picture and labels at ``pixels`` × ``pixels``, bilinear and nearest neighbour."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    place = (np.arange(pixels) * side // pixels) if pixels != side else np.arange(side)
+    square = labels[top : top + side, left : left + side][place[:, None], place]
+    cropped = image.crop((left, top, left + side, top + side))
+    return cropped.resize((pixels, pixels), PIL.Image.Resampling.BILINEAR), square

@@ -1,0 +1,293 @@
+"""``run``: every method on every image, in parts that survive whatever ends the process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+from ...extras import require
+from ...models import Model
+from ...models.words import first_line, printable
+from ..datasets.sample import half as half_of
+from ..hardware import hardware, versions
+from .engine import Engine, Local
+from .files import refusal, remove_unfinished, write_whole
+from .lock import NAME as LOCK
+from .lock import locked
+from .parts import FOLDER, Parts, stored_key
+from .seeds import subset
+from .settings import check_same, settings_of
+from .work import Work
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..datasets.sample import Dataset
+    from ..methods import Method
+    from ..protocols.base import Protocol
+
+RECORD = "run.json"
+FORMAT = 1
+PATIENCE = 16
+"""So many failures before the first success end a run: it is the settings then, not the images."""
+
+Progress = Callable[[int, int, int], None]
+
+
+class Run:
+    """A run in its folder, finished or not.
+
+    ``run.json`` says what was run and on what, ``parts/`` holds the rows. Reading needs no lock.
+
+    Args:
+        folder: of a run that was started.
+
+    Raises:
+        InputError: it is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.record = _read_record(self.folder)
+        self._parts = Parts(self.folder)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What all parts of the run agree on."""
+        return dict(self.record["settings"])
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The images of the run, those included that are not done."""
+        return tuple(self.record["keys"])
+
+    @property
+    def starts(self) -> tuple[dict[str, Any], ...]:
+        """Each start of the run: when, on which versions and hardware, images a part, parts that it set aside."""
+        return tuple(self.record["runs"])
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Images that the data set itself left out, and why."""
+        return dict(self.record["problems"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image is done or failed."""
+        return set(self.keys) <= self._parts.done() | set(self._parts.failures())
+
+    def rows(self) -> pd.DataFrame:
+        """One row an image and method, in the order of images and methods; columns key, method, and the protocol's.
+
+        A column of lists holds numpy arrays.
+
+        Raises:
+            InputError: no image is done, or a part cannot be read.
+        """
+        table = self._parts.rows()
+        if table is None:
+            raise InputError(f"the run in {printable(self.folder)} has no rows: {self._nothing()}")
+        self._parts.done()
+        rows = table.to_pandas()
+        images = {key: place for place, key in enumerate(self.keys)}
+        strange = set(rows["key"]) - set(images)
+        if strange:
+            raise InputError(
+                f"a part in {printable(self.folder / FOLDER)} holds image {printable(min(strange))}, which is none of "
+                "the run's; take parts of other runs away"
+            )
+        methods = {name: place for place, name in enumerate(self.settings["methods"])}
+        place = rows["key"].map(images) * (len(methods) + 1) + rows["method"].map(methods).fillna(len(methods))
+        return rows.iloc[place.to_numpy().argsort(kind="stable")].reset_index(drop=True)
+
+    @cached_property
+    def failures(self) -> pd.DataFrame:
+        """Images that failed, and why: columns key and error."""
+        pandas = require("pandas", "evaluate")
+        done, found = self._parts.done(), self._parts.failures()
+        kept = [(key, found[key]) for key in self.keys if key in found and key not in done]
+        return pandas.DataFrame(kept, columns=["key", "error"], dtype=object)
+
+    def _nothing(self) -> str:
+        failures = self._parts.failures()
+        if not failures:
+            return "no image is done yet; start the run again"
+        key, error = next(iter(failures.items()))
+        return f"all {len(failures)} images failed, {printable(key)} with: {error}"
+
+
+def run(
+    protocol: Protocol,
+    dataset: Dataset,
+    model: Model,
+    methods: Sequence[Method],
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    half: int | None = None,
+    batch: int = 8,
+    retry: bool = False,
+    progress: Progress | None = None,
+    engine: Engine | None = None,
+) -> Run:
+    """Evaluate methods on a data set; a run that was interrupted goes on where it stopped.
+
+    Every finished batch is a file that is whole or not there, so whatever ends the process (an exception, Ctrl-C, a
+    kill, a full disk, a power failure) costs the batch at work and nothing else. The rows of an image depend on the
+    settings, the seed and the image alone, so a run in pieces gives the rows of one in a go. A part that has become
+    unreadable is set aside as ``.broken``, its images run again, and ``run.json`` says so.
+
+    Args:
+        protocol: what is measured.
+        dataset: the images.
+        model: seen by all methods.
+        methods: compared with one another; their names differ.
+        folder: new, empty, or of a run with the same settings. Versions and hardware may differ from before; each
+            start is recorded in ``run.json``.
+        seed: of all random numbers.
+        limit: so many images, drawn by the seed; None for all.
+        half: 0 takes the images at even places of the data set, 1 those at odd ones, None all: settings chosen on one
+            half are reported on the other.
+        batch: images a part. Larger ones write less often, smaller ones lose less.
+        retry: run images again that failed before.
+        progress: called with the numbers of images done, in all, and failed, at the start and after every batch.
+        engine: where batches are worked on; this process by default.
+
+    Raises:
+        InputError: arguments that cannot be used, a folder of something else, settings that differ from those it was
+            started with (each is named), another run at work in it, a file that cannot be written, or the first
+            ``PATIENCE`` images all failing. What is done is kept.
+        MissingExtraError: a library is missing.
+    """
+    for module in ("pandas", "pyarrow"):
+        require(module, "evaluate")
+    if batch < 1:
+        raise InputError(f"batch = {batch}, expected the number of images a part, 1 or more")
+    names = [method.name for method in methods]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"methods {names}, expected one at least, and no name twice")
+    protocol.check(dataset)
+    keys = chosen(dataset, seed, limit, half)
+    settings = settings_of(protocol, dataset, model, methods, keys, seed, limit, half)
+    folder = Path(folder).expanduser()
+    with _started(folder), locked(folder):
+        parts = Parts(folder)
+        with _kept(folder, "nothing is lost"):
+            _begin(folder, settings, keys, dataset.problems, batch)
+        done, failed = parts.done(), parts.failures()
+        open_keys = [key for key in keys if stored_key(key) not in done and (retry or stored_key(key) not in failed)]
+        failing = 0 if retry else len(failed.keys() - done)
+        if progress is not None:
+            progress(len(keys) - len(open_keys), len(keys), failing)
+        finished = len(keys) - len(open_keys)
+        work = Work(protocol, dataset, model, tuple(methods), seed)
+        batches = [open_keys[begin : begin + batch] for begin in range(0, len(open_keys), batch)]
+        for result in (engine or Local()).map(work, batches):
+            with _kept(folder, f"{finished} of {len(keys)} images are kept"):
+                parts.write(result)
+            done |= {stored_key(row["key"]) for row in result.rows}
+            finished, failing = finished + len(result.keys), failing + len(result.failures)
+            if progress is not None:
+                progress(finished, len(keys), failing)
+            if not done and failing >= PATIENCE:
+                raise InputError(
+                    f"the first {failing} images all failed, the last with: {list(result.failures.values())[-1]}; "
+                    "see what is wrong, then start the run again with retry"
+                )
+    return Run(folder)
+
+
+def chosen(dataset: Dataset, seed: int, limit: int | None, half: int | None) -> tuple[str, ...]:
+    """Keys of the images to run, in the order of the data set; see ``run``."""
+    if half not in (None, 0, 1):
+        raise InputError(f"half = {half}, expected 0 (even places), 1 (odd places) or None (all)")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit = {limit}, expected the number of images, 1 or more")
+    keys = tuple(dataset.keys)
+    if len(set(map(stored_key, keys))) < len(keys):
+        raise InputError(f"data set {dataset.name!r} has two images of one key; keys must differ")
+    keys = keys if half is None else half_of(keys, 0 if half == 0 else 1)
+    if not keys:
+        raise InputError(f"data set {dataset.name!r} has no image to run{_why(dataset.problems)}")
+    return subset(keys, limit, seed)
+
+
+def _begin(
+    folder: Path, settings: Mapping[str, Any], keys: Sequence[str], problems: Mapping[str, str], batch: int
+) -> None:
+    """Write ``run.json``, or check that it says the same; then add this start to it."""
+    remove_unfinished(folder)
+    stored = [stored_key(key) for key in keys]
+    if (folder / RECORD).exists():
+        record = _read_record(folder)
+        check_same(record["settings"], settings, printable(folder))
+        if record["keys"] != stored:
+            raise InputError(f"{printable(folder / RECORD)} lists other images than its digest says; it was changed")
+    else:
+        record = {"format": FORMAT, "settings": settings, "problems": dict(problems), "runs": [], "keys": stored}
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    start: dict[str, Any] = {"started": now, "batch": batch, "versions": versions(), "hardware": hardware()}
+    start["set_aside"] = Parts(folder).tidy()
+    record["runs"].append(start)
+    write_whole(folder / RECORD, (json.dumps(record, indent=1) + "\n").encode("ascii"))
+
+
+@contextmanager
+def _started(folder: Path) -> Iterator[None]:
+    """Make the folder; refuse one that holds something else."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # a process killed at the very start leaves the lock, an unfinished record and an empty folder for parts
+        others = [path for path in folder.iterdir() if path.name != LOCK and not path.name.startswith(f".{RECORD}.")]
+        others = [path for path in others if path.name != FOLDER or not path.is_dir() or any(path.iterdir())]
+        if others and not (folder / RECORD).exists():
+            raise InputError(
+                f"{printable(folder)} holds other things than a run (it has no {RECORD}, but "
+                f"{printable(min(others).name)}); choose a new or an empty folder"
+            )
+    except OSError as error:
+        raise InputError(
+            f"cannot write into {printable(folder)}: {error.strerror or error}; choose another folder for the run"
+        ) from error
+    yield
+
+
+@contextmanager
+def _kept(folder: Path, kept: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise refusal(folder, error, kept) from error
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{printable(folder)} is not the folder of a run: it has no {RECORD}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{printable(path)} cannot be read: {first_line(error)}; restore it, or run anew") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else None
+        raise InputError(
+            f"{printable(path)} has format {found}, expected {FORMAT}; it is of another version, or not of a run"
+        )
+    missing = [name for name in ("settings", "problems", "runs", "keys") if name not in record]
+    if missing:
+        raise InputError(f"{printable(path)} lacks {', '.join(missing)}; restore it, or run anew")
+    return record
+
+
+def _why(problems: Mapping[str, str]) -> str:
+    if not problems:
+        return ""
+    key, problem = next(iter(problems.items()))
+    return f"; of {len(problems)} that cannot be used, {printable(key)}: {problem}"

@@ -1,0 +1,113 @@
+"""Attention maps that say the same become one: the merging of DiffSeg, on any row-stochastic matrix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+FLOOR = 1e-20  # probabilities below count as this much, so that a masked token makes no distance infinite
+SHARE = 0.05  # of the pairs of anchors that "auto" calls the same
+SMALLEST = 1e-9  # of distances that "auto" gives
+
+
+def symmetric_kl(p: Tensor, q: Tensor) -> Tensor:
+    """½ [KL(p‖q) + KL(q‖p)] = ½ Σ (p − q)(log p − log q) of all pairs, float64.
+
+    Args:
+        p: (M, N) and q: (K, N), rows are distributions; entries below 1e-20 count as 1e-20.
+
+    Returns:
+        (M, K), ≥ 0.
+
+    Source: Tian et al., "Diffuse, Attend, and Segment" (CVPR 2024), the distance of attention maps.
+    """
+    p, q = p.double().clamp(min=FLOOR), q.double().clamp(min=FLOOR)
+    log_p, log_q = p.log(), q.log()
+    own = (p * log_p).sum(-1)[:, None] + (q * log_q).sum(-1)
+    return (0.5 * (own - p @ log_q.mT - log_p @ q.mT)).clamp(min=0)
+
+
+def merge(maps: Tensor, anchors: Tensor, tau: float, iterations: int = 3) -> Tensor:
+    """Proposals of segments from anchors' attention maps.
+
+    The first iteration replaces each anchor's map by the mean of all maps closer than ``tau``. Each further one goes
+    through the proposals in order: one that was not yet absorbed absorbs all that are closer than ``tau`` and
+    becomes their mean. What was absorbed before can be averaged in again, so the answer depends on the order of the
+    anchors; sort them by what should count (``cluster`` can sort by TokenRank).
+
+    Args:
+        maps: (N, P), rows are distributions over P tokens.
+        anchors: int64 (M,), rows to begin with, in order.
+        tau: distance below which two maps say the same.
+        iterations: 1 or more.
+
+    Returns:
+        (K ≤ M, P) float64 proposals, rows are distributions.
+
+    Raises:
+        InputError: no anchor, or iterations below 1, or a tau that is not positive.
+
+    Source: Tian et al. (CVPR 2024), iterative attention merging; the order as in the authors' code.
+    """
+    if iterations < 1 or not tau > 0 or not len(anchors):
+        raise InputError(
+            f"{len(anchors)} anchors, tau = {tau!r}, iterations = {iterations!r}; expected one anchor at least, a "
+            "positive distance and one iteration at least"
+        )
+    maps = maps.double()
+    near = (symmetric_kl(maps[anchors], maps) < tau).double()
+    proposals = near @ maps / near.sum(-1, keepdim=True)
+    for _ in range(iterations - 1):
+        proposals = absorbed(proposals, tau)
+    return proposals
+
+
+def absorbed(proposals: Tensor, tau: float) -> Tensor:
+    """One round of merging: (M, P) → (K ≤ M, P); see ``merge``."""
+    near = symmetric_kl(proposals, proposals) < tau
+    near.fill_diagonal_(True)
+    taken = torch.zeros(len(proposals), dtype=torch.bool, device=proposals.device)
+    means = []
+    for i in range(len(proposals)):
+        if not bool(taken[i]):
+            taken |= near[i]
+            means.append(proposals[near[i]].mean(0))
+    return torch.stack(means)
+
+
+def auto_tau(maps: Tensor, anchors: Tensor) -> float:
+    """A distance from the picture itself: the one that a twentieth of all pairs of anchors keep below.
+
+    The scale of distances differs by layer, model and number of tokens; this share hardly: in layers 2, 3 and 5 of
+    the bundled model, on six photographs at 192 pixels, eight segments lie at distances from 0.1 to 1.4, which are
+    3 to 9 % of the pairs. At least 1e-9, so that equal maps merge. The paper has fixed values.
+    """
+    i, j = torch.triu_indices(len(anchors), len(anchors), 1)
+    values = symmetric_kl(maps[anchors], maps[anchors])[i, j].sort().values
+    return max(float(values[int(SHARE * len(values))]), SMALLEST) if len(values) else SMALLEST
+
+
+def tau_for(maps: Tensor, anchors: Tensor, k: int, iterations: int = 3, rounds: int = 24) -> float:
+    """A distance at which merging leaves k proposals, or as close to k as bisection gets, fewer before more.
+
+    The number of proposals falls with the distance, but not strictly: where k is skipped the nearest number met on
+    the way is taken.
+
+    Raises:
+        InputError: k below 1.
+    """
+    if isinstance(k, bool) or k < 1:
+        raise InputError(f"k = {k!r} segments, expected a whole number from 1")
+    distances = symmetric_kl(maps[anchors], maps[anchors])
+    low, high = 0.0, 2 * float(distances.max()) + 1e-9
+    best = (len(anchors) + 1, True, high)
+    for _ in range(rounds):
+        tau = (low + high) / 2
+        found = len(merge(maps, anchors, tau, iterations))
+        best = min(best, (abs(found - k), found > k, tau))
+        if found == k:
+            break
+        low, high = (tau, high) if found > k else (low, tau)
+    return best[2]

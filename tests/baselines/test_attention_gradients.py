@@ -1,0 +1,166 @@
+"""Gradients of attention weights: against the trace, the library's own graph, and finite differences."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import tokenrank as tr
+from tests.baselines.gradient_models import BUILDERS, observe, observed, timm_vit, vit
+from tokenrank.baselines.attention_gradients import attention_gradients
+from tokenrank.baselines.explicit_attention import explicit_attention
+from tokenrank.baselines.retaining import RetainingMode
+from tokenrank.errors import CaptureError, InputError
+from tokenrank.models import Model
+from tokenrank.observation import Observation
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_weights_are_those_of_the_trace(name):
+    seen = observed(name)
+    found = attention_gradients(seen.model, seen.inputs, observation=seen)
+    assert tuple(layer.name for layer in found.layers) == seen.layers
+    for layer in found.layers:
+        assert layer.gradient.shape == layer.weights.shape
+        # transformers' eager ViT rounds its softmax to float32
+        torch.testing.assert_close(layer.weights.double(), seen.full(layer.name).to_dense(), atol=1e-7, rtol=0)
+
+
+def test_bundled_model_shows_the_weights_of_the_trace():
+    model = tr.load("bundled")
+    inputs = {"pixel_values": torch.randn(1, 3, 32, 40, generator=torch.Generator().manual_seed(2))}
+    seen = Observation(model, inputs)
+    found = attention_gradients(model, inputs, observation=seen)
+    for layer in found.layers:
+        torch.testing.assert_close(layer.weights.double(), seen.full(layer.name).to_dense(), atol=1e-5, rtol=0)
+        assert layer.gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_gradients_are_those_of_the_graph_of_transformers(attention):
+    seen = observe(vit(attention))
+    found = attention_gradients(seen.model, seen.inputs, 3, observation=seen)
+    module = observe(vit("eager")).model.module
+    out = module(**seen.inputs, output_attentions=True)
+    expected = torch.autograd.grad(out.logits[0, 3], out.attentions)
+    for layer, gradient in zip(found.layers, expected, strict=True):
+        torch.testing.assert_close(layer.gradient.double(), gradient[0].double(), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["timm, fused", "timm, not fused", "timm, no CLS"])
+def test_gradients_are_finite_differences(name):
+    seen = observed(name)
+    found = attention_gradients(seen.model, seen.inputs, 1, observation=seen)
+    module = seen.model.module
+    for block in module.blocks:
+        block.attn.fused_attn = False
+    step, places = 1e-5, [(0, 0, 3), (1, 4, 2), (1, 0, 7), (0, 9, 9)]
+    for number, layer in enumerate(found.layers):
+        for place in places:
+            ends = []
+            for sign in (1, -1):
+                move = torch.zeros_like(layer.weights)
+                move[place] = sign * step
+                # timm passes the weights of plain attention through this module
+                hook = module.blocks[number].attn.attn_drop.register_forward_hook(
+                    lambda m, a, out, move=move: out + move
+                )
+                ends.append(seen.model.logits(seen.inputs)[0, 1].item())
+                hook.remove()
+            assert layer.gradient[place].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=1e-8, rel=1e-5)
+
+
+def test_nothing_stays_behind_on_the_model_or_in_torch():
+    seen = observed("timm, fused")
+    module, fused = seen.model.module, F.scaled_dot_product_attention
+    before = seen.model.logits(seen.inputs)
+    attention_gradients(seen.model, seen.inputs, observation=seen)
+    assert F.scaled_dot_product_attention is fused
+    assert all(p.grad is None and p.requires_grad for p in module.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in module.modules())
+    assert torch.equal(seen.model.logits(seen.inputs), before)
+    assert not next(iter(seen.inputs.values())).requires_grad
+
+
+def test_frozen_parameters_and_no_grad_around_change_nothing():
+    seen, frozen = observed("timm, fused"), observed("timm, fused")
+    frozen.model.module.requires_grad_(False)
+    expected = attention_gradients(seen.model, seen.inputs, 2, observation=seen)
+    with torch.no_grad():
+        found = attention_gradients(frozen.model, frozen.inputs, 2, observation=frozen)
+    for a, b in zip(found.layers, expected.layers, strict=True):
+        torch.testing.assert_close(a.gradient, b.gradient, atol=1e-13, rtol=1e-10)
+
+
+def test_predicted_class_is_the_default_and_the_answer_is_kept():
+    seen = observed("timm, fused")
+    found = attention_gradients(seen.model, seen.inputs, observation=seen)
+    assert found.target == int(seen.model.logits(seen.inputs).argmax())
+    assert attention_gradients(seen.model, seen.inputs, found.target, observation=seen) is found
+    other = attention_gradients(seen.model, seen.inputs, (found.target + 1) % 5, observation=seen)
+    assert not torch.equal(other.layers[0].gradient, found.layers[0].gradient)
+
+
+@pytest.mark.parametrize("target", [-1, 5, 1.5, "cat", True])
+def test_what_is_no_class_is_refused(target):
+    seen = observed("timm, fused")
+    with pytest.raises(InputError, match=r"target = .*expected the index of a class from 0 to 4"):
+        attention_gradients(seen.model, seen.inputs, target, observation=seen)
+
+
+def test_model_without_classifier_is_refused():
+    seen = observed("timm, fused")
+    with pytest.raises(InputError, match="no classifier"):
+        attention_gradients(Model("bare", seen.model.module, "image"), seen.inputs)
+
+
+def test_dropout_is_refused():
+    seen = observe(timm_vit(attn_drop_rate=0.5))
+    assert seen.layers
+    seen.model.module.train()
+    with pytest.raises(CaptureError, match=r"dropout 0\.5"):
+        attention_gradients(seen.model, seen.inputs, observation=seen)
+
+
+@pytest.mark.parametrize(
+    "options", ["plain", "bool mask", "float mask", "causal", "scale", "grouped"]
+)  # fmt: skip
+def test_written_out_attention_is_the_fused_one(options):
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 6, 8, generator=draw, dtype=torch.float64) for _ in range(3))
+    mask = torch.rand(6, 6, generator=draw) > 0.4
+    mask.fill_diagonal_(True)
+    given = {
+        "plain": {},
+        "bool mask": {"attn_mask": mask},
+        "float mask": {"attn_mask": torch.randn(6, 6, generator=draw, dtype=torch.float64)},
+        "causal": {"is_causal": True},
+        "scale": {"scale": 0.7},
+        "grouped": {"enable_gqa": True},
+    }[options]
+    if options == "grouped":
+        k, v = k[:, :2], v[:, :2]
+    expected = F.scaled_dot_product_attention(q, k, v, **given)
+    torch.testing.assert_close(explicit_attention(q, k, v, **given), expected, atol=1e-13, rtol=0)
+    mode = RetainingMode(torch.nn.Identity())
+    with mode:
+        out = F.scaled_dot_product_attention(q, k, v, **given)
+    torch.testing.assert_close(out, expected, atol=1e-13, rtol=0)
+    assert [r.weights.shape for r in mode.retained] == [(2, 4, 6, 6)]
+
+
+def test_query_that_sees_no_key_is_refused():
+    q = torch.ones(1, 1, 3, 2)
+    mask = torch.tensor([[True, True, True], [False, False, False], [True, False, True]])
+    with pytest.raises(CaptureError, match="without any key"):
+        explicit_attention(q, q, q, attn_mask=mask)
+
+
+def test_graph_is_let_go():
+    seen = observed("timm, fused")
+    found = attention_gradients(seen.model, seen.inputs, observation=seen)
+    gc.collect()
+    assert all(not layer.weights.requires_grad and layer.weights.grad_fn is None for layer in found.layers)

@@ -1,0 +1,126 @@
+"""LOST: worked by hand, against loops, and on a real model's keys."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import tokenrank as tr
+from tokenrank.baselines.lost import lost, lost_from_features, lost_object
+from tokenrank.errors import InputError
+from tokenrank.observation import Observation
+
+BACKGROUND, OBJECT = (1.0, 0.0), (-1.0, 1.0)
+
+
+def picture(drawing: str) -> tuple[Tensor, tuple[int, int]]:
+    rows = drawing.split()
+    return torch.tensor([OBJECT if c == "#" else BACKGROUND for c in "".join(rows)]), (len(rows), len(rows[0]))
+
+
+def drawn(mask: Tensor) -> str:
+    return " ".join("".join("#" if cell else "." for cell in row) for row in mask.tolist())
+
+
+def test_by_hand():
+    # alike: background 1, object 2, across −1; so the object's patches have the lower degree
+    found = lost_from_features(*picture("..... .##.."))
+    assert found.seed == 6
+    assert found.values.tolist() == [-2, -2, -2, -2, -2, -2, 4, 4, -2, -2]
+    assert drawn(found.mask) == "..... .##.."
+    assert found.box == (0.2, 0.5, 0.6, 1.0)
+
+
+def test_one_seed_alone():
+    found = lost_from_features(*picture("..... .##.."), k=1)
+    assert found.values.tolist() == [-1, -1, -1, -1, -1, -1, 2, 2, -1, -1]
+
+
+def test_only_the_part_around_the_seed_is_the_object():
+    found = lost_from_features(*picture("#.... ...##"))
+    assert drawn(found.foreground) == "#.... ...##"
+    assert drawn(found.mask) == "#.... ....."
+
+
+def test_patches_of_low_degree_that_disagree_with_the_seed_do_not_join():
+    # degrees 3, 3, 3, 1 with itself counted: the last is the seed, and no other is positively correlated
+    features = torch.tensor([[1.0, 0], [1, 0.1], [1, -0.1], [-1, 0]])
+    found = lost_from_features(features, (1, 4))
+    assert found.seed == 3
+    assert found.values.tolist() == [-1, -1, -1, 1]
+
+
+@pytest.mark.parametrize("k", [1, 5, 100])
+def test_agrees_with_loops(k):
+    features = torch.randn(24, 3)
+    plain = features.double().numpy()
+    alike = [[float(a @ b) for b in plain] for a in plain]
+    degrees = [sum(s >= 0 for s in row) for row in alike]
+    lowest = sorted(range(24), key=degrees.__getitem__)[:k]
+    joined = [p for p in lowest if alike[lowest[0]][p] > 0]
+    expected = [sum(alike[s][p] for s in joined) for p in range(24)]
+    found = lost_from_features(features, (4, 6), k)
+    assert found.seed == lowest[0]
+    assert found.values.numpy() == pytest.approx(np.array(expected))
+    assert found.foreground.flatten().tolist() == [v > 0 for v in expected]
+    assert found.mask.flatten()[found.seed]
+
+
+def test_sign_and_scale_of_all_features_do_not_move_the_mask():
+    features = torch.randn(24, 3)
+    one, other = (lost_from_features(f, (4, 6)) for f in (features, -3 * features))
+    assert one.seed == other.seed
+    assert torch.equal(one.mask, other.mask)
+    assert torch.allclose(9 * one.values, other.values)
+
+
+def test_patches_in_another_order_give_the_same_map_in_that_order():
+    # sorted by a component that all similarities depend on, so that no two degrees but equal features' agree
+    angles = torch.tensor([0.0, 0.3, 0.9, 1.7, 2.2, 3.3])
+    features = torch.stack([angles.cos(), angles.sin()], -1)
+    whole = lost_from_features(features, (2, 3), k=1)
+    order = torch.tensor([5, 3, 1, 0, 2, 4])
+    shuffled = lost_from_features(features[order], (2, 3), k=1)
+    assert order[shuffled.seed] == whole.seed
+    assert torch.allclose(shuffled.values, whole.values[order])
+
+
+def test_all_alike_is_all_foreground_and_nothing_at_all_is_none():
+    alike = lost_from_features(torch.ones(6, 2), (2, 3))
+    assert alike.seed == 0
+    assert alike.mask.all()
+    assert alike.box == (0, 0, 1, 1)
+    nothing = lost_from_features(torch.zeros(6, 2), (2, 3))
+    assert not nothing.mask.any()
+    assert nothing.box is None
+
+
+def test_a_common_mean_can_be_subtracted():
+    features, grid = picture("..... .##..")
+    assert lost_from_features(features + 20, grid).mask.all()
+    assert drawn(lost_from_features(features + 20, grid, centre=True).mask) == "..... .##.."
+
+
+@pytest.mark.parametrize(
+    ("features", "k", "message"),
+    [(torch.ones(1, 3), 100, "two at least"), (torch.ones(2, 3), 0, "1 at least"), (torch.ones(3, 3), 1, "1 × 2")],
+)
+def test_what_cannot_be_used_is_refused(features, k, message):
+    with pytest.raises(InputError, match=message):
+        lost_from_features(features, (1, min(2, len(features))), k)
+
+
+def test_on_the_bundled_model():
+    model = tr.load("bundled")
+    inputs = model.prepare(tr.samples.path("chelsea"), 64)
+    seen = Observation(model, inputs)
+    found = lost(model, inputs, observation=seen, layer=2, k=5, what="q", centre=True)
+    expected = lost_from_features(seen.features(2, "q"), seen.grid, 5, centre=True)
+    assert found.grid().shape == seen.grid
+    assert torch.equal(found.values, expected.values)
+    cut = lost_object(model, inputs, observation=seen, layer=2, k=5, what="q", centre=True)
+    assert cut.values is found.values
+    assert torch.equal(cut.mask, expected.mask)
+    assert not torch.equal(lost(model, inputs, observation=seen, k=5).values, found.values)

@@ -1,0 +1,440 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+import torch
+from pyarrow import parquet
+
+from tests.evaluate.runs import METHODS, Brightness, Pictures, method, model, run_pictures, same
+from tokenrank.errors import InputError, MissingExtraError
+from tokenrank.evaluate.runner import Run, run, seed_of
+from tokenrank.evaluate.runner.settings import shown_name, weights_digest
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_one_row_an_image_and_method_in_order(tmp_path: Path):
+    done = run_pictures(tmp_path / "new" / "run", limit=None)
+    rows = done.rows()
+    assert list(rows.columns) == ["key", "method", "score", "pixels", "curve", "counts", "whole"]
+    keys, methods = Pictures().keys, [m.name for m in METHODS]
+    assert list(zip(rows["key"], rows["method"], strict=True)) == [(k, m) for k in keys for m in methods]
+    assert rows["pixels"].eq(4).all()
+    assert rows["curve"][0].shape == (3,)
+    assert list(rows["counts"][4]) == [1, 20]
+    assert rows["whole"].dtype == float
+    assert rows["whole"][1] == 1
+    assert done.complete
+    assert len(done.failures) == 0
+    assert done.keys == keys
+    assert done.problems == {"lost": "has no mask"}
+    assert names(done.folder) == ["parts", "run.json", "run.lock"]
+    assert names(done.folder / "parts") == [f"part-{i:06}.parquet" for i in range(3)]
+
+
+def test_rows_do_not_depend_on_the_batches(tmp_path: Path):
+    whole = run_pictures(tmp_path / "a", batch=12)
+    assert same(whole, run_pictures(tmp_path / "b", batch=1))
+    assert same(whole, run_pictures(tmp_path / "c", batch=100))
+    random.seed(99), np.random.seed(99), torch.manual_seed(99)
+    assert same(whole, run_pictures(tmp_path / "d", batch=7))
+    assert not same(whole, run_pictures(tmp_path / "e", seed=1))
+
+
+def test_random_numbers_of_the_caller_go_on_as_if_nothing_ran(tmp_path: Path):
+    def drawn() -> list[float]:
+        return [random.random(), float(np.random.rand()), float(torch.rand(()))]
+
+    first = drawn()
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+    ready = model()
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+    run_pictures(tmp_path, model=ready)
+    assert drawn() == first
+
+
+def test_seeds_of_images_differ_and_stay():
+    seeds = {seed_of(seed, key) for seed in range(3) for key in ("a", "b", "0a", "", "caf\udce9")}
+    assert len(seeds) == 15
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    # a change of these would change published rows
+    assert seed_of(0, "image 00") == 1601654588
+
+
+def test_an_interrupted_run_goes_on_and_reads_nothing_twice(tmp_path: Path):
+    def interrupt(key: str) -> None:
+        if key == "image 07":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pictures(tmp_path / "a", protocol=Brightness(before=interrupt), batch=3)
+    kept = Run(tmp_path / "a")
+    assert not kept.complete
+    assert kept.rows()["key"].nunique() == 6
+    rest = Pictures()
+    counts: list[tuple[int, int, int]] = []
+    finished = run_pictures(tmp_path / "a", rest, batch=3, progress=lambda *n: counts.append(n))
+    assert rest.reads == list(rest.keys[6:])
+    assert counts == [(6, 12, 0), (9, 12, 0), (12, 12, 0)]
+    assert finished.complete
+    assert same(finished, run_pictures(tmp_path / "b"))
+    again = Pictures()
+    assert same(run_pictures(tmp_path / "a", again), finished)
+    assert again.reads == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+@pytest.mark.parametrize(("way", "least"), [("moments", 4), ("writes", 8)])
+def test_a_killed_run_loses_and_repeats_nothing(tmp_path: Path, way: str, least: int):
+    folder = tmp_path / "killed"
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.evaluate.killed_runs", str(folder), way],
+        capture_output=True, text=True, timeout=120, check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) >= least
+    # the killed runs left no lock, and what they left half written goes
+    finished = run_pictures(folder, Pictures(40), batch=3)
+    rows = finished.rows()
+    assert not rows.duplicated(["key", "method"]).any()
+    assert len(rows) == 40 * len(METHODS)
+    assert same(finished, run_pictures(tmp_path / "whole", Pictures(40), batch=40))
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
+
+
+def test_images_that_fail_are_rows_of_failures_and_done(tmp_path: Path):
+    broken = {"image 03": "cannot read 'image 03.jpg': truncated\nsecond line", "image 11": "is empty"}
+    counts: list[tuple[int, int, int]] = []
+    done = run_pictures(tmp_path, Pictures(broken=broken), progress=lambda *n: counts.append(n))
+    assert counts[-1] == (12, 12, 2)
+    assert done.complete
+    assert done.failures.to_dict("list") == {
+        "key": ["image 03", "image 11"],
+        "error": ["InputError: cannot read 'image 03.jpg': truncated", "InputError: is empty"],
+    }
+    assert done.rows()["key"].nunique() == 10
+    assert {"failures-000000.parquet", "failures-000002.parquet"} <= set(names(tmp_path / "parts"))
+    again = Pictures(broken=broken)
+    assert len(run_pictures(tmp_path, again).failures) == 2
+    assert again.reads == []
+    mended = Pictures(broken={"image 11": "is still empty"})
+    retried = run_pictures(tmp_path, mended, retry=True)
+    assert mended.reads == ["image 03", "image 11"]
+    assert retried.failures.to_dict("records") == [{"key": "image 11", "error": "InputError: is still empty"}]
+    assert retried.rows()["key"].nunique() == 11
+
+
+def test_settings_that_fail_every_image_end_the_run_early(tmp_path: Path):
+    def fail(key: str) -> None:
+        raise ValueError(f"no layer 99, {key}")
+
+    pictures = Pictures(60)
+    with pytest.raises(InputError, match="the first 20 images all failed, the last with: ValueError: no layer 99"):
+        run_pictures(tmp_path, pictures, Brightness(before=fail))
+    assert len(pictures.reads) == 20
+    with pytest.raises(InputError, match="has no rows: all 20 images failed, 'image 00' with: ValueError"):
+        Run(tmp_path).rows()
+    assert len(run_pictures(tmp_path, Pictures(60), retry=True).failures) == 0
+
+
+def test_a_missing_library_is_no_failure_of_an_image(tmp_path: Path):
+    def fail(key: str) -> None:
+        raise MissingExtraError("install it")
+
+    with pytest.raises(MissingExtraError, match="install it"):
+        run_pictures(tmp_path, protocol=Brightness(before=fail))
+    assert run_pictures(tmp_path).complete
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seed": 3}, "seed was 0, now 3"),
+        ({"protocol": Brightness(scale=2.0)}, "protocol.scale was 1.0, now 2.0"),
+        ({"model": model(seed=5)}, "model.digest was "),
+        ({"model": model(name="other")}, 'model.name was "tiny", now "other"'),
+        ({"methods": METHODS[:2]}, 'methods was ["tokenrank:layer=3", "rollout", "raw"], now ["tokenrank'),
+        ({"dataset": Pictures(13)}, "dataset.images was 12, now 13; dataset.digest was "),
+        ({"limit": 4, "half": 1}, "limit was null, now 4; half was null, now 1; images.number was 12, now 4"),
+    ],
+)
+def test_other_settings_are_refused_by_name_with_both_values(tmp_path: Path, options: dict[str, Any], words: str):
+    before = run_pictures(tmp_path)
+    with pytest.raises(InputError) as caught:
+        run_pictures(tmp_path, **options)
+    assert words in str(caught.value)
+    assert "choose another folder" in str(caught.value)
+    assert same(before, run_pictures(tmp_path))
+
+
+def test_other_versions_are_recorded(tmp_path: Path):
+    run_pictures(tmp_path)
+    path = tmp_path / "run.json"
+    record = json.loads(path.read_text())
+    record["runs"][0]["versions"]["torch"] = "1.0"
+    path.write_text(json.dumps(record))
+    starts = run_pictures(tmp_path, batch=2).starts
+    assert [start["versions"]["torch"] for start in starts] == ["1.0", torch.__version__]
+    assert [start["batch"] for start in starts] == [5, 2]
+    assert {"processor", "cores", "system"} <= set(starts[1]["hardware"])
+
+
+def test_the_record_names_no_path_of_the_machine(tmp_path: Path):
+    (tmp_path / "weights").mkdir()
+    run_pictures(tmp_path / "run", model=model(name=str(tmp_path / "weights")))
+    text = (tmp_path / "run" / "run.json").read_text()
+    assert str(tmp_path) not in text
+    assert json.loads(text)["settings"]["model"]["name"] == "weights"
+    assert shown_name("facebook/dinov2-base") == "facebook/dinov2-base"
+    assert shown_name("timm:vit_small_patch16_224.dino") == "timm:vit_small_patch16_224.dino"
+
+
+def test_the_digest_of_weights_sees_every_tensor():
+    def changed(name: str) -> str:
+        other = model().module
+        with torch.no_grad():
+            other.state_dict()[name].reshape(-1)[0] += 1
+        return weights_digest(other)
+
+    tensors = list(model().module.state_dict())
+    assert len({weights_digest(model().module), *map(changed, tensors)}) == 1 + len(tensors)
+    assert weights_digest(model().module) == weights_digest(model().module)
+    assert weights_digest(model().module.to(torch.bfloat16)) != weights_digest(model().module)
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path):
+    inside, go = threading.Event(), threading.Event()
+
+    def wait(key: str) -> None:
+        inside.set()
+        go.wait(20)
+
+    worker = threading.Thread(target=run_pictures, args=(tmp_path, None, Brightness(before=wait)))
+    worker.start()
+    try:
+        assert inside.wait(20)
+        with pytest.raises(InputError, match="another run is at work in"):
+            run_pictures(tmp_path)
+    finally:
+        go.set()
+        worker.join()
+    assert run_pictures(tmp_path).complete
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match=r"holds other things than a run \(it has no run.json, but 'thesis.tex'\)"):
+        run_pictures(tmp_path)
+    assert names(tmp_path) == ["thesis.tex"]
+    with pytest.raises(InputError, match="cannot write into"):
+        run_pictures(tmp_path / "thesis.tex")
+    with pytest.raises(InputError, match=r"is not the folder of a run: it has no run\.json"):
+        Run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("{", "cannot be read"), ('{"format": 9}', "format 9, expected 1"), ('{"format": 1}', "lacks settings"),
+     ("[]", "format None")],
+)  # fmt: skip
+def test_a_broken_record_is_named(tmp_path: Path, content: str, words: str):
+    run_pictures(tmp_path)
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(InputError, match=words):
+        run_pictures(tmp_path)
+    assert len(names(tmp_path / "parts")) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 not parquet", None])
+def test_a_broken_part_is_set_aside_and_its_images_run_again(tmp_path: Path, content: bytes | None):
+    whole = run_pictures(tmp_path / "a")
+    run_pictures(tmp_path / "b")
+    part = tmp_path / "b" / "parts" / "part-000001.parquet"
+    part.write_bytes(part.read_bytes()[:300] if content is None else content)
+    with pytest.raises(InputError, match=r"part-000001\.parquet' cannot be read"):
+        Run(tmp_path / "b").rows()
+    pictures = Pictures()
+    mended = run_pictures(tmp_path / "b", pictures)
+    assert pictures.reads == list(pictures.keys[5:10])
+    assert same(mended, whole)
+    assert mended.starts[1]["set_aside"] == ["part-000001.parquet.broken"]
+    assert (tmp_path / "b" / "parts" / "part-000001.parquet.broken").exists()
+
+
+def test_parts_that_do_not_belong_are_named(tmp_path: Path):
+    run_pictures(tmp_path / "a")
+    parts = tmp_path / "a" / "parts"
+    shutil.copy(parts / "part-000000.parquet", parts / "part-000007.parquet")
+    with pytest.raises(InputError, match=r"part-000007.parquet' holds image 'image 00', which another part holds"):
+        run_pictures(tmp_path / "a")
+    run_pictures(tmp_path / "b", Pictures(["x", "y"]))
+    shutil.copy(tmp_path / "b" / "parts" / "part-000000.parquet", parts / "part-000007.parquet")
+    with pytest.raises(InputError, match="holds image 'x', which is none of the run's"):
+        Run(tmp_path / "a").rows()
+    parquet.write_table(pyarrow.table({"a": [1]}), parts / "part-000007.parquet")
+    with pytest.raises(InputError, match="has no column 'key'"):
+        Run(tmp_path / "a").rows()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_full_disk_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int):
+    sync, left = os.fsync, [2 + 2 + 1]  # the record, the first part, half of the second
+
+    def refuse(descriptor: int) -> None:
+        if not left[0]:
+            raise OSError(code, os.strerror(code))
+        left[0] -= 1
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(InputError) as caught:
+        run_pictures(tmp_path)
+    assert os.strerror(code) in str(caught.value)
+    assert "5 of 12 images are kept" in str(caught.value)
+    assert "start the same run again" in str(caught.value)
+    assert ("free some space" in str(caught.value)) == (code == errno.ENOSPC)
+    monkeypatch.undo()
+    finished = run_pictures(tmp_path)
+    assert not [name for name in names(tmp_path / "parts") if name.startswith(".")]
+    assert same(finished, run_pictures(tmp_path / "whole"))
+
+
+def test_a_full_disk_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(InputError, match="No space left"):
+        run_pictures(tmp_path / "run")
+    monkeypatch.undo()
+    assert run_pictures(tmp_path / "run").complete
+
+
+def test_what_a_killed_run_left_half_written_goes(tmp_path: Path):
+    run_pictures(tmp_path)
+    left = [tmp_path / ".run.json.00.unfinished", tmp_path / "parts" / ".part-000003.parquet.00.unfinished"]
+    for path in left:
+        path.write_bytes(b"half")
+    run_pictures(tmp_path)
+    assert not any(path.exists() for path in left)
+
+
+def test_a_larger_limit_keeps_the_images_of_a_smaller_one(tmp_path: Path):
+    small, large = (set(run_pictures(tmp_path / str(n), limit=n).rows()["key"]) for n in (3, 7))
+    assert small < large
+    assert (len(small), len(large)) == (3, 7)
+    other = set(run_pictures(tmp_path / "other", limit=7, seed=4).rows()["key"])
+    assert other != large
+    assert set(run_pictures(tmp_path / "all", limit=99).keys) == set(Pictures().keys)
+
+
+def test_halves_are_the_even_and_the_odd_places(tmp_path: Path):
+    even, odd = (run_pictures(tmp_path / str(half), half=half).keys for half in (0, 1))
+    assert even == Pictures().keys[::2]
+    assert odd == Pictures().keys[1::2]
+    assert set(run_pictures(tmp_path / "two", half=1, limit=2).keys) < set(odd)
+
+
+class Backwards:
+    """An engine that gives the results of the last batch first."""
+
+    def map(self, function: Callable[[Any], Any], batches: Any) -> Iterator[Any]:
+        return reversed([function(batch) for batch in batches])
+
+
+def test_an_engine_may_finish_batches_in_any_order(tmp_path: Path):
+    assert same(run_pictures(tmp_path / "a", engine=Backwards()), run_pictures(tmp_path / "b"))
+
+
+def test_keys_of_any_characters(tmp_path: Path):
+    keys = ["caf\udce9", "caf\\udce8", "naïve/图像.png", " ", "| a | <b> $x$\n"]
+    done = run_pictures(tmp_path, Pictures(keys, broken={"caf\udce9": "broken \udce9"}), batch=2)
+    assert done.rows()["key"].nunique() == 4
+    assert done.failures.to_dict("list") == {"key": ["caf\\udce9"], "error": ["InputError: broken \\udce9"]}
+    again = Pictures(keys)
+    assert run_pictures(tmp_path, again, batch=2).complete
+    assert again.reads == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch": 0}, "batch = 0"),
+        ({"limit": 0}, "limit = 0"),
+        ({"half": 2}, "half = 2"),
+        ({"methods": []}, "one at least"),
+        ({"methods": [METHODS[0], METHODS[0]]}, "no name twice"),
+        ({"dataset": Pictures(["a", "b", "a"])}, "two images of one key"),
+        ({"dataset": Pictures(1), "half": 1}, "no image to run; of 1 that cannot be used, 'lost': has no mask"),
+        ({"dataset": Pictures(0)}, "no images"),
+    ],
+)
+def test_bad_arguments(tmp_path: Path, options: dict[str, Any], words: str):
+    with pytest.raises(InputError, match=words):
+        run_pictures(tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+class Odd(Brightness):
+    def __init__(self, made: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.made = made
+
+    def rows(self, *_: Any) -> list[dict[str, Any]]:
+        return self.made
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ([], "expected one row a method"),
+        ([{"score": 1.0}], "expected one row a method"),
+        ([{"method": "a"}, {"method": "a"}], "expected one row a method"),
+        ([{"method": "a", "map": {"x": 1}}], "column 'map' holds a dict"),
+        ([{"method": "a", "x": 1.0}, {"method": "b", "x": "one"}], "a column holds one type"),
+    ],
+)
+def test_a_protocol_that_returns_what_is_no_table(tmp_path: Path, made: list[dict[str, Any]], words: str):
+    with pytest.raises(InputError, match=words):
+        run_pictures(tmp_path, protocol=Odd(made))
+
+
+def test_columns_may_be_empty_or_missing_in_some_batches(tmp_path: Path):
+    made = {
+        "image 00": {"x": 1, "list": [], "sometimes": None},
+        "image 01": {"x": 2.5, "list": [1.0, float("nan")], "sometimes": 3},
+        "image 02": {"x": float("nan"), "list": [2], "more": "text"},
+    }
+
+    class Varied(Brightness):
+        def rows(self, model: Any, sample: Any, methods: Any) -> list[dict[str, Any]]:
+            return [{"method": "a", **made[sample.key]}]
+
+    rows = run_pictures(tmp_path, Pictures(3), Varied(), batch=1, methods=[method("a")]).rows()
+    assert rows["x"].tolist()[:2] == [1.0, 2.5]
+    assert np.isnan(rows["x"][2])
+    assert [len(entry) for entry in rows["list"]] == [0, 2, 1]
+    assert rows["list"][2].tolist() == [2.0]
+    assert rows["sometimes"].isna().tolist() == [True, False, True]
+    assert rows["more"][2] == "text"
+
+
+def test_run_takes_what_the_contract_says(tmp_path: Path):
+    done = run(Brightness(), Pictures(2), model(), METHODS, str(tmp_path / "run"))
+    assert done.folder == tmp_path / "run"
+    assert len(done.rows()) == 6
