@@ -33,6 +33,7 @@ from tokenrank.evaluate.runner import Run, run
 LAYERS = range(6)
 HEADS = ("uniform", "lambda2")
 BOUNCES = (1, 2, 3, 4, 8)
+RATIOS = tuple(k / 10 for k in range(10))
 
 
 def saliency_methods() -> list[str]:
@@ -83,9 +84,7 @@ def region_methods() -> list[str]:
 def masking_methods() -> list[str]:
     names = []
     for layer in LAYERS:
-        names += [f"tokenrank:layer={layer}", f"tokenrank:layer={layer}:heads=lambda2", f"column_sum:layer={layer}"]
-        names += [f"tokenrank:layer={layer}:direction=backward", f"cls_row:layer={layer}"]
-        names += [f"cls_bounce:layer={layer}:n=2"]
+        names += [f"tokenrank:layer={layer}", f"column_sum:layer={layer}", f"cls_row:layer={layer}"]
     return [*names, "rollout", "saliency", "grad_cam", "generic_relevance", "transformer_attribution", "random"]
 
 
@@ -93,9 +92,9 @@ PLANS: dict[str, tuple[str, str, dict[str, Any], Any]] = {
     "saliency": ("ecssd", "saliency", {"size": 128}, saliency_methods),
     "seed": ("ecssd", "seed", {"size": 128}, seed_methods),
     "regions": ("bsds500", "regions", {"size": 128}, region_methods),
-    "masking-keys": ("tiny-imagenet", "masking", {"how": ("keys",)}, masking_methods),
-    "masking-remove": ("tiny-imagenet", "masking", {"how": ("remove",)}, masking_methods),
-    "masking-pixels": ("tiny-imagenet", "masking", {"how": ("pixels",)}, masking_methods),
+    "masking-keys": ("tiny-imagenet", "masking", {"how": ("keys",), "ratios": RATIOS}, masking_methods),
+    "masking-remove": ("tiny-imagenet", "masking", {"how": ("remove",), "ratios": RATIOS}, masking_methods),
+    "masking-pixels": ("tiny-imagenet", "masking", {"how": ("pixels",), "ratios": RATIOS}, masking_methods),
 }
 
 

@@ -404,3 +404,36 @@ def test_timm_names() -> None:
     assert "the Hugging Face hub cannot be reached" in refused(NotFoundError, "timm:vit_tiny_patch16_224")
     assert "the Hugging Face hub cannot be reached" in refused(NotFoundError, "timm/no_such")
     assert "reads pictures" in refused(InputError, "timm:vit_tiny_patch16_224", kind="text")
+
+
+# ------------------------------------------------------------------------------------- classifiers
+
+
+def test_the_bundled_classifier() -> None:
+    model = load(size=64)
+    inputs = model.prepare(samples.path("coffee"))
+    logits = model.logits(inputs)
+    assert logits.shape == (1, 200)
+    assert logits.requires_grad
+    torch.testing.assert_close(logits.detach(), model.classify(model.forward(inputs)))
+
+
+def test_a_classifier_of_transformers(save: Save) -> None:
+    network = tf.ViTForImageClassification(tf.ViTConfig(**TINY, **PICTURE, num_labels=7))
+    folder = save(network, PROCESSOR)
+    model = load(folder, head=True)
+    inputs = model.prepare(samples.path("coffee"), 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model.logits(inputs), network.eval()(**inputs).logits)
+
+
+def test_no_classifier(save: Save) -> None:
+    model = load(save(dinov3(), PROCESSOR))
+    with pytest.raises(InputError, match="head=True"):
+        model.logits(model.prepare(samples.path("coffee")))
+
+
+def test_weights_are_the_same_at_every_load(save: Save) -> None:
+    network = tf.ViTForImageClassification(tf.ViTConfig(**TINY, **PICTURE, num_labels=7))  # has no pooler
+    folder = save(network, PROCESSOR)
+    torch.testing.assert_close(load(folder).module.state_dict(), load(folder).module.state_dict(), rtol=0, atol=0)

@@ -8,17 +8,15 @@ if TYPE_CHECKING:
     from .methods import parse_methods
     from .protocols import find
     from .report import write_report
-    from .reproduce import reproduce
-    from .runner import Run, run
+    from .runner import Run, run  # type: ignore[no-redef]
 
-__all__ = ["Run", "find", "open_dataset", "parse_methods", "reproduce", "run", "write_report"]
+__all__ = ["Run", "find", "open_dataset", "parse_methods", "run", "write_report"]
 
 _HOMES = {
     "Run": "runner",
     "find": "protocols",
     "open_dataset": "datasets",
     "parse_methods": "methods",
-    "reproduce": "reproduce",
     "run": "runner",
     "write_report": "report",
 }

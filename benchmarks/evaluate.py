@@ -1,0 +1,111 @@
+"""Evaluation: seconds a picture of each method, what a resume costs, whether memory stays flat.
+
+    python benchmarks/evaluate.py DATA [--images 12] [--long 500] [--out FILE]
+
+DATA is ECSSD's folder (``images``, ``masks``). Each method gets an observation of its own, whose forward is not counted
+but whose chains are; times are medians over pictures, methods in a rotating order within each picture. The ratio is
+to TokenCut's eigen-solve and to rollout on the same network. Then a run of three cheap methods over all pictures: peak
+memory after each tenth of it, and how long the finished run takes to say that there is nothing left to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+
+import tokenrank as tr
+from tokenrank.evaluate.datasets import open_dataset
+from tokenrank.evaluate.hardware import hardware, versions
+from tokenrank.evaluate.methods import Query, parse_methods
+from tokenrank.evaluate.protocols import find
+from tokenrank.evaluate.runner import run
+
+METHODS = (
+    "tokenrank,tokenrank:heads=lambda2,bounce:n=1,bounce:n=2,bounce:n=halflife,saliency,saliency:how=slow,"
+    "saliency:how=metastable,column_sum,cls_row,rollout,attention_flow,grad_cam,generic_relevance,transformer_attribution,"
+    "tokencut:layer=0,lost:layer=0,deep_spectral:layer=0,random"
+)
+CHEAP = "tokenrank,rollout,tokencut:layer=0"
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--long", type=int, default=500)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    model, dataset, methods = tr.load("bundled"), open_dataset("ecssd", args.data), parse_methods(METHODS)
+    times: dict[str, list[float]] = {method.name: [] for method in methods}
+    for turn, key in enumerate(dataset.keys[: args.images + 1]):
+        inputs = model.prepare(dataset.read(key).image, args.size)
+        for place in range(len(methods)):
+            method = methods[(place + turn) % len(methods)]
+            seen = tr.Observation(model, inputs)
+            _ = seen.trace
+            start = time.perf_counter()
+            method.run(seen, Query(seed=tr.at(0.5, 0.5)))
+            if turn:  # the first picture warms up
+                times[method.name].append(time.perf_counter() - start)
+    medians = {name: median(values) for name, values in times.items()}
+    base = {"rollout": medians["rollout"], "tokencut": medians["tokencut:layer=0"]}
+    rows = [
+        {
+            "method": name,
+            "ms": round(1000 * t, 2),
+            "images_per_second": round(1 / t, 1),
+            "times_tokencut": round(t / base["tokencut"], 2),
+            "times_rollout": round(t / base["rollout"], 2),
+        }
+        for name, t in medians.items()
+    ]
+    protocol, peaks = find("saliency", size=args.size, posts=()), []
+    with tempfile.TemporaryDirectory() as folder:
+
+        def watch(done: int, total: int, failed: int) -> None:
+            if done * 10 // total > len(peaks) - 1:
+                peaks.append({"images": done, "peak_mib": round(peak_mib())})
+
+        start = time.perf_counter()
+        run(protocol, dataset, model, parse_methods(CHEAP), folder, limit=args.long, progress=watch)
+        whole = time.perf_counter() - start
+        start = time.perf_counter()
+        run(protocol, dataset, model, parse_methods(CHEAP), folder, limit=args.long)
+        again = time.perf_counter() - start
+    facts = {
+        "command": f"python benchmarks/evaluate.py DATA --images {args.images} --long {args.long}",
+        "size": args.size,
+        "threads": 1,
+        "hardware": hardware(),
+        "versions": versions(),
+        "methods": rows,
+        "run": {
+            "methods": CHEAP,
+            "images": args.long,
+            "seconds": round(whole, 1),
+            "resume_of_finished": round(again, 2),
+        },
+        "memory": peaks,
+    }
+    for row in rows:
+        print(f"{row['method']:28} {row['ms']:9.2f} ms  {row['times_tokencut']:8.2f} × TokenCut")
+    print(facts["run"], peaks)
+    if args.out:
+        args.out.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The object of a picture without a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import tokenrank as tr
+from tokenrank import samples
+from tokenrank.errors import InputError
+from tokenrank.models import read_image
+from tokenrank.tasks.saliency import POWER, border, border_times, oriented, slow_mode
+
+HOW = ("border", "slow", "metastable", "tokenrank", "tokenrank-backward")
+
+
+@pytest.fixture(scope="module")
+def seen() -> tr.Observation:
+    model = tr.load("bundled", size=64)
+    return tr.Observation(model, model.prepare(samples.path("coffee")))
+
+
+def two_groups(grid: int, object_: torch.Tensor, leak: float) -> tr.AttentionChain:
+    """A walk that stays in its group with probability 1 − leak."""
+    same = (object_[:, None] == object_[None]).double()
+    weights = (1 - leak) * same / same.sum(-1, keepdim=True) + leak * (1 - same) / (1 - same).sum(-1, keepdim=True)
+    return tr.AttentionChain(weights, tr.TokenLayout.image(grid, grid, cls_tokens=0))
+
+
+def square(grid: int) -> torch.Tensor:
+    inside = torch.zeros(grid, grid, dtype=torch.bool)
+    inside[2:5, 3:5] = True
+    return inside.flatten()
+
+
+def test_the_border_of_a_grid() -> None:
+    assert border(3, 4).view(3, 4).int().tolist() == [[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]]
+
+
+def test_times_equal_the_linear_system_in_float64() -> None:
+    torch.manual_seed(0)
+    weights = torch.rand(3, 25, 25, dtype=torch.float64).softmax(-1)
+    edge = border(5, 5)
+    inside = ~edge
+    found = border_times(tr.AttentionChain(weights), edge)
+    for a, times in zip(weights, found, strict=True):
+        expected = torch.zeros(25, dtype=torch.float64)
+        system = torch.eye(9, dtype=torch.float64) - a[inside][:, inside]
+        expected[inside] = torch.linalg.solve(system, torch.ones(9, dtype=torch.float64))
+        torch.testing.assert_close(times, expected / expected.mean(), rtol=1e-6, atol=1e-9)
+
+
+def test_a_head_that_never_leaves_the_object() -> None:
+    object_ = square(7)
+    chain = two_groups(7, object_, 0.0)
+    times = border_times(tr.AttentionChain(chain.to_dense()[None]), border(7, 7))
+    assert torch.equal(times[0] > 0, object_)
+    assert times.mean().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("side", ["border", "seed"])
+def test_the_slow_mode_finds_the_object(side: str) -> None:
+    object_ = square(7)
+    mode = oriented(slow_mode(two_groups(7, object_, 0.05)), border(7, 7), side)  # type: ignore[arg-type]
+    assert torch.equal(mode > mode.mean(), object_)
+
+
+def test_weights_are_lambda2_to_a_power(seen: tr.Observation) -> None:
+    chains, lambda2 = seen.all_heads()
+    weights = lambda2.double() ** POWER
+    expected = (weights / weights.sum()) @ border_times(chains, border(*seen.grid))
+    torch.testing.assert_close(tr.tasks.saliency_map(seen).values, expected)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_every_way_gives_a_mask_of_the_pictures_size(how: str, seen: tr.Observation) -> None:
+    image = samples.path("coffee")
+    found = tr.tasks.saliency(image, how=how, model=seen)  # type: ignore[arg-type]
+    picture = read_image(image)
+    assert found.size == (picture.height, picture.width)
+    assert 0 < found.mask("object").mean() < 1
+    assert found.scores is not None
+    assert found.scores.min() == 0
+    part = tr.tasks.saliency(image, how=how, model=seen, component=True)  # type: ignore[arg-type]
+    assert part.mask("object").sum() <= found.mask("object").sum()
+    assert not (part.mask("object") & ~found.mask("object")).any()
+
+
+def test_one_layer_and_one_head(seen: tr.Observation) -> None:
+    single = tr.tasks.saliency_map(seen, layers=[1], heads=2).values
+    expected = border_times(tr.AttentionChain(seen.chain(1, 2).to_dense()[None]), border(*seen.grid))[0]
+    torch.testing.assert_close(single, expected)
+
+
+def test_refined_by_the_picture(seen: tr.Observation) -> None:
+    pytest.importorskip("kornia")
+    plain = tr.tasks.saliency(samples.path("coffee"), model=seen)
+    refined = tr.tasks.saliency(samples.path("coffee"), model=seen, refine="guided")
+    assert np.isfinite(refined.scores).all()
+    assert (refined.labels != plain.labels).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"how": "magic"}, "magic"),
+        ({"side": "left"}, "left"),
+        ({"layers": []}, "no layers"),
+        ({"refine": "crf"}, "crf"),
+    ],
+)
+def test_bad_arguments(options: dict[str, object], words: str, seen: tr.Observation) -> None:
+    with pytest.raises(InputError, match=words):
+        tr.tasks.saliency(samples.path("coffee"), model=seen, **options)  # type: ignore[arg-type]
+
+
+def test_a_picture_of_too_few_patches() -> None:
+    model = tr.load("bundled")
+    seen = tr.Observation(model, model.prepare(samples.path("coffee"), 16))
+    with pytest.raises(InputError, match="3 × 3"):
+        tr.tasks.saliency_map(seen)
