@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 import torch
-from tokenrank.evaluate.methods import Method
 from torch import nn
 
 from tokenrank import TokenLayout, TokenMap
 from tokenrank.errors import InputError
 from tokenrank.evaluate.datasets.sample import Dataset, Sample
+from tokenrank.evaluate.methods import Method
 from tokenrank.evaluate.protocols.base import Protocol
 from tokenrank.evaluate.runner import Run, run
 from tokenrank.models import Model
