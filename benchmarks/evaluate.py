@@ -55,7 +55,7 @@ def main() -> None:
         for place in range(len(methods)):
             method = methods[(place + turn) % len(methods)]
             seen = tr.Observation(model, inputs)
-            _ = seen.trace
+            _ = seen.grid  # the forward, and which layers see the picture
             start = time.perf_counter()
             method.run(seen, Query(seed=tr.at(0.5, 0.5)))
             if turn:  # the first picture warms up

@@ -111,9 +111,7 @@ def saliency(facts: dict[str, Any]) -> None:
     colours = ["#5b2a86" if o else "#b9b9c3" if c else "#e08214" for o, c in zip(ours, controls, strict=True)]
     axes.barh(range(len(best)), values, xerr=errors, color=colours, error_kw={"lw": 0.8})
     axes.set_yticks(range(len(best)), best[::-1], fontsize=6.5)
-    axes.set_xlabel(
-        "mean IoU on the odd half, 95 % interval; purple: chains, orange: other methods, grey: controls", fontsize=7
-    )
+    axes.set_xlabel("mean IoU, odd half, 95 %; purple: chains, orange: others, grey: controls", fontsize=7)
     axes.tick_params(axis="x", labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(FIGURES / "evidence-saliency.png", dpi=160)
