@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from tokenrank.evaluate.protocols.seed import seed_of as protocol_seed
+
 
 def pictures(data: Path, count: int) -> list[Path]:
     """The first ``count`` pictures of ``data``, by name."""
@@ -27,14 +29,9 @@ def mask_of(picture: Path) -> Tensor:
 
 
 def seed_of(mask: Tensor, rows: int, columns: int) -> int:
-    """Patch index: of the patches that are mostly object, the one nearest to the centre of mass."""
-    share = F.interpolate(mask[None, None].float(), (rows, columns), mode="area")[0, 0]
-    height, width = mask.shape
-    y, x = mask.nonzero().float().mean(0).tolist()
-    i = torch.arange(rows)[:, None] - ((y + 0.5) / height * rows - 0.5)
-    j = torch.arange(columns)[None] - ((x + 0.5) / width * columns - 0.5)
-    distance = (i**2 + j**2).masked_fill(share < min(0.5, float(share.max())), float("inf"))
-    return int(distance.argmin())
+    """Index of the patch that the protocol ``seed`` starts from."""
+    row, column = protocol_seed(mask.numpy(), rows, columns)
+    return row * columns + column
 
 
 def ious(values: Tensor, mask: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -3,7 +3,7 @@
     python benchmarks/evidence.py saliency DATA --out FILE --runs FOLDER
     python benchmarks/evidence.py seed DATA --out FILE --runs FOLDER
     python benchmarks/evidence.py regions DATA --out FILE --runs FOLDER
-    python benchmarks/evidence.py masking DATA --out FILE --runs FOLDER
+    python benchmarks/evidence.py masking-keys DATA --out FILE --runs FOLDER       (or -remove, -pixels)
 
 DATA holds ``ecssd``, ``bsds500`` and ``tiny-imagenet``. Layers and options of every family of methods are chosen on the
 images at even places and reported on those at odd places. FOLDER keeps the rows, so that a stopped run goes on.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evidence import family
 from matplotlib.figure import Figure
 
 from tokenrank.evaluate.datasets import half
@@ -51,10 +52,6 @@ FAMILIES = {
 def read(name: str) -> dict[str, Any] | None:
     file = RESULTS / f"evidence-{name}.json"
     return json.loads(file.read_text()) if file.is_file() else None
-
-
-def family(method: str) -> str:
-    return ":".join(part for part in method.split(":") if not part.startswith(("layer=", "heads=")))
 
 
 def saliency(facts: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from tests.evaluate.runs import METHODS, Brightness, Pictures, method, model, run_pictures, same
 from tokenrank.errors import InputError, MissingExtraError
-from tokenrank.evaluate.runner import Run, run, seed_of
+from tokenrank.evaluate.runner import Run, image_seed, run
 from tokenrank.evaluate.runner.settings import shown_name, weights_digest
 
 
@@ -69,11 +69,11 @@ def test_random_numbers_of_the_caller_go_on_as_if_nothing_ran(tmp_path: Path):
 
 
 def test_seeds_of_images_differ_and_stay():
-    seeds = {seed_of(seed, key) for seed in range(3) for key in ("a", "b", "0a", "", "caf\udce9")}
+    seeds = {image_seed(seed, key) for seed in range(3) for key in ("a", "b", "0a", "", "caf\udce9")}
     assert len(seeds) == 15
     assert all(0 <= seed < 2**31 for seed in seeds)
     # a change of these would change published rows
-    assert seed_of(0, "image 00") == 1601654588
+    assert image_seed(0, "image 00") == 1601654588
 
 
 def test_an_interrupted_run_goes_on_and_reads_nothing_twice(tmp_path: Path):

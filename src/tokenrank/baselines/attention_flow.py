@@ -42,9 +42,8 @@ def attention_flow(
     of the patch in the first layer, and one of the two is often the smallest cut. What tells patches apart is then
     the first layer's column sums.
 
-    Cost: P maximum flows over N²(L − 2) + 2N edges, so O(P N² L) and upwards: on one core 0.1 s for 6 layers of 69
-    tokens, 10 s for 6 layers of 261, 10 to 30 s for 12 layers of 197. Flows are exact to about 1e-7 of what leaves
-    CLS (``layered_flow.flow_values`` has the bound).
+    Cost: P maximum flows over N²(L − 2) + 2N edges, so O(P N² L) and upwards: by far the slowest method
+    (``benchmarks/evaluate.py``). Flows are exact to the bound of ``layered_flow.flow_values``.
 
     Args:
         model: reads pictures.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .components import component_of
+from ..components import component_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from .. import baselines
+from ..chain import AttentionChain
 from ..errors import InputError, NotFoundError, nearest
 from ..layout import Point
 from ..maps import TokenMap
@@ -141,8 +142,6 @@ def lattice(observation: Observation, query: Query) -> TokenMap:
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     place = torch.stack([y.flatten(), x.flatten()], -1)
     near = ((place[:, None] - place[None]).abs().sum(-1) <= 1).double()
-    from ..chain import AttentionChain
-
     walk = AttentionChain(near / near.sum(-1, keepdim=True))
     return observation.map(walk.hitting_times(border(rows, columns)).values)
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ..chain import AttentionChain
+from ..components import component_of, peak_of
 from ..errors import InputError
 from ..maps import TokenMap
 from ..models import ImageSource, Model, load, read_image
 from ..observation import Heads, Layer, Observation
-from .components import component_of, seed_of
 from .masks import Segmentation
 from .segment import Refine, Threshold, foreground
 
@@ -77,7 +77,7 @@ def saliency(
         values = np.asarray(guided(picture, values, max(1, patch), 1e-3))
     mask = foreground(values, rule)
     if component and mask.any():
-        mask = component_of(mask, *seed_of(np.where(mask, values, -np.inf)))
+        mask = component_of(mask, *peak_of(np.where(mask, values, -np.inf)))
     return Segmentation(mask.astype(np.int64), ("background", "object"), values[None].astype(np.float32))
 
 

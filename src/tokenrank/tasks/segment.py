@@ -214,7 +214,7 @@ def _named(start: Starts | None, text: str | Sequence[str] | None) -> dict[str, 
 
 
 def _component(mask: np.ndarray, values: np.ndarray, place: Place) -> np.ndarray:
-    from .components import component_of
+    from ..components import component_of
 
     row, column = (int(i) for i in np.unravel_index(int(values.argmax()), values.shape))
     if isinstance(place, Point):

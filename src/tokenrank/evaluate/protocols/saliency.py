@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import PIL.Image
 
+from ...components import component_of
 from ...errors import InputError
 from ...layout import Point
 from ...maps import TokenMap
 from ...models import Model
 from ...observation import Observation
 from ...tasks.bilateral_solver import bilateral_solver
-from ...tasks.components import component_of
 from ...tasks.refine import guided
 from ..datasets.sample import Mask, Sample
 from ..metrics.boxes import box_of, localised

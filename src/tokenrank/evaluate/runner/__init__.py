@@ -2,6 +2,6 @@
 
 from .engine import Engine, Local
 from .run import Run, run
-from .seeds import seed_of, seeded
+from .seeds import image_seed, seeded
 
-__all__ = ["Engine", "Local", "Run", "run", "seed_of", "seeded"]
+__all__ = ["Engine", "Local", "Run", "image_seed", "run", "seeded"]

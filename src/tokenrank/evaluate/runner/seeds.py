@@ -20,7 +20,7 @@ def digest_of(parts: Iterable[str]) -> bytes:
     return digest.digest()
 
 
-def seed_of(seed: int, key: str) -> int:
+def image_seed(seed: int, key: str) -> int:
     """The seed of one image, 0 … 2³¹ − 1, from the run's seed and the image's key."""
     return int.from_bytes(digest_of([str(seed), key])[:4], "little") % 2**31
 

@@ -12,7 +12,7 @@ import torch
 from ...errors import InputError, MissingExtraError
 from ...models import Model
 from ...models.words import first_line
-from .seeds import seed_of, seeded
+from .seeds import image_seed, seeded
 
 if TYPE_CHECKING:
     from ..datasets.sample import Dataset
@@ -58,7 +58,7 @@ class Work:
         failures: dict[str, str] = {}
         for key in keys:
             try:
-                with seeded(seed_of(self.seed, key)):
+                with seeded(image_seed(self.seed, key)):
                     found = self.protocol.rows(self.model, self.dataset.read(key), self.methods)
             except MissingExtraError:
                 raise

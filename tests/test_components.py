@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tokenrank.components import component_of, largest_component, peak_of
 from tokenrank.errors import InputError
-from tokenrank.tasks.components import component_of, largest_component, seed_of
 
 
 def mask(drawing: str) -> np.ndarray:
@@ -58,8 +58,8 @@ def test_an_empty_mask_stays_empty(shape):
 
 
 def test_the_seed_is_the_largest_value_and_the_first_of_equal_ones():
-    assert seed_of([[0, 1, 5], [7, 7, 2]]) == (1, 0)
-    assert seed_of(np.array([[-3.0, -1.0]])) == (0, 1)
+    assert peak_of([[0, 1, 5], [7, 7, 2]]) == (1, 0)
+    assert peak_of(np.array([[-3.0, -1.0]])) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_the_seed_is_the_largest_value_and_the_first_of_equal_ones():
         (lambda: component_of(np.ones((2, 2), bool), 2, 0), "row 2"),
         (lambda: component_of(np.ones((2, 2), bool), 0, -3), "column -3"),
         (lambda: largest_component(np.ones((1, 2, 2), bool)), "rows, columns"),
-        (lambda: seed_of(np.ones(3)), "rows, columns"),
-        (lambda: seed_of(np.ones((0, 3))), "one cell"),
-        (lambda: seed_of([[1.0, float("nan")]]), "1 of 2 values"),
+        (lambda: peak_of(np.ones(3)), "rows, columns"),
+        (lambda: peak_of(np.ones((0, 3))), "one cell"),
+        (lambda: peak_of([[1.0, float("nan")]]), "1 of 2 values"),
     ],
 )
 def test_wrong_arguments_are_refused(call, message):

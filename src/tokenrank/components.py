@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
-from ..extras import require
+from .errors import InputError
+from .extras import require
 
 Mask = npt.NDArray[np.bool_]
 
@@ -54,7 +54,7 @@ def largest_component(mask: npt.ArrayLike) -> Mask:
     return np.asarray(labels == sizes.argmax()) if sizes.size else np.zeros_like(mask)
 
 
-def seed_of(values: npt.ArrayLike) -> tuple[int, int]:
+def peak_of(values: npt.ArrayLike) -> tuple[int, int]:
     """(row, column) of the largest value of a map (rows, columns); of several the first in reading order.
 
     Raises:
