@@ -21,15 +21,7 @@ from heads import synthetic_heads
 from torch import Tensor
 
 import tokenrank as tr
-from tokenrank.markov import (
-    absorption,
-    classes,
-    hitting_times,
-    kemeny,
-    metastable,
-    spectrum,
-    stationary,
-)
+from tokenrank.markov import absorption, classes, hitting_times, kemeny, metastable, spectrum, stationary
 from tokenrank.operators import Dense, Operator, from_query_key
 
 ALPHA, STATES, VALUES, TARGETS, ORACLES = 0.99, 8, 8, 4, 3

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tokenrank import TokenLayout, at
+from tokenrank.chain.starts import start_distribution
 from tokenrank.errors import ChainError, LayoutError, NotFoundError
-from tokenrank.starts import start_distribution
 
 N = 6
 SINGLE, BATCH = torch.Size((N, N)), torch.Size((2, 3, N, N))

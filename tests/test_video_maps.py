@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tokenrank import TokenLayout
+from tokenrank.chain.token_map import TokenMap
 from tokenrank.errors import LayoutError
-from tokenrank.maps import TokenMap
 
 
 def test_maps_of_videos(tmp_path):

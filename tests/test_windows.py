@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import tokenrank as tr
 from tokenrank.errors import CaptureError, LayoutError
 from tokenrank.layout import TokenLayout
-from tokenrank.tracing import AttentionRecord, Evidence, Recorder
+from tokenrank.recording import AttentionRecord, Evidence, Recorder
 from tokenrank.windows import find_windows, stitched
 
 from .models.windowed import (

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import baselines, errors, evaluate, samples, tasks, view
     from .analysis import Analysis, analyze
-    from .chain import AttentionChain
+    from .chain import AttentionChain, TokenMap, bipartite, compose
     from .interchange import from_attentions, from_cache, from_query_key, load_trace
-    from .joining import bipartite, compose
     from .layout import TokenLayout, at
-    from .maps import TokenMap
     from .markov import Certificate, Lambda2
     from .models import Model, load
     from .observation import Observation
@@ -54,13 +52,13 @@ _HOMES = {
     "Model": "models",
     "Observation": "observation",
     "TokenLayout": "layout",
-    "TokenMap": "maps",
+    "TokenMap": "chain",
     "Trace": "trace",
     "analyze": "analysis",
     "at": "layout",
-    "bipartite": "joining",
+    "bipartite": "chain",
     "capture": "trace",
-    "compose": "joining",
+    "compose": "chain",
     "from_attentions": "interchange",
     "from_cache": "interchange",
     "from_query_key": "interchange",

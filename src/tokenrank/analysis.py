@@ -11,15 +11,13 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from .chain import AttentionChain
+from .chain import AttentionChain, Start, TokenMap, start_distribution
 from .errors import CaptureError, InputError, LayoutError, NotFoundError, TokenRankError, nearest
 from .layout import Grid, Point, TokenLayout, at
-from .maps import TokenMap
 from .markov import Lambda2
 from .models import ImageSource, Kind, Model, load, read_image
-from .starts import Start, start_distribution
+from .recording import Layers, matches_name
 from .trace import Trace, capture
-from .tracing import Layers, matches_name
 
 HeadChoice: TypeAlias = Literal["lambda2", "uniform"] | int
 Progress: TypeAlias = Callable[[str], None]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 
 class TokenRankError(Exception):
@@ -50,3 +54,48 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
         return "there are none"
     more = f" … ({len(known)} in all)" if len(known) > len(close) else ""
     return "nearest: " + ", ".join(repr(c) for c in close) + more
+
+
+_LONGEST = 200
+
+
+def printable(name: str | bytes | os.PathLike[str]) -> str:
+    """``name`` in quotes, on one line, encodable everywhere: odd characters become escapes.
+
+    File names need not be UTF-8, may hold line breaks or terminal codes, and may be very long.
+    """
+    text = os.fsdecode(name)
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    if len(safe) > _LONGEST:
+        safe = safe[: _LONGEST // 2] + " … " + safe[-_LONGEST // 2 :]
+    return f"'{safe}'"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class name where it has none."""
+    lines = str(error).strip().splitlines()
+    text = lines[0].strip() if lines else ""
+    return (text if len(text) <= 2 * _LONGEST else text[: 2 * _LONGEST] + " …") or type(error).__name__
+
+
+def neighbours(path: Path) -> list[str]:
+    """Names in the folder that ``path`` would be in; empty where there is no such folder."""
+    try:
+        return sorted(entry.name for entry in path.parent.iterdir())
+    except (OSError, ValueError):
+        return []
+
+
+def require(module: str, extra: str) -> Any:
+    """Import ``module``, which ``pip install 'tokenrank[extra]'`` brings.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingExtraError(
+            f"{package} cannot be imported ({error}); install it: pip install 'tokenrank[{extra}]'"
+        ) from error

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from .analysis import default_layer
-from .chain import AttentionChain
+from .chain import AttentionChain, TokenMap
 from .errors import CaptureError, InputError, LayoutError, NotFoundError
 from .layout import TokenLayout
-from .maps import TokenMap
 from .models import Model
 from .trace import Trace, capture
 

@@ -12,7 +12,7 @@ from .layout import TokenLayout
 from .models.partition import CURE, find_partition, lineage
 from .models.windows import Windows, window_index
 from .operators import Blocks, from_query_key, from_weights
-from .tracing import AttentionRecord, Evidence
+from .recording import AttentionRecord, Evidence
 
 _HEADS = ("num_attention_heads", "num_heads", "n_heads")
 

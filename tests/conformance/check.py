@@ -14,7 +14,7 @@ from packaging.version import Version
 from torch import Tensor, nn
 
 from tokenrank.errors import CaptureError
-from tokenrank.tracing import AttentionRecord, Recorder
+from tokenrank.recording import AttentionRecord, Recorder
 
 from .case import Case, NotAccepted
 from .witness import Witness, output_error

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from tokenrank.tracing import AttentionRecord, flex
+from tokenrank.recording import AttentionRecord, flex
 
 SDPA = {
     functional.scaled_dot_product_attention,

@@ -14,8 +14,8 @@ diffusers = pytest.importorskip("diffusers")
 
 from tests.conformance import diffusers_models as models  # noqa: E402
 from tokenrank.errors import NotFoundError  # noqa: E402
+from tokenrank.recording import AttentionRecord, Branch  # noqa: E402
 from tokenrank.trace import Trace, capture  # noqa: E402
-from tokenrank.tracing import AttentionRecord, Branch  # noqa: E402
 
 from . import pipelines  # noqa: E402
 

@@ -9,10 +9,10 @@ import numpy as np
 import PIL.Image
 import torch
 
+from tokenrank.chain.token_map import TokenMap
 from tokenrank.evaluate.datasets.sample import Dataset, Sample
 from tokenrank.evaluate.methods import Method, Query
 from tokenrank.evaluate.protocols import Protocol
-from tokenrank.maps import TokenMap
 from tokenrank.models import Model
 from tokenrank.observation import Observation
 

@@ -16,8 +16,8 @@ from tokenrank.errors import InputError, LayoutError
 from tokenrank.interchange import load_trace
 from tokenrank.interchange.stored_layouts import StoredLayouts
 from tokenrank.layout import TokenLayout
+from tokenrank.recording import AttentionRecord, Forward
 from tokenrank.trace import Trace
-from tokenrank.tracing import AttentionRecord, Forward
 
 from .traces import assert_same_tensor, assert_same_trace, traces
 

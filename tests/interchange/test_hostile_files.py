@@ -24,8 +24,8 @@ from tokenrank.archive.write import KEY, summary
 from tokenrank.errors import InputError
 from tokenrank.interchange import load_trace
 from tokenrank.layout import TokenLayout
+from tokenrank.recording import AttentionRecord, Forward
 from tokenrank.trace import Trace
-from tokenrank.tracing import AttentionRecord, Forward
 
 from .traces import assert_same_trace
 

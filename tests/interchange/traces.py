@@ -8,8 +8,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tokenrank.recording import AttentionRecord, Forward, Kind
 from tokenrank.trace import Trace
-from tokenrank.tracing import AttentionRecord, Forward, Kind
 
 KINDS = [kind for kind in get_args(Kind) if kind != "weights"]
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

@@ -14,7 +14,7 @@ from torch import nn
 from tokenrank.errors import LayoutError
 from tokenrank.layout import TokenLayout
 from tokenrank.models import find_layout
-from tokenrank.tracing import Evidence
+from tokenrank.recording import Evidence
 
 from .cases import PICTURE, TINY, Seen
 

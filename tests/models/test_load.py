@@ -21,7 +21,7 @@ from tokenrank import samples
 from tokenrank.errors import InputError, MissingExtraError, NotFoundError, TokenRankError
 from tokenrank.layout import TokenLayout
 from tokenrank.models import find_layout, load
-from tokenrank.tracing import Evidence
+from tokenrank.recording import Evidence
 
 from .cases import PICTURE, TINY, WORDS, Seen
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tokenrank.errors import LayoutError
 from tokenrank.layout import TokenLayout, at
 from tokenrank.models import find_layout
-from tokenrank.tracing import AttentionRecord, Evidence, Recorder
+from tokenrank.recording import AttentionRecord, Evidence, Recorder
 
 TINY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
 TEXT = {**TINY, "vocab_size": 64, "num_key_value_heads": 2, "head_dim": 8}

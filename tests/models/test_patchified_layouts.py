@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tokenrank.errors import LayoutError
 from tokenrank.layout import Point, TokenLayout, at
 from tokenrank.models import find_layout
-from tokenrank.tracing import AttentionRecord, Evidence, Recorder
+from tokenrank.recording import AttentionRecord, Evidence, Recorder
 
 from .cases import TINY
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from tokenrank.layout import Point, TokenLayout
 from tokenrank.models import expected_layout, find_layout
-from tokenrank.tracing import Evidence
+from tokenrank.recording import Evidence
 
 from .cases import PICTURE, TINY, Seen
 

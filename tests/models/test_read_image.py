@@ -14,9 +14,8 @@ import PIL.Image
 import pytest
 import torch
 
-from tokenrank.errors import InputError
+from tokenrank.errors import InputError, printable
 from tokenrank.models import read_image
-from tokenrank.models.words import printable
 
 
 def gradient(height: int = 6, width: int = 10) -> np.ndarray[Any, Any]:

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import tokenrank as tr
+from tokenrank.chain.token_map import TokenMap
 from tokenrank.errors import CaptureError, InputError
 from tokenrank.layout import TokenLayout
-from tokenrank.maps import TokenMap
 from tokenrank.models import Model
 from tokenrank.models.heads import own_logits
 from tokenrank.models.preprocess import ImageSettings

@@ -8,8 +8,8 @@ import transformers as hf
 from torch import nn
 
 from tokenrank.errors import CaptureError, InputError
+from tokenrank.recording import budget
 from tokenrank.trace import Trace, capture
-from tokenrank.tracing import budget
 
 from .models import SIZES, llama, peaky
 

@@ -12,11 +12,11 @@ import transformers as hf
 from torch import Tensor, nn
 
 from tokenrank.chain import AttentionChain
+from tokenrank.chain.token_map import TokenMap
 from tokenrank.errors import CaptureError, InputError
 from tokenrank.layout import TokenLayout
-from tokenrank.maps import TokenMap
+from tokenrank.recording import Recorder
 from tokenrank.trace import Trace, capture
-from tokenrank.tracing import Recorder
 
 from .models import SIZES, gpt_oss, llama, peaky
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..models.words import first_line
+from ..errors import InputError, first_line
 
 
 def is_array(value: Any) -> bool:

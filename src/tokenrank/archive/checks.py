@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..operators.checks import ROW_TOLERANCE
-from ..tracing.quiet import Unnoticed
+from ..recording.quiet import Unnoticed
 
 FLOATS = tuple(ROW_TOLERANCE)
 
@@ -85,7 +85,7 @@ def check_query_key(
     """Refuse queries (…, H, N, d), keys (…, H or a divisor, M, d), masks and sinks (H,) that do not fit each other.
 
     Args:
-        q, k, scale, mask, sinks: as in ``tokenrank.tracing.AttentionRecord``.
+        q, k, scale, mask, sinks: as in ``tokenrank.recording.AttentionRecord``.
         what: the name of them all, for the error.
         finite: whether to look at the numbers, too.
 

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn, get_args
 
-from ..errors import InputError, LayoutError, nearest
+from ..errors import InputError, LayoutError, first_line, nearest, printable
 from ..layout import TokenLayout
-from ..models.words import first_line, printable
-from ..tracing import Forward, Kind
+from ..recording import Forward, Kind
 
 VERSION = 1
 START = '{"crc32":'  # of the text that ``dump`` makes, keys being in order

@@ -13,12 +13,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, first_line, printable
 from ..layout import TokenLayout
 from ..models.windows import Windows
-from ..models.words import first_line, printable
-from ..tracing import AttentionRecord, Forward
-from ..tracing.quiet import Unnoticed
+from ..recording import AttentionRecord, Forward
+from ..recording.quiet import Unnoticed
 from . import manifest
 from .arrays import as_tensor
 from .checks import check_query_key, check_shape

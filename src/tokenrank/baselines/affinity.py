@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import InputError
-from ..extras import require
+from ..errors import InputError, require
 
 
 class Cut(NamedTuple):

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..chain import TokenMap, compose
+from ..chain.composition import RESIDUAL
+from ..chain.starts import Start
 from ..errors import ChainError, InputError
-from ..joining import RESIDUAL, compose
 from ..layout import TokenLayout
-from ..maps import TokenMap
 from ..models import Model
 from ..observation import Observation
-from ..starts import Start
 from .layered_flow import flow_values
 from .reading import reading_distribution
 

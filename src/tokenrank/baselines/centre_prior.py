@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..chain import TokenMap
 from ..errors import InputError
-from ..maps import TokenMap
 from ..models import Model
 from ..observation import Observation
 

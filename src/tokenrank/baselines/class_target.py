@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..observation import Observation
-from ..tracing.arguments import whole
+from ..recording.arguments import whole
 
 
 def class_logits(observation: Observation) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..maps import TokenMap
+from ..chain import TokenMap
 from ..models import Model
 from ..observation import Heads, Layer, Observation
 

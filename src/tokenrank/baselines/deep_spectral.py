@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..chain import TokenMap
 from ..errors import InputError, NotUniqueWarning
-from ..maps import TokenMap
 from ..models import Model
 from ..observation import Layer, Observation
 from .affinity import checked_features, knn_matting_affinity, similarities, smallest_cut

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..chain import TokenMap
 from ..errors import ChainError
-from ..maps import TokenMap
 from ..models import Model
 from ..observation import Heads, Layer, Observation
 from .cls_row import head_weights, observed_cls_rows

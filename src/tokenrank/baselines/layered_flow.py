@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ChainError
-from ..extras import require
+from ..errors import ChainError, require
 
 UNITS = 2**30
 """Whole units that all flow out of the source is counted in: the solver knows 32-bit integers alone."""

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from ..chain import TokenMap
 from ..errors import InputError
-from ..maps import TokenMap
 from ..models import Model
 from ..observation import Layer, Observation
 from .affinity import checked_features, similarities

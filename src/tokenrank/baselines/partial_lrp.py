@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..maps import TokenMap
+from ..chain import TokenMap
 from ..models import Model
 from ..observation import Observation
 from .class_row import patch_row

@@ -10,9 +10,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ..errors import CaptureError, InputError, NotFoundError, nearest
-from ..extras import require
-from ..maps import TokenMap
+from ..chain import TokenMap
+from ..errors import CaptureError, InputError, NotFoundError, nearest, require
 from ..models import Model
 from ..observation import Observation
 from .class_target import chosen_class

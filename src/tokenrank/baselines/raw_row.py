@@ -7,12 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ..chain import AttentionChain
+from ..chain import AttentionChain, TokenMap
+from ..chain.starts import Start
 from ..errors import InputError
-from ..maps import TokenMap
 from ..models import Model
 from ..observation import Heads, Layer, Observation
-from ..starts import Start
 
 
 def raw_row(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..chain import Start, start_distribution
 from ..observation import Observation
-from ..starts import Start, start_distribution
 
 
 def reading_distribution(observation: Observation, target: Start | None = None) -> Tensor:

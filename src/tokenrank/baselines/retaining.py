@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 from ..errors import CaptureError
 from ..models import Model
 from ..observation import Observation
-from ..tracing import multi_head, sdpa
-from ..tracing.naming import ModuleNames
+from ..recording import multi_head, sdpa
+from ..recording.naming import ModuleNames
 from .class_target import class_logits
 from .explicit_attention import explicit_attention
 

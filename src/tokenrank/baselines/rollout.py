@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..chain import AttentionChain
+from ..chain import AttentionChain, TokenMap, compose
+from ..chain.composition import RESIDUAL
+from ..chain.starts import Start
 from ..errors import InputError
-from ..joining import RESIDUAL, compose
-from ..maps import TokenMap
 from ..models import Model
 from ..observation import Observation
-from ..starts import Start
 from .reading import reading_distribution
 
 

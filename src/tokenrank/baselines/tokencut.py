@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..chain import TokenMap
 from ..errors import InputError, NotUniqueWarning
-from ..maps import TokenMap
 from ..models import Model
 from ..observation import Layer, Observation
 from .affinity import checked_features, similarities, smallest_cut, strongest

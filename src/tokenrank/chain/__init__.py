@@ -2,11 +2,13 @@
 
 from .core import Direction
 from .derived import Derived
+from .starts import Start, start_distribution
 from .structure import Structure
 from .times import Times
+from .token_map import TokenMap
 from .walks import Walks
 
-__all__ = ["AttentionChain", "Direction"]
+__all__ = ["AttentionChain", "Direction", "Start", "TokenMap", "bipartite", "compose", "start_distribution"]
 
 
 class AttentionChain(Walks, Structure, Times, Derived):
@@ -26,3 +28,6 @@ class AttentionChain(Walks, Structure, Times, Derived):
         ChainError: not square, empty, NaN, negative, or a row that does not sum to one.
         LayoutError: a layout of another number of tokens.
     """
+
+
+from .composition import bipartite, compose  # noqa: E402  they hand out chains

@@ -11,9 +11,9 @@ from torch import Tensor
 from ..errors import ChainError
 from ..markov import censor
 from ..operators import Lazy, Mixture, Reversed, Teleport
-from ..starts import Start, start_distribution
 from .numbers import probability
 from .slow import Slow
+from .starts import Start, start_distribution
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..markov import Horizon, Lambda2, Metastable, Rule, Spectrum, horizon, lambda2, metastable, spectrum
-from ..starts import Start
 from .core import Core
+from .starts import Start
 
 
 class Slow(Core):

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..errors import ChainError
-from ..maps import TokenMap
 from ..markov import (
     Absorption,
     EntropyRate,
@@ -25,8 +24,9 @@ from ..markov import (
     mean_first_passage,
     mixing_time,
 )
-from ..starts import Start, start_distribution
 from .core import Core
+from .starts import Start, start_distribution
+from .token_map import TokenMap
 
 
 class Times(Core):

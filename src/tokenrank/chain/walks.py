@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from ..errors import ChainError, NotConvergedWarning, NotUniqueWarning
-from ..maps import TokenMap
 from ..markov import QuasiStationary, Rule, bounce, closed_classes, horizon, quasi_stationary, stationary
 from ..operators import Operator
-from ..starts import Start, start_distribution
 from .core import Core, Direction
 from .numbers import probability
+from .starts import Start, start_distribution
+from .token_map import TokenMap
 
 MAX_APPLIES = 5000  # attention applications of one TokenRank
 

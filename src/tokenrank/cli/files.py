@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .. import __version__
-from ..errors import InputError
-from ..models.words import printable
+from ..errors import InputError, printable
 
 MARK = "made by tokenrank"
 MAKER = f"{MARK} {__version__}"

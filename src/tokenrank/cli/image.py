@@ -7,20 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import (
-    Alpha,
-    Bounces,
-    Formats,
-    Head,
-    Layer,
-    Out,
-    Size,
-    Table,
-    TableFormat,
-    bounces_of,
-    head_of,
-    layer_of,
-)
+from .options import Alpha, Bounces, Formats, Head, Layer, Out, Size, Table, TableFormat, bounces_of, head_of, layer_of
 from .report import one_line, progress, reported
 
 

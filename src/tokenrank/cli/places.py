@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ..errors import InputError, NotFoundError
+from ..errors import InputError, NotFoundError, printable
 from ..layout import Point, TokenLayout, at
-from ..models.words import printable
 
 _NUMBER = r"\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*"
 _FORMS = "give pixels as two whole numbers, such as 320,180, or fractions with a decimal point, such as 0.5,0.4"
@@ -47,7 +46,7 @@ def word_of(text: str, layout: TokenLayout) -> str | int:
         NotFoundError: neither. LayoutError: a word that occurs several times. InputError: an
         index that is too large.
     """
-    from ..starts import start_distribution
+    from ..chain.starts import start_distribution
 
     count = layout.num_tokens
     import torch

@@ -10,10 +10,9 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from .. import baselines
-from ..chain import AttentionChain
+from ..chain import AttentionChain, TokenMap
 from ..errors import InputError, NotFoundError, nearest
 from ..layout import Point
-from ..maps import TokenMap
 from ..observation import Heads, Layer, Observation
 from ..tasks.saliency import border, saliency_map
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
-from ..extras import require
+from ..errors import InputError, require
 
 Numbers = npt.NDArray[np.float64]
 

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 from ..archive.arrays import as_tensor, is_array
 from ..archive.checks import check_weights
-from ..errors import InputError
-from ..models.words import printable
+from ..errors import InputError, printable
+from ..recording import AttentionRecord, Forward
 from ..trace import Trace
 from ..trace.core import LayoutChoice
-from ..tracing import AttentionRecord, Forward
 
 _CURE = (
     "the model ran with an attention that keeps no weights: load it with attn_implementation='eager' and pass "

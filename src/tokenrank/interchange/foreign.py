@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ..archive.checks import check_weights
-from ..errors import InputError
-from ..models.words import printable
+from ..errors import InputError, printable
+from ..recording import AttentionRecord, Forward
 from ..trace import Trace
-from ..tracing import AttentionRecord, Forward
 from .query_key import FIELDS, record
 
 _NAME = re.compile(r"(?:(?P<name>.*)[./_])?(?P<part>q|k|v|scale|mask|is_causal|sinks|weights|attn)", re.DOTALL)

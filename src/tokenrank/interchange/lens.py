@@ -11,12 +11,11 @@ from torch import Tensor
 
 from ..archive.arrays import as_tensor
 from ..archive.checks import check_query_key, check_weights
-from ..errors import InputError
-from ..models.words import printable
+from ..errors import InputError, printable
 from ..operators.checks import ROW_TOLERANCE
+from ..recording import AttentionRecord, Forward
 from ..trace import Trace
 from ..trace.core import LayoutChoice
-from ..tracing import AttentionRecord, Forward
 
 _HOOK = re.compile(r"(?P<name>.+)\.hook_(?P<part>rot_q|rot_k|q|k|pattern)")
 _HALVES = (torch.float16, torch.bfloat16)

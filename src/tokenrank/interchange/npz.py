@@ -11,8 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ..archive.arrays import as_tensor
-from ..errors import InputError
-from ..models.words import first_line, printable
+from ..errors import InputError, first_line, printable
 
 _MOST = 1032  # a byte of DEFLATE never stands for more bytes than that
 

@@ -7,11 +7,10 @@ from typing import Any
 
 from ..archive.arrays import as_tensor
 from ..archive.checks import as_scale, check_query_key
-from ..errors import InputError, nearest
-from ..models.words import printable
+from ..errors import InputError, nearest, printable
+from ..recording import AttentionRecord, Forward
 from ..trace import Trace
 from ..trace.core import LayoutChoice
-from ..tracing import AttentionRecord, Forward
 
 FIELDS = ("q", "k", "scale", "mask", "is_causal", "sinks")
 

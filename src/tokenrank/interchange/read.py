@@ -15,13 +15,12 @@ from ..archive import manifest
 from ..archive.checks import check_query_key, check_shape
 from ..archive.stored import Stored
 from ..archive.write import KEY, summary
-from ..errors import InputError, nearest
+from ..errors import InputError, first_line, nearest, neighbours, printable
 from ..layout import TokenLayout
 from ..models.windows import Windows
-from ..models.words import first_line, neighbours, printable
+from ..recording import AttentionRecord, Forward
+from ..recording.quiet import Unnoticed
 from ..trace import Trace
-from ..tracing import AttentionRecord, Forward
-from ..tracing.quiet import Unnoticed
 from .foreign import trace_of
 from .npz import read_npz
 from .stored_layouts import StoredLayouts

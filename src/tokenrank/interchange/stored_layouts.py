@@ -8,8 +8,8 @@ from ..archive.stored import Stored
 from ..errors import LayoutError
 from ..layout import TokenLayout
 from ..models.windows import Windows
+from ..recording import AttentionRecord
 from ..trace.strings import extended
-from ..tracing import AttentionRecord
 
 
 class StoredLayouts:

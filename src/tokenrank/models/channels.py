@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..errors import LayoutError
-from ..tracing import AttentionRecord
+from ..recording import AttentionRecord
 
 
 def refuse_channels(record: AttentionRecord, model: nn.Module) -> None:

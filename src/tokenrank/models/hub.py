@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import InputError, TokenRankError
+from ..errors import InputError, TokenRankError, first_line, printable
 from .geometry import native_size, patch_size
 from .heads import own_logits
 from .hub_errors import explain, is_unreachable
 from .model import Kind, Model
 from .preprocess import settings_from_processor
-from .words import first_line, printable
 
 _OPEN = "prepare its inputs yourself and use tr.capture(model)"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from ..errors import InputError, NotFoundError, TokenRankError
-from .words import first_line, printable
+from ..errors import InputError, NotFoundError, TokenRankError, first_line, printable
 
 # By name: the classes come from several libraries, and not all of them are always installed.
 _UNREACHABLE = {

@@ -16,9 +16,8 @@ import PIL.ImageOps
 from PIL import UnidentifiedImageError
 from torch import Tensor
 
-from ..errors import InputError, nearest
+from ..errors import InputError, first_line, nearest, neighbours, printable
 from .arrays import array_to_picture, greyscale_to_bytes
-from .words import first_line, neighbours, printable
 
 ImageSource: TypeAlias = "str | bytes | os.PathLike[str] | PIL.Image.Image | npt.NDArray[np.generic] | Tensor"
 """What ``read_image`` takes: a path, a PIL image, a numpy array or a tensor."""

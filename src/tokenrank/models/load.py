@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from ..errors import InputError, NotFoundError, nearest
+from ..errors import InputError, NotFoundError, nearest, neighbours, printable
 from .heads import bundled_head
 from .model import Kind, Model
-from .words import neighbours, printable
 
 Attention = Literal["sdpa", "eager"]
 

@@ -7,13 +7,12 @@ from typing import Any
 import PIL.Image
 from torch import nn
 
-from ..errors import InputError, MissingExtraError, NotFoundError, nearest
+from ..errors import InputError, MissingExtraError, NotFoundError, nearest, printable
 from .geometry import native_size, patch_size
 from .heads import own_logits
 from .hub_errors import explain
 from .model import Model
 from .preprocess import ImageSettings
-from .words import printable
 
 
 def load_timm(name: str, source: str, size: int | None) -> Model:

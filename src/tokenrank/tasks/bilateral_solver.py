@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
-from ..extras import require
+from ..errors import InputError, require
 from ..models.images import ImageSource, read_image
 
 Numbers = npt.NDArray[np.float64]

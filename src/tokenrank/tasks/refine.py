@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import InputError
-from ..extras import require
+from ..errors import InputError, require
 from ..models.images import ImageSource, read_image
 
 Values = npt.NDArray[np.floating]

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..chain import AttentionChain
+from ..chain import AttentionChain, TokenMap
 from ..components import component_of, peak_of
 from ..errors import InputError
-from ..maps import TokenMap
 from ..models import ImageSource, Model, load, read_image
 from ..observation import Heads, Layer, Observation
 from .masks import Segmentation

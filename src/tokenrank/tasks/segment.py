@@ -9,11 +9,10 @@ import numpy as np
 import PIL.Image
 from torch import Tensor
 
-from ..chain import AttentionChain
+from ..chain import AttentionChain, TokenMap
 from ..chain.core import Direction
 from ..errors import InputError
 from ..layout import Point
-from ..maps import TokenMap
 from ..markov import Rule as Horizon
 from ..models import ImageSource, read_image
 from .masks import Segmentation

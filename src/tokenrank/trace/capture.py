@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..models import Model
-from ..tracing import Branch, Heads, Layers, Recorder, Steps
+from ..recording import Branch, Heads, Layers, Recorder, Steps
 from .core import LayoutChoice, Trace
 from .layouts import ModelLayouts
 from .reduce import Over, Reduce, RunningMean

@@ -9,7 +9,7 @@ from ..chain import AttentionChain
 from ..errors import CaptureError
 from ..layout import TokenLayout
 from ..models.windows import Windows
-from ..tracing import AttentionRecord
+from ..recording import AttentionRecord
 from ..windows import stitch
 
 SINK = "sink"

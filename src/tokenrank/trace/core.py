@@ -11,14 +11,13 @@ from torch import Tensor
 
 from ..archive.stored import Stored
 from ..archive.write import write
-from ..chain import AttentionChain
+from ..chain import AttentionChain, TokenMap
 from ..errors import CaptureError, InputError, LayoutError, NotFoundError, nearest
 from ..layout import TokenLayout
-from ..maps import TokenMap
-from ..tracing import BRANCHES, AttentionRecord, Branch, Layers, Steps
-from ..tracing.budget import readable
-from ..tracing.parts import branch_of, part
-from ..tracing.selection import Selection
+from ..recording import BRANCHES, AttentionRecord, Branch, Layers, Steps
+from ..recording.budget import readable
+from ..recording.parts import branch_of, part
+from ..recording.selection import Selection
 from .chains import chain_of
 from .decoded import join
 from .estimate import Estimate, estimate, stored_bytes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CaptureError
-from ..tracing import AttentionRecord
+from ..recording import AttentionRecord
 from .masks import allowed
 
 

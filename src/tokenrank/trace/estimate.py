@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..tracing import AttentionRecord
-from ..tracing.budget import free_bytes, readable
+from ..recording import AttentionRecord
+from ..recording.budget import free_bytes, readable
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..layout import TokenLayout
 from ..models import find_layout
 from ..models.channels import refuse_channels
 from ..models.windows import Windows
-from ..tracing import AttentionRecord, Evidence
+from ..recording import AttentionRecord, Evidence
 from ..windows import find_windows
 from .strings import extended, spelled
 

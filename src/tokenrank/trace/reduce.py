@@ -9,12 +9,11 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from ..chain import AttentionChain
+from ..chain import AttentionChain, TokenMap
 from ..errors import CaptureError, InputError
 from ..layout import TokenLayout
-from ..maps import TokenMap
-from ..tracing import AttentionRecord
-from ..tracing.quiet import Unnoticed, exact
+from ..recording import AttentionRecord
+from ..recording.quiet import Unnoticed, exact
 from .layouts import DerivedLayouts, LayoutSource, Maker
 
 Reduce: TypeAlias = "Literal['mean'] | Callable[[AttentionChain], Tensor | TokenMap]"

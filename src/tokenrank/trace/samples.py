@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..tracing import AttentionRecord
+from ..recording import AttentionRecord
 from .masks import allowed
 
 

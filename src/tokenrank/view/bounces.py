@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..analysis import Analysis
+from ..chain import TokenMap
 from ..errors import InputError
 from ..layout import Point
-from ..maps import TokenMap
 from .caption import SCALE_ROOM, caption, draw_scale, step_words, wrapped, write_lines
 from .style import FULL, HEAT, LINE, QUIET, SMALL, TITLE, coloured, paper_style, scaled
 

@@ -70,6 +70,6 @@ def test_a_reader_that_is_not_installed_is_named_with_its_cure(name, file, modul
             raise ImportError(f"No module named {wanted!r}")
         return real(wanted, *rest)
 
-    monkeypatch.setattr("tokenrank.extras.import_module", without)
+    monkeypatch.setattr("tokenrank.errors.import_module", without)
     with pytest.raises(MissingExtraError, match=r"pip install 'tokenrank\[evaluate\]'"):
         open_dataset(name, tmp_path)

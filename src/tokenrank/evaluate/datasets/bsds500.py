@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError
-from ...extras import require
+from ...errors import InputError, first_line, printable, require
 from ...models import read_image
-from ...models.words import first_line, printable
 from .files import IMAGES, listing, pair
 from .folder import FolderDataset, check_folder, find_layout
 from .pictures import same_size

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import InputError, printable
 from ...models import read_image
-from ...models.words import printable
 from .coco_stuff_classes import CLASSES, COARSE
 from .files import IMAGES, listing, pair_listed, read_keys
 from .folder import FolderDataset, find_layout

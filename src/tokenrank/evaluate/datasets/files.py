@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...errors import InputError
-from ...models.words import first_line, printable
+from ...errors import InputError, first_line, printable
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MASKS = IMAGES | {".gif"}

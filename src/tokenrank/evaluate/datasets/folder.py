@@ -8,8 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
-from ...errors import InputError, NotFoundError, nearest
-from ...models.words import first_line, neighbours, printable
+from ...errors import InputError, NotFoundError, first_line, nearest, neighbours, printable
 from .sample import Dataset, Sample
 
 Parts: TypeAlias = tuple[str, ...]

@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from ...errors import InputError
-from ...extras import require
-from ...models.words import first_line, printable
+from ...errors import InputError, first_line, printable, require
 from .folder import FolderDataset, check_folder, wrong_folder
 from .pictures import same_size
 from .sample import Mask, Sample

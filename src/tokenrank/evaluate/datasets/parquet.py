@@ -7,9 +7,7 @@ from typing import Any
 
 import PIL.Image
 
-from ...errors import InputError
-from ...extras import require
-from ...models.words import first_line, printable
+from ...errors import InputError, first_line, printable, require
 from .files import key_of, listing, read_lines
 from .folder import FolderDataset, check_folder, wrong_folder
 from .pictures import image_from_bytes

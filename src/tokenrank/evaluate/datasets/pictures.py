@@ -11,9 +11,8 @@ import numpy.typing as npt
 import PIL.Image
 from PIL import UnidentifiedImageError
 
-from ...errors import InputError
+from ...errors import InputError, first_line, printable
 from ...models import read_image
-from ...models.words import first_line, printable
 from .sample import Mask
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import InputError, printable
 from ...models import read_image
-from ...models.words import printable
 from .files import IMAGES, Pairs, listing, pair_listed, read_keys
 from .folder import FolderDataset, find_layout
 from .pictures import read_labels, same_size

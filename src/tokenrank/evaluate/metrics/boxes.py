@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...errors import InputError
-from ...extras import require
+from ...errors import InputError, require
 from .checks import boolean, plane
 
 Box = tuple[float, float, float, float]

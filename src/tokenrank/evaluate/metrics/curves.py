@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...errors import InputError
-from ...extras import require
+from ...errors import InputError, require
 
 
 def perturbation_auc(accuracies: Sequence[float] | np.ndarray, ratios: Sequence[float] | np.ndarray) -> float:

@@ -7,8 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from ...errors import InputError, NotFoundError, nearest
-from ...extras import require
+from ...errors import InputError, NotFoundError, nearest, require
 from .checks import array, integer, same_shape
 
 Spare = Literal["assigned", "unassigned"]

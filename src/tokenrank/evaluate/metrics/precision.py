@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...extras import require
+from ...errors import require
 from .checks import scored
 
 

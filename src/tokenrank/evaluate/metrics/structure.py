@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...errors import InputError, NotFoundError, nearest
-from ...extras import require
+from ...errors import InputError, NotFoundError, nearest, require
 from .checks import plane, scored
 
 VARIANTS = ("mean", "max", "adaptive")

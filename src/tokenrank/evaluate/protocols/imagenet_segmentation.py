@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ...chain import TokenMap
 from ...errors import InputError
-from ...maps import TokenMap
 from ...models import Model
 from ..datasets.sample import Mask, Sample
 from ..metrics.f_measure import f_at

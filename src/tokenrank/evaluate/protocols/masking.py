@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...chain import TokenMap
 from ...errors import InputError
-from ...maps import TokenMap
 from ...models import Model
 from ...observation import Observation
 from ...tasks.mask_tokens import mask_pixels, mask_tokens, removal_order

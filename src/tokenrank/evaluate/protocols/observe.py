@@ -10,9 +10,9 @@ import numpy as np
 import PIL.Image
 import torch
 
+from ...chain import TokenMap
 from ...errors import InputError
 from ...layout import Point
-from ...maps import TokenMap
 from ...models import Model
 from ...observation import Observation
 from ..datasets.sample import Mask

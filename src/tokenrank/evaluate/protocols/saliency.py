@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import PIL.Image
 
+from ...chain import TokenMap
 from ...components import component_of
 from ...errors import InputError
 from ...layout import Point
-from ...maps import TokenMap
 from ...models import Model
 from ...observation import Observation
 from ...tasks.bilateral_solver import bilateral_solver

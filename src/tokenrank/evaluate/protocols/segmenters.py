@@ -11,8 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ...errors import InputError, NotFoundError, nearest
-from ...extras import require
+from ...errors import InputError, NotFoundError, nearest, require
 from ...observation import Observation
 from ...tasks.cluster import cluster_chain
 from ..datasets.sample import Labels

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...extras import require
+from ...errors import require
 
 if TYPE_CHECKING:
     import pandas as pd

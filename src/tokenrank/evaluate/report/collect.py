@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import InputError, NotFoundError, nearest
-from ...extras import require
+from ...errors import InputError, NotFoundError, nearest, require
 from ..statistics import Interval, Paired, compare, holm, interval, resampled
 
 if TYPE_CHECKING:

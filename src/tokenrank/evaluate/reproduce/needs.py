@@ -6,9 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import InputError, NotFoundError
+from ...errors import InputError, NotFoundError, printable
 from ...models import Model, load
-from ...models.words import printable
 from ..datasets.opening import open_dataset
 from ..datasets.sample import Dataset
 from .experiment import Experiment

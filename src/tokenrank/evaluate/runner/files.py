@@ -8,8 +8,7 @@ import os
 import secrets
 from pathlib import Path
 
-from ...errors import InputError
-from ...models.words import printable
+from ...errors import InputError, printable
 
 UNFINISHED = ".unfinished"
 """How the names of files end that are being written."""

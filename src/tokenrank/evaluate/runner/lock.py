@@ -8,8 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
-from ...models.words import printable
+from ...errors import InputError, printable
 
 NAME = "run.lock"
 

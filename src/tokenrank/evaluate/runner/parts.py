@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
-from ...extras import require
-from ...models.words import first_line, printable
+from ...errors import InputError, first_line, printable, require
 from .files import remove_unfinished, write_whole
 from .work import Done
 

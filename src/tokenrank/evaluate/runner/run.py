@@ -10,10 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError
-from ...extras import require
+from ...errors import InputError, first_line, printable, require
 from ...models import Model
-from ...models.words import first_line, printable
 from ..datasets.sample import half as half_of
 from ..hardware import hardware, versions
 from .engine import Engine, Local

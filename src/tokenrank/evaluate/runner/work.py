@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ...errors import InputError, MissingExtraError
+from ...errors import InputError, MissingExtraError, first_line
 from ...models import Model
-from ...models.words import first_line
 from .seeds import image_seed, seeded
 
 if TYPE_CHECKING:

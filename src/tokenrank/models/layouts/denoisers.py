@@ -14,7 +14,7 @@ from torch import nn
 
 from ...errors import LayoutError
 from ...layout import Grid
-from ...tracing import Evidence
+from ...recording import Evidence
 from .inputs import Inputs, shape, shape_of
 from .parts import Part, picture_part, total
 from .positions import parts_of_ids, parts_of_shapes

@@ -8,7 +8,7 @@ from torch import nn
 
 from ...errors import LayoutError
 from ...layout import TokenLayout
-from ...tracing import Evidence
+from ...recording import Evidence
 from ..prefix import Extras
 from .denoisers import denoiser_of, embedded_text, is_cross_attention, is_of_diffusers
 from .parts import Part, joined, total

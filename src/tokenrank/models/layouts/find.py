@@ -9,7 +9,7 @@ from torch import nn
 
 from ...errors import LayoutError
 from ...layout import Grid, TokenLayout
-from ...tracing import Evidence
+from ...recording import Evidence
 from ..prefix import Extras, find_extras
 from .diffusion import cross_layout, joint_layout
 from .inputs import Inputs

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...errors import LayoutError
 from ...layout import Grid, TokenLayout
-from ...tracing import Evidence
+from ...recording import Evidence
 from .inputs import shape, whole_numbers
 from .parts import Part, joined
 from .pictures import measured_grids

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from ...layout import Grid, TokenLayout
-from ...tracing import Evidence
+from ...recording import Evidence
 from ..geometry import patch_size
 from ..prefix import Extras
 from .inputs import Inputs, picture_shapes

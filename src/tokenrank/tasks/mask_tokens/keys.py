@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ...errors import CaptureError
-from ...tracing import multi_head
+from ...recording import multi_head
 
 _FUSED = {
     functional.scaled_dot_product_attention,

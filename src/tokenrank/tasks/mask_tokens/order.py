@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...chain import TokenMap
 from ...errors import InputError
-from ...maps import TokenMap
 
 Order = Tensor | np.ndarray | Sequence[int]
 

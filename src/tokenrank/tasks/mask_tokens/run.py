@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...chain import TokenMap
 from ...errors import InputError
-from ...maps import TokenMap
 from ...models import ImageSource, Model
 from .keys import MaskedKeys, check_calls
 from .order import Order, checked_order, removed_count

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenrank.errors import CaptureError
-from tokenrank.tracing import Recorder
+from tokenrank.recording import Recorder
 
 from .reference import weights_of
 
@@ -278,7 +278,7 @@ def test_fault_of_capture_does_not_reach_the_model(part: str, monkeypatch: pytes
     model, x = Model(), torch.randn(1, 4, 16)
     with torch.no_grad():
         expected = model(x)
-        monkeypatch.setattr(f"tokenrank.tracing.{part}", broken)
+        monkeypatch.setattr(f"tokenrank.recording.{part}", broken)
         with Recorder(model) as recorder:
             out = model(x)
     assert torch.equal(out, expected)

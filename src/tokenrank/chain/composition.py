@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .chain import AttentionChain
-from .errors import ChainError
-from .layout import TokenLayout
-from .operators import Bipartite, Kernel, Lazy, Product, Relay, checks
+from ..errors import ChainError
+from ..layout import TokenLayout
+from ..operators import Bipartite, Kernel, Lazy, Product, Relay, checks
+from . import AttentionChain
 
 RESIDUAL = 0.5  # attention rollout: the residual connection counts as much as attention
 STEP = 0.1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenrank.errors import CaptureError, InputError
-from tokenrank.tracing import Recorder, matches_name
+from tokenrank.recording import Recorder, matches_name
 
 from .reference import weights_of
 

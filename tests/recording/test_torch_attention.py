@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right, causal_upper_left
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from tokenrank.tracing import Recorder
+from tokenrank.recording import Recorder
 
 from .reference import recorded, weights_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tokenrank.tracing import AttentionRecord, Recorder
+from tokenrank.recording import AttentionRecord, Recorder
 
 
 def weights_of(record: AttentionRecord) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tokenrank.tracing import AttentionRecord, Recorder
+from tokenrank.recording import AttentionRecord, Recorder
 
 B, H, N, D = 2, 3, 6, 8
 SINKS = torch.tensor([0.5, -1.0, 2.0])

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from tokenrank import AttentionChain, TokenLayout, TokenMap
+from tokenrank.chain.token_map import colourise
 from tokenrank.errors import ChainError, InputError, LayoutError, NotFoundError
-from tokenrank.maps import colourise
 from tokenrank.markov import Certificate
 
 ROWS, COLUMNS = 3, 5

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokenrank.tracing import Recorder
+from tokenrank.recording import Recorder
 
 from .reference import recorded, weights_of
 

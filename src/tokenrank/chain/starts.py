@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import ChainError, LayoutError, NotFoundError, nearest
-from .layout import Point, TokenLayout
+from ..errors import ChainError, LayoutError, NotFoundError, nearest
+from ..layout import Point, TokenLayout
 
 Start: TypeAlias = "int | str | Point | Sequence[int] | Tensor | np.ndarray"
 

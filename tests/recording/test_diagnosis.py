@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenrank.errors import CaptureError
-from tokenrank.tracing import Recorder
+from tokenrank.recording import Recorder
 
 
 class Attention(nn.Module):
