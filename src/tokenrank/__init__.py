@@ -7,12 +7,11 @@ if TYPE_CHECKING:
     from . import baselines, errors, evaluate, samples, tasks, view
     from .analysis import Analysis, analyze
     from .chain import AttentionChain, TokenMap, bipartite, compose
-    from .interchange import from_attentions, from_cache, from_query_key, load_trace
     from .layout import TokenLayout, at
     from .markov import Certificate, Lambda2
     from .models import Model, load
     from .observation import Observation
-    from .trace import Trace, capture
+    from .trace import Trace, capture, from_attentions, from_cache, from_query_key, load_trace
 
 __version__ = "0.1.0"
 
@@ -59,11 +58,11 @@ _HOMES = {
     "bipartite": "chain",
     "capture": "trace",
     "compose": "chain",
-    "from_attentions": "interchange",
-    "from_cache": "interchange",
-    "from_query_key": "interchange",
+    "from_attentions": "trace",
+    "from_cache": "trace",
+    "from_query_key": "trace",
     "load": "models",
-    "load_trace": "interchange",
+    "load_trace": "trace",
 }
 
 

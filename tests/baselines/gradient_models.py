@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenrank.models import Model
-from tokenrank.models.heads import own_logits
+from tokenrank.models.model import own_logits
 from tokenrank.observation import Observation
 
 SIDE, PATCH, CLASSES = 32, 8, 5

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenrank.errors import InputError
-from tokenrank.models.geometry import MAX_PATCHES, fit_size
-from tokenrank.models.preprocess import ImageSettings, settings_from_processor
+from tokenrank.models.preprocess import MAX_PATCHES, ImageSettings, fit_size, settings_from_processor
 
 HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 

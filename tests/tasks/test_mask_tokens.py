@@ -13,7 +13,7 @@ from tokenrank.chain.token_map import TokenMap
 from tokenrank.errors import CaptureError, InputError
 from tokenrank.layout import TokenLayout
 from tokenrank.models import Model
-from tokenrank.models.heads import own_logits
+from tokenrank.models.model import own_logits
 from tokenrank.models.preprocess import ImageSettings
 from tokenrank.tasks.mask_tokens import mask_pixels, mask_tokens, removal_order, removed_count
 

@@ -1,8 +1,9 @@
-"""Models of transformers, from a folder or the hub."""
+"""Models of transformers, from a folder or the hub, and what can go wrong on the way."""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import inspect
 import logging
 from collections.abc import Iterator
@@ -13,12 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import InputError, TokenRankError, first_line, printable
-from .geometry import native_size, patch_size
-from .heads import own_logits
-from .hub_errors import explain, is_unreachable
-from .model import Kind, Model
-from .preprocess import settings_from_processor
+from ..errors import InputError, NotFoundError, TokenRankError, first_line, printable
+from .model import Kind, Model, own_logits
+from .preprocess import native_size, patch_size, settings_from_processor
 
 _OPEN = "prepare its inputs yourself and use tr.capture(model)"
 
@@ -196,3 +194,53 @@ def _explained(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise explain(name, error) from error
+
+
+# By name: the classes come from several libraries, and not all of them are always installed.
+_UNREACHABLE = {
+    "LocalEntryNotFoundError",
+    "OfflineModeIsEnabled",
+    "ConnectError",
+    "ConnectTimeout",
+    "ReadTimeout",
+    "ConnectionError",
+    "MaxRetryError",
+}
+
+
+def explain(name: str, error: BaseException) -> TokenRankError:
+    """The error to raise where loading model ``name`` ended in ``error``."""
+    kinds = {type(e).__name__ for e in _causes(error)}
+    shown = printable(name)
+    hint = "; did you mean 'bundled'?" if difflib.get_close_matches(name, ["bundled"]) else ""
+    if "GatedRepoError" in kinds:
+        return NotFoundError(
+            f"model {shown} is gated; accept its terms on huggingface.co/{name}, then run `hf auth login`"
+        )
+    if kinds & {"RepositoryNotFoundError", "RevisionNotFoundError"}:
+        return NotFoundError(
+            f"no model {shown} on the Hugging Face hub{hint}; check the spelling, or run `hf auth login` if it is "
+            "private"
+        )
+    if is_unreachable(error):
+        return NotFoundError(
+            f"model {shown} is not on this machine, and the Hugging Face hub cannot be reached{hint}; go online "
+            "(HF_HUB_OFFLINE unset), or give a local folder or 'bundled'"
+        )
+    return InputError(
+        f"model {shown} cannot be loaded: {first_line(error)}; check its files, or load it yourself and "
+        "use tr.capture(model)"
+    )
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether the hub, or what it should have cached, was out of reach."""
+    return any(type(e).__name__ in _UNREACHABLE for e in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__

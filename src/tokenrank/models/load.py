@@ -1,4 +1,4 @@
-"""``load``: from a name to a model."""
+"""``load``: from a name to a model, of transformers or of timm (an optional dependency)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from ..errors import InputError, NotFoundError, nearest, neighbours, printable
-from .heads import bundled_head
-from .model import Kind, Model
+import PIL.Image
+from torch import nn
+
+from ..errors import InputError, MissingExtraError, NotFoundError, nearest, neighbours, printable
+from .hub import explain
+from .model import Kind, Model, bundled_head, own_logits
+from .preprocess import ImageSettings, native_size, patch_size
 
 Attention = Literal["sdpa", "eager"]
 
@@ -67,7 +71,7 @@ def load(
 
 
 def _timm(name: str, source: str, size: int | None, kind: Kind | None) -> Model:
-    from .timm_models import load_timm
+    pass
 
     if kind == "text":
         raise InputError(f"model {printable(name)} reads pictures, but kind='text' was asked; leave kind out")
@@ -134,3 +138,55 @@ def _model_type(folder: Path, name: str) -> str | None:
         f"{printable(path)} names neither a model_type (transformers) nor an architecture (timm); "
         "write it with save_pretrained"
     )
+
+
+def load_timm(name: str, source: str, size: int | None) -> Model:
+    """Load timm's model ``source``, called ``name`` in messages; see ``load``.
+
+    Sizes other than the native one are allowed where the architecture takes ``dynamic_img_size``.
+
+    Raises:
+        MissingExtraError: timm is not installed.
+        NotFoundError: timm has no such model, or its weights cannot be had.
+        InputError: the weights do not fit.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingExtraError(
+            f"model {printable(name)} needs timm, which is not installed: pip install 'tokenrank[timm]'"
+        ) from error
+    if ":" not in source and not timm.is_model(source):
+        raise NotFoundError(f"timm has no model {printable(source)}; {nearest(source, timm.list_models())}")
+    try:
+        module, dynamic = _create(timm.create_model, source)
+        data = timm.data.resolve_model_data_config(module)
+    except Exception as error:
+        raise explain(name, error) from error
+    module = module.float().eval()
+    channels, *native = data["input_size"]
+    if len(data["mean"]) != channels:
+        raise InputError(
+            f"model {printable(name)} states {len(data['mean'])} means for {channels} channels; correct its config"
+        )
+    settings = ImageSettings(
+        size=max(native),
+        patch=patch_size(module) or (32, 32),
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+        native=native_size(module) or (native[0], native[1]),
+        fixed=not dynamic,
+        resample=PIL.Image.Resampling[data["interpolation"].upper()],
+    )
+    head = own_logits if getattr(module, "num_classes", 0) else None
+    return Model(name, module, "image", settings if size is None else settings.resized(size), head=head)
+
+
+def _create(create: Any, source: str) -> tuple[nn.Module, bool]:
+    """The network, and whether it takes pictures of any size."""
+    try:
+        return create(source, pretrained=True, dynamic_img_size=True), True
+    except TypeError as refusal:
+        if "dynamic_img_size" not in str(refusal):
+            raise
+    return create(source, pretrained=True), False

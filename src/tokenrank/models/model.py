@@ -1,18 +1,19 @@
-"""A model with what belongs to it: preprocessing, tokenizer, names of the tokens."""
+"""A model with what belongs to it: preprocessing, tokenizer, names of the tokens, a classifier."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..layout import TokenLayout
-from .heads import Head
 from .images import ImageSource, read_image
 from .layouts import expected_layout
 from .preprocess import ImageSettings
@@ -128,3 +129,26 @@ class Model:
             )
         known = inspect.signature(self.module.forward).parameters
         return {k: v for k, v in encoded.items() if k in known and isinstance(v, Tensor)}
+
+
+Head: TypeAlias = Callable[[Any], Tensor]
+"""What a module returned → logits (B, classes), differentiable."""
+
+
+def own_logits(output: Any) -> Tensor:
+    """The logits of a classifier of transformers, or of timm, which returns them bare."""
+    return output if isinstance(output, Tensor) else output.logits
+
+
+def bundled_head(folder: Path) -> Head:
+    """The linear classifier on CLS that comes with the bundled model: 200 classes of Tiny-ImageNet."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "heads.safetensors")
+    weight, bias = tensors["cls.weight"].float(), tensors["cls.bias"].float()
+
+    def head(output: Any) -> Tensor:
+        state = output.last_hidden_state[:, 0]
+        return F.linear(state, weight.to(state), bias.to(state))
+
+    return head

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import nn
 
 from ..errors import LayoutError
-from .geometry import pair
+from .preprocess import pair
 
 CURE = "trace.layout = False takes every window as a chain of its own, in the order of the record"
 

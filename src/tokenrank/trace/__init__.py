@@ -1,7 +1,10 @@
-"""From a running model to attention chains: ``capture`` and ``Trace``."""
+"""Traces: attention of a running model, or from elsewhere, as attention chains."""
 
 from .capture import capture
-from .core import Trace
 from .estimate import Estimate
+from .external import from_attentions, from_query_key
+from .read import load_trace
+from .trace import Trace
+from .transformer_lens import from_cache
 
-__all__ = ["Estimate", "Trace", "capture"]
+__all__ = ["Estimate", "Trace", "capture", "from_attentions", "from_cache", "from_query_key", "load_trace"]

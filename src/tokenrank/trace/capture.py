@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..errors import InputError
 from ..models import Model
 from ..recording import Branch, Heads, Layers, Recorder, Steps
-from .core import LayoutChoice, Trace
 from .layouts import ModelLayouts
 from .reduce import Over, Reduce, RunningMean
-from .roots import root_module
+from .trace import LayoutChoice, Trace
 
 
 @contextmanager
@@ -95,3 +95,28 @@ def capture(
         if running is not None:
             running.end()
     recorder.check()
+
+
+_DENOISERS = ("transformer", "unet")  # of pipelines of diffusers
+_INNER = ("model", "module")  # of pipelines of transformers, and wrappers in general
+
+
+def root_module(model: Any) -> nn.Module:
+    """A module itself, that of a ``tr.load`` model, a pipeline's denoiser, or a wrapper's one model.
+
+    Raises:
+        InputError: none of these; the message names the modules that it holds.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    if isinstance(model, Model):
+        return model.module
+    values: Iterable[tuple[str, Any]] = getattr(model, "__dict__", {}).items()
+    inside = {name: value for name, value in values if isinstance(value, nn.Module)}
+    for names in (_DENOISERS, _INNER):
+        found = [inside[name] for name in names if name in inside]
+        if len(found) == 1:
+            return found[0]
+    listed = ", ".join(map(repr, list(inside)[:3])) + (f" … ({len(inside)} in all)" if len(inside) > 3 else "")
+    cure = f"pass one of its modules: {listed}" if inside else "pass the module that you call"
+    raise InputError(f"cannot capture a {type(model).__name__}, expected a torch.nn.Module; {cure}")

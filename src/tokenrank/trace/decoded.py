@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import CaptureError
 from ..recording import AttentionRecord
-from .masks import allowed
+from .chains import allowed
 
 
 @dataclass(frozen=True)

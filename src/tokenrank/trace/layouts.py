@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from ..errors import LayoutError
 from ..layout import TokenLayout
 from ..models import find_layout
-from ..models.channels import refuse_channels
+from ..models.layouts.find import refuse_channels
 from ..models.windows import Windows
 from ..recording import AttentionRecord, Evidence
-from ..windows import find_windows
-from .strings import extended, spelled
+from .chains import find_windows
+from .parts import extended, spelled
 
 Maker = Callable[[int | None], TokenLayout | None]
 """From a sample of the batch, None for all of it, to the layout of a record."""

@@ -1,10 +1,11 @@
-"""What the denoisers of diffusers put into one sequence, and in which order.
+"""Denoisers of diffusers: latent patches, text beside them, or both in one sequence, and in which order.
 
 The orders were measured: one latent patch was changed, and so the tests do.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,25 @@ import torch
 from torch import nn
 
 from ...errors import LayoutError
-from ...layout import Grid
+from ...layout import Grid, TokenLayout
 from ...recording import Evidence
-from .inputs import Inputs, shape, shape_of
-from .parts import Part, picture_part, total
-from .positions import parts_of_ids, parts_of_shapes
-from .words import ONE_SAMPLE
+from .parts import (
+    ONE_SAMPLE,
+    Inputs,
+    Part,
+    ambiguous,
+    cure,
+    describe,
+    joined,
+    parts_of_ids,
+    parts_of_shapes,
+    picture_part,
+    shape,
+    shape_of,
+    total,
+)
+from .pictures import measured_grids, picture_readings
+from .towers import Extras, path
 
 Pictures = Callable[[nn.Module, Evidence], "list[Part] | None"]
 Texts = Callable[[nn.Module, Evidence], "list[list[Part]]"]
@@ -214,3 +228,63 @@ _DENOISERS: dict[str, Denoiser] = {
     "MochiTransformer3DModel": Denoiser(_PICTURE_FIRST, _video(frames=2), embedded_text, _shortened_text),
     "HunyuanVideoTransformer3DModel": Denoiser(_PICTURE_FIRST, _measured_video, embedded_text),
 }
+
+
+# modules that refine one of the two before they are joined
+_TEXT_ONLY = re.compile(r"context_refiner|token_refiner|context_embedder|caption|text_embed")
+_PICTURE_ONLY = re.compile(r"noise_refiner")
+
+
+def joint_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: str) -> TokenLayout | None:
+    """The layout in a denoiser whose order of picture and text is known; None for any other model.
+
+    Raises:
+        LayoutError: its arguments do not tell the picture, or nothing known has ``num_tokens``
+            tokens, or several do.
+    """
+    denoiser = denoiser_of(model)
+    if denoiser is None:
+        return None
+    sequences = denoiser.sequences(model, evidence)
+    if sequences is None:
+        raise LayoutError(
+            f"unknown layout of {num_tokens} tokens of {name!r}: the arguments that were kept of "
+            f"{type(model).__name__} do not tell the picture's size: {list(evidence.inputs)}; "
+            f"{cure(TokenLayout({'tokens': num_tokens}))}"
+        )
+    kinds = ["text"] if _TEXT_ONLY.search(name) else ["picture"] if _PICTURE_ONLY.search(name) else list(sequences)
+    candidates = [parts for kind in kinds for parts in sequences[kind]]
+    return _only(model, num_tokens, name, candidates)
+
+
+def cross_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: str) -> TokenLayout | None:
+    """The layout of the rows or of the columns of cross-attention from latents to text in a model of diffusers.
+
+    None for any other attention, and where nothing known has ``num_tokens`` tokens.
+
+    Raises:
+        LayoutError: the picture and the text have equally many tokens.
+    """
+    if not is_of_diffusers(model) or not is_cross_attention(path(model, name)[0], name):
+        return None
+    texts = [joined(parts) for parts in embedded_text(model, evidence) if total(parts) == num_tokens]
+    readings = texts + picture_readings(num_tokens, measured_grids(evidence), [Extras()])
+    if len(readings) > 1:
+        raise ambiguous(num_tokens, readings)
+    return readings[0] if readings else None
+
+
+def _only(model: nn.Module, num_tokens: int, name: str, candidates: list[list[Part]]) -> TokenLayout:
+    readings: list[TokenLayout] = []
+    for parts in candidates:
+        if total(parts) == num_tokens and (layout := joined(parts)) not in readings:
+            readings.append(layout)
+    if len(readings) == 1:
+        return readings[0]
+    if readings:
+        raise ambiguous(num_tokens, readings)
+    known = "; or ".join(dict.fromkeys(f"{total(p)}: {describe(joined(p))}" for p in candidates)) or "none"
+    raise LayoutError(
+        f"unknown layout of {num_tokens} tokens of {name!r}: {type(model).__name__} has sequences of {known}; "
+        f"{cure(TokenLayout({'tokens': num_tokens}))}"
+    )

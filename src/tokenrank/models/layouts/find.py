@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import LayoutError
 from ...layout import Grid, TokenLayout
-from ...recording import Evidence
-from ..prefix import Extras, find_extras
-from .diffusion import cross_layout, joint_layout
-from .inputs import Inputs
-from .multimodal import multimodal_layout
-from .patchified import patchified_layout
-from .pictures import frame_count, measured_grids, picture, picture_readings, stated_grids
-from .refusals import refuse_shuffled, refuse_windows
-from .text import text_lengths
-from .towers import Tower, find_tower
-from .words import ambiguous, cure, times
+from ...recording import AttentionRecord, Evidence
+from ..preprocess import pair
+from .denoisers import cross_layout, joint_layout
+from .parts import Inputs, ambiguous, cure, describe, times
+from .pictures import frame_count, measured_grids, patchified_layout, picture, picture_readings, stated_grids
+from .text import multimodal_layout, text_lengths
+from .towers import Extras, Tower, find_extras, find_tower
 
 
 def find_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: str = "") -> TokenLayout | None:
@@ -121,3 +118,71 @@ def _found(num_tokens: int, grids: Sequence[Grid], extras: Sequence[Extras], len
         guess = TokenLayout({"text": num_tokens})
     parts += [f"{name} has {length} tokens" for name, length in lengths.items()]
     return f"{', and '.join(parts)}; {cure(guess)}" if parts else ""
+
+
+def refuse_shuffled(model: nn.Module, inputs: Inputs) -> None:
+    """A masked autoencoder sorts its patches by ``noise``: only rising noise keeps them in place.
+
+    Raises:
+        LayoutError: it does not rise, or is not known.
+    """
+    if getattr(getattr(model, "config", None), "model_type", None) != "vit_mae":
+        return
+    noise = inputs.get("noise")
+    if not isinstance(noise, Tensor) or bool((noise.diff(dim=-1) <= 0).any()):
+        raise LayoutError(
+            "the masked autoencoder shuffles its patches, and in which order is not known; keep them in "
+            "place: model.config.mask_ratio = 0 and model(pixel_values, noise=torch.arange(patches)[None])"
+        )
+
+
+def refuse_windows(model: nn.Module, num_tokens: int, grids: Sequence[Grid], readings: Sequence[TokenLayout]) -> None:
+    """A window as large as the last, coarse grid looks like that grid while it is a part of a finer one.
+
+    Raises:
+        LayoutError: there is such a window.
+    """
+    windows = {w for m in model.modules() for n in ("window_size", "partition_size") if (w := pair(_of(m, n)))}
+    window = next((w for w in windows if math.prod(w) == num_tokens), None)
+    finer = [g for g in grids if math.prod(g) > num_tokens]
+    if window is not None and finer:
+        *_, rows, columns = finer[-1]
+        raise LayoutError(
+            f"ambiguous layout of {num_tokens} tokens: a {window[0]} × {window[1]} window of the "
+            f"{rows} × {columns} grid; or {describe(readings[0])}; {cure(readings[0])}"
+        )
+
+
+def _of(module: nn.Module, name: str) -> Any:
+    value = getattr(module, name, None)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def refuse_channels(record: AttentionRecord, model: nn.Module) -> None:
+    """Raise where a square record has one row a channel.
+
+    Heads times rows is then the width of the module's projections, which otherwise is heads times the
+    length of a query. Where both are, shapes cannot tell, and the record counts as one of tokens.
+
+    Raises:
+        LayoutError: it is attention over channels.
+    """
+    if record.q is None or len(record.shape) < 3:
+        return
+    widths = _widths(model, record.name)
+    heads, rows, length = record.shape[-3], record.shape[-1], record.q.shape[-1]
+    if heads * rows in widths and heads * length not in widths:
+        raise LayoutError(
+            f"the attention of {record.name!r} is over {rows} channels a head ({heads} × {rows} = {heads * rows}, the "
+            f"width of its projections), expected tokens; leave it out with layers=, or take the chain of its channels "
+            "with trace.layout = False"
+        )
+
+
+def _widths(model: nn.Module, name: str) -> set[int]:
+    try:
+        module = model.get_submodule(name)
+    except AttributeError:
+        return set()
+    found = (getattr(child, "in_features", getattr(child, "in_channels", None)) for child in module.children())
+    return {width for width in found if isinstance(width, int)}

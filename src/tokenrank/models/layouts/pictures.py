@@ -1,17 +1,19 @@
-"""Patches of pictures and videos, with the tokens beside them."""
+"""Pictures and videos as patches, with the tokens beside them; towers that are given patches instead of pictures."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import nn
 
+from ...errors import LayoutError
 from ...layout import Grid, TokenLayout
 from ...recording import Evidence
-from ..geometry import patch_size
-from ..prefix import Extras
-from .inputs import Inputs, picture_shapes
+from ..preprocess import pair, patch_size
+from .parts import Inputs, Part, agreeing_rows, cure, joined, picture_part, picture_shapes, shape, total, whole_numbers
+from .towers import Extras, Tower, path
 
 
 def measured_grids(evidence: Evidence) -> list[Grid]:
@@ -57,3 +59,80 @@ def frame_count(inputs: Inputs) -> int | None:
 def _distinct(grids: Iterable[tuple[int, ...]]) -> list[Grid]:
     known = dict.fromkeys(tuple(map(int, g)) for g in grids if len(g) in (2, 3))
     return list(known)  # type: ignore[arg-type]
+
+
+_GRIDS = ("grid_thw", "image_grid_thw", "video_grid_thw")
+
+
+def patchified_layout(
+    model: nn.Module, num_tokens: int, inputs: Inputs, name: str, tower: Tower | None
+) -> TokenLayout | None:
+    """The layout in a vision tower whose arguments tell the sizes of its pictures.
+
+    ``spatial_shapes`` (SigLIP 2): patches row by row, then padding. ``grid_thw`` (Qwen-VL): patches
+    row by row only where none are merged. ``image_sizes`` (Pixtral): all pictures in one sequence.
+
+    Returns:
+        None for any other attention.
+
+    Raises:
+        LayoutError: patches in the order of the blocks that are merged later; samples that differ.
+    """
+    if tower == "text" or tower == "other":
+        return None
+    if (parts := _shaped(num_tokens, inputs)) is None:
+        config = _vision_config(model, name)
+        parts = _gridded(model, config, num_tokens, inputs, tower) or _packed(config, num_tokens, inputs)
+    return None if parts is None else joined(parts)
+
+
+def _vision_config(model: nn.Module, name: str) -> Any:
+    """The nearest configuration above the attention."""
+    owners = (module for module in path(model, name) if getattr(module, "config", None) is not None)
+    config = getattr(next(owners, None), "config", None)
+    return getattr(config, "vision_config", None) or config
+
+
+def _shaped(num_tokens: int, inputs: Inputs) -> list[Part] | None:
+    shapes, patches = whole_numbers(inputs, "spatial_shapes"), shape(inputs, "pixel_values")
+    if shapes is None or patches is None or len(patches) != 3 or patches[-2] != num_tokens:
+        return None
+    rows, columns = agreeing_rows(shapes, "spatial_shapes").tolist()
+    return [picture_part((rows, columns)), Part("padding", num_tokens - rows * columns)]
+
+
+def _gridded(model: nn.Module, config: Any, num_tokens: int, inputs: Inputs, tower: Tower | None) -> list[Part] | None:
+    found = {n: grids for n in _GRIDS if (grids := whole_numbers(inputs, n)) is not None and grids.ndim == 2}
+    if tower is None:  # the root itself is the tower only where it takes its argument
+        found = {n: grids for n, grids in found.items() if n == "grid_thw"}
+    if not found:
+        return None
+    merge = getattr(config, "spatial_merge_size", None)
+    if merge != 1:
+        raise LayoutError(
+            f"{type(model).__name__} has its patches in the order of the blocks of {merge} × {merge} that it merges "
+            f"later, which is not row by row, so that {num_tokens} of its tokens have no grid, expected "
+            f"spatial_merge_size = 1; {cure(TokenLayout({'patches': num_tokens}))}"
+        )
+    pictures = [(t, r, c) for grids in found.values() for t, r, c in grids.tolist()]
+    whole = [picture_part((r, c) if t == 1 else (t, r, c)) for t, r, c in pictures]
+    if total(whole) == num_tokens:
+        return whole
+    # attention within single frames: one call a frame, or frames of one size in a batch
+    frames = {(r, c) for _, r, c in pictures}
+    return [picture_part(next(iter(frames)))] if len(frames) == 1 and _area(frames) == num_tokens else None
+
+
+def _area(frames: set[tuple[int, int]]) -> int:
+    rows, columns = next(iter(frames))
+    return rows * columns
+
+
+def _packed(config: Any, num_tokens: int, inputs: Inputs) -> list[Part] | None:
+    pixels, patch = shape(inputs, "pixel_values"), pair(getattr(config, "patch_size", None))
+    if getattr(config, "model_type", None) != "pixtral" or pixels is None or len(pixels) != 4 or patch is None:
+        return None
+    sizes, listed = whole_numbers(inputs, "image_sizes"), inputs.get("image_sizes")
+    stated = sizes.tolist() if sizes is not None else listed if isinstance(listed, list) else [pixels[-2:]] * pixels[0]
+    parts = [picture_part((height // patch[0], width // patch[1])) for height, width in stated]
+    return parts if total(parts) == num_tokens else None

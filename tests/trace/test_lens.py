@@ -9,8 +9,8 @@ import torch
 
 from tests.tiny import save_gpt2
 from tokenrank.errors import InputError
-from tokenrank.interchange import from_cache
 from tokenrank.layout import TokenLayout
+from tokenrank.trace import from_cache
 
 lens = pytest.importorskip("transformer_lens")
 

@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..archive import manifest
-from ..archive.checks import check_query_key, check_shape
-from ..archive.stored import Stored
-from ..archive.write import KEY, summary
 from ..errors import InputError, first_line, nearest, neighbours, printable
+from ..files import manifest
+from ..files.checks import check_query_key, check_shape
+from ..files.npz import read_npz
+from ..files.stored import Stored
+from ..files.write import KEY, summary
 from ..layout import TokenLayout
 from ..models.windows import Windows
 from ..recording import AttentionRecord, Forward
 from ..recording.quiet import Unnoticed
-from ..trace import Trace
 from .foreign import trace_of
-from .npz import read_npz
 from .stored_layouts import StoredLayouts
+from .trace import Trace
 
 _OTHERS = {b"\x93NUMPY": "a single array; save it with a name, np.savez(path, name=array)"}
 

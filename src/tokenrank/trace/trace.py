@@ -9,10 +9,10 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from ..archive.stored import Stored
-from ..archive.write import write
 from ..chain import AttentionChain, TokenMap
 from ..errors import CaptureError, InputError, LayoutError, NotFoundError, nearest
+from ..files.stored import Stored
+from ..files.write import write
 from ..layout import TokenLayout
 from ..recording import BRANCHES, AttentionRecord, Branch, Layers, Steps
 from ..recording.budget import readable
@@ -22,7 +22,7 @@ from .chains import chain_of
 from .decoded import join
 from .estimate import Estimate, estimate, stored_bytes
 from .layouts import DerivedLayouts, LayoutSource, Maker
-from .samples import seen_keys, with_tokens
+from .parts import seen_keys, with_tokens
 
 LayoutChoice = TokenLayout | Literal[False] | None
 

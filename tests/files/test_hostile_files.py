@@ -19,13 +19,12 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tokenrank.archive import manifest
-from tokenrank.archive.write import KEY, summary
 from tokenrank.errors import InputError
-from tokenrank.interchange import load_trace
+from tokenrank.files import manifest
+from tokenrank.files.write import KEY, summary
 from tokenrank.layout import TokenLayout
 from tokenrank.recording import AttentionRecord, Forward
-from tokenrank.trace import Trace
+from tokenrank.trace import Trace, load_trace
 
 from .traces import assert_same_trace
 

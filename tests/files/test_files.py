@@ -13,11 +13,10 @@ from safetensors import safe_open
 import tokenrank as tr
 from tests.tiny import save_bert, save_vit
 from tokenrank.errors import InputError, LayoutError
-from tokenrank.interchange import load_trace
-from tokenrank.interchange.stored_layouts import StoredLayouts
 from tokenrank.layout import TokenLayout
 from tokenrank.recording import AttentionRecord, Forward
-from tokenrank.trace import Trace
+from tokenrank.trace import Trace, load_trace
+from tokenrank.trace.stored_layouts import StoredLayouts
 
 from .traces import assert_same_tensor, assert_same_trace, traces
 

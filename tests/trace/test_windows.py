@@ -13,12 +13,7 @@ import transformers as tf
 from torch import Tensor, nn
 
 import tokenrank as tr
-from tokenrank.errors import CaptureError, LayoutError
-from tokenrank.layout import TokenLayout
-from tokenrank.recording import AttentionRecord, Evidence, Recorder
-from tokenrank.windows import find_windows, stitched
-
-from .models.windowed import (
+from tests.models.windowed import (
     SAM,
     SWIN,
     hf_sam,
@@ -34,6 +29,10 @@ from .models.windowed import (
     torchvision_maxvit,
     torchvision_swin,
 )
+from tokenrank.errors import CaptureError, LayoutError
+from tokenrank.layout import TokenLayout
+from tokenrank.recording import AttentionRecord, Evidence, Recorder
+from tokenrank.trace.chains import find_windows, stitched
 
 
 @dataclass

@@ -19,8 +19,7 @@ from ..models.windows import Windows
 from ..recording import AttentionRecord, Forward
 from ..recording.quiet import Unnoticed
 from . import manifest
-from .arrays import as_tensor
-from .checks import check_query_key, check_shape
+from .checks import as_tensor, check_query_key, check_shape
 from .stored import Stored
 
 KEY = "tokenrank"

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..archive.checks import check_weights
 from ..errors import InputError, printable
+from ..files.checks import check_weights
 from ..recording import AttentionRecord, Forward
-from ..trace import Trace
-from .query_key import FIELDS, record
+from .external import FIELDS, record
+from .trace import Trace
 
 _NAME = re.compile(r"(?:(?P<name>.*)[./_])?(?P<part>q|k|v|scale|mask|is_causal|sinks|weights|attn)", re.DOTALL)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..archive.stored import Stored
 from ..errors import LayoutError
+from ..files.stored import Stored
 from ..layout import TokenLayout
 from ..models.windows import Windows
 from ..recording import AttentionRecord
-from ..trace.strings import extended
+from .parts import extended
 
 
 class StoredLayouts:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from tokenrank.errors import InputError
-from tokenrank.interchange import load_trace
+from tokenrank.trace import load_trace
 
 Q, K = torch.randn(2, 5, 4), torch.randn(2, 5, 4)
 WEIGHTS = torch.randn(2, 5, 5).softmax(-1)

@@ -10,8 +10,8 @@ from typing import IO, Any
 import numpy as np
 from torch import Tensor
 
-from ..archive.arrays import as_tensor
 from ..errors import InputError, first_line, printable
+from .checks import as_tensor
 
 _MOST = 1032  # a byte of DEFLATE never stands for more bytes than that
 

@@ -12,8 +12,8 @@ from torch import Tensor
 import tokenrank as tr
 from tests.tiny import save_bert, save_gpt2
 from tokenrank.errors import InputError
-from tokenrank.interchange import from_attentions
 from tokenrank.layout import TokenLayout
+from tokenrank.trace import from_attentions
 
 
 def weights(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

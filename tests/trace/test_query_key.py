@@ -8,8 +8,8 @@ import torch
 import tokenrank as tr
 from tests.tiny import save_bert
 from tokenrank.errors import InputError
-from tokenrank.interchange import from_attentions, from_query_key
 from tokenrank.layout import TokenLayout
+from tokenrank.trace import from_attentions, from_query_key
 
 Q, K = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8)
 

@@ -1,4 +1,4 @@
-"""Caches of TransformerLens: hook_q, hook_k, hook_pattern."""
+"""Caches of TransformerLens as traces: hook_q, hook_k, hook_pattern."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..archive.arrays import as_tensor
-from ..archive.checks import check_query_key, check_weights
 from ..errors import InputError, printable
+from ..files.checks import as_tensor, check_query_key, check_weights
 from ..operators.checks import ROW_TOLERANCE
 from ..recording import AttentionRecord, Forward
-from ..trace import Trace
-from ..trace.core import LayoutChoice
+from .trace import LayoutChoice, Trace
 
 _HOOK = re.compile(r"(?P<name>.+)\.hook_(?P<part>rot_q|rot_k|q|k|pattern)")
 _HALVES = (torch.float16, torch.bfloat16)
