@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..models import Model
-from ..recording import Branch, Heads, Layers, Recorder, Steps
+from ..recording import Branch, HeadSelection, LayerSelection, Recorder, StepSelection
 from .core import LayoutChoice, Trace
 from .layouts import ModelLayouts
 from .reduce import Over, Reduce, RunningMean
@@ -20,9 +20,9 @@ from .roots import root_module
 @contextmanager
 def capture(
     model: nn.Module | Model | Any,
-    layers: Layers = None,
-    heads: Heads = None,
-    steps: Steps = None,
+    layers: LayerSelection = None,
+    heads: HeadSelection = None,
+    steps: StepSelection = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     layout: LayoutChoice = None,
