@@ -16,7 +16,7 @@ from .errors import CaptureError, InputError, LayoutError, NotFoundError, TokenR
 from .layout import Grid, Point, TokenLayout, at
 from .markov import Lambda2
 from .models import ImageSource, Kind, Model, load, read_image
-from .recording import Layers, matches_name
+from .recording import LayerSelection, matches_name
 from .trace import Trace, capture
 
 HeadChoice: TypeAlias = Literal["lambda2", "uniform"] | int
@@ -174,7 +174,7 @@ def analyze(
     alpha: float = 0.99,
     size: int | None = None,
     restrict: bool = True,
-    layers: Layers = None,
+    layers: LayerSelection = None,
     kind: Kind | None = None,
     progress: Progress | None = None,
 ) -> Analysis:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from tokenrank.recording import AttentionRecord, flex
+from tokenrank.recording import AttentionRecord
+from tokenrank.recording.fused import flex_functions
 
 SDPA = {
     functional.scaled_dot_product_attention,
@@ -45,7 +46,7 @@ class Witness(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             if func in SDPA:
                 self.seen.append(Sighting(out.detach().clone(), given["value"].detach().clone()))
-            elif func in flex.functions():
+            elif func in flex_functions():
                 self.seen.append(Sighting(out[0].detach().clone(), given["value"].detach().clone()))
             elif func in SOFTMAX:
                 dim = (kwargs or {}).get("dim", args[1] if len(args) > 1 else None)

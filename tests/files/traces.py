@@ -8,10 +8,10 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenrank.recording import AttentionRecord, Forward, Kind
+from tokenrank.recording import AttentionKind, AttentionRecord, Forward
 from tokenrank.trace import Trace
 
-KINDS = [kind for kind in get_args(Kind) if kind != "weights"]
+KINDS = [kind for kind in get_args(AttentionKind) if kind != "weights"]
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 _names = st.text(st.characters(), max_size=8) | st.sampled_from(["a\x00\x1b[2J\n", "\ud800", "блок.3", ""])

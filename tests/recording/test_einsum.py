@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tokenrank.recording.lineage.einsum import product
+from tokenrank.recording.lineage.logits import product
 
 SIZES = {"b": 2, "h": 3, "g": 2, "i": 4, "j": 5, "d": 6, "e": 2}
 

@@ -270,7 +270,7 @@ def test_fault_in_a_filter_does_not_reach_the_model() -> None:
     assert isinstance(caught.value.__cause__, IndexError)
 
 
-@pytest.mark.parametrize("part", ["naming.ModuleNames.running", "keep.Keeper.kept", "lineage.tags.Tags.put"])
+@pytest.mark.parametrize("part", ["mode.ModuleNames.running", "keep.Keeper.kept", "lineage.follow.Tags.put"])
 def test_fault_of_capture_does_not_reach_the_model(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("broken on purpose")

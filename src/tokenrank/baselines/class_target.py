@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..observation import Observation
-from ..recording.arguments import whole
+from ..recording.selection import whole
 
 
 def class_logits(observation: Observation) -> Tensor:

@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 from ..errors import CaptureError
 from ..models import Model
 from ..observation import Observation
-from ..recording import multi_head, sdpa
-from ..recording.naming import ModuleNames
+from ..recording.fused import SDPA
+from ..recording.mode import MULTI_HEAD, ModuleNames, run_visibly
 from .class_target import class_logits
 from .explicit_attention import explicit_attention
 
@@ -67,10 +67,10 @@ class RetainingMode(TorchFunctionMode):
     ) -> Any:
         """Run ``func``, or what stands for it, and look at the result."""
         kwargs = kwargs or {}
-        if func is multi_head.FUNCTION:
+        if func is MULTI_HEAD:
             with self:
-                return multi_head.visible(args, kwargs)
-        if func in sdpa.FUNCTIONS:
+                return run_visibly(args, kwargs)
+        if func in SDPA:
             with self:
                 return explicit_attention(*args, **kwargs)
         out = self.apply(func, args, kwargs)

@@ -14,11 +14,11 @@ from typing import Any, NoReturn, get_args
 
 from ..errors import InputError, LayoutError, first_line, nearest, printable
 from ..layout import TokenLayout
-from ..recording import Forward, Kind
+from ..recording import AttentionKind, Forward
 
 VERSION = 1
 START = '{"crc32":'  # of the text that ``dump`` makes, keys being in order
-KINDS: tuple[str, ...] = get_args(Kind)
+KINDS: tuple[str, ...] = get_args(AttentionKind)
 PARTS = ("q", "k", "mask", "sinks", "weights")
 
 _LAYOUT_FIELDS = tuple(f.name for f in fields(TokenLayout))

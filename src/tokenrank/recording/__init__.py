@@ -1,23 +1,21 @@
 """Seeing every softmax attention of a running PyTorch model, without touching the model."""
 
 from .evidence import Evidence
-from .forward import Forward
-from .guidance import BRANCHES, Branch
-from .keep import Heads
-from .record import AttentionRecord, Kind
+from .keep import HeadSelection
+from .record import BRANCHES, AttentionKind, AttentionRecord, Branch, Forward
 from .recorder import Recorder
-from .selection import Layers, Steps, matches_name
+from .selection import LayerSelection, StepSelection, matches_name
 
 __all__ = [
     "BRANCHES",
+    "AttentionKind",
     "AttentionRecord",
     "Branch",
     "Evidence",
     "Forward",
-    "Heads",
-    "Kind",
-    "Layers",
+    "HeadSelection",
+    "LayerSelection",
     "Recorder",
-    "Steps",
+    "StepSelection",
     "matches_name",
 ]

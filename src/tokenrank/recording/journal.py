@@ -10,13 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CaptureError
-from .forward import Forward
-from .grouped import ungrouped_once
-from .guidance import Branch
 from .keep import Keeper
-from .naming import ModuleNames
-from .parts import branch_of
-from .record import AttentionRecord, Kind
+from .mode import ModuleNames
+from .record import AttentionKind, AttentionRecord, Branch, Forward, branch_of
 from .selection import Selection
 
 
@@ -87,7 +83,7 @@ class Journal:
     def write_query_key(
         self,
         call: Call,
-        kind: Kind,
+        kind: AttentionKind,
         q: Tensor,
         k: Tensor,
         scale: float,
@@ -96,13 +92,13 @@ class Journal:
         sinks: Tensor | None = None,
     ) -> None:
         """Keep a call's q (…, H, N, d), k (…, H or a divisor, M, d), mask and sinks (H,)."""
-        k = ungrouped_once(call.module, q, k)
+        k = _ungrouped_once(call.module, q, k)
         self._write(call, AttentionRecord(
             call.name, type(call.module).__name__, kind, call.place, call.forward,
             q, k, float(scale), mask, is_causal, sinks,
         ))  # fmt: skip
 
-    def write_weights(self, call: Call, kind: Kind, weights: Tensor) -> None:
+    def write_weights(self, call: Call, kind: AttentionKind, weights: Tensor) -> None:
         """Keep a call's weights (…, H, N, M)."""
         module = type(call.module).__name__
         self._write(call, AttentionRecord(call.name, module, kind, call.place, call.forward, weights=weights))
@@ -152,3 +148,18 @@ class Journal:
             self.records.append(record)
         else:
             self.on_record(record)
+
+
+def _ungrouped_once(module: nn.Module, q: Tensor, k: Tensor) -> Tensor:
+    """k with each key head once, (B, H_k, M, d), where it was repeated for its H / H_k query heads.
+
+    A module that says how many heads share a key head is not believed: the repetitions are compared.
+    """
+    groups = getattr(module, "num_key_value_groups", 1)
+    if not isinstance(groups, int) or groups < 2 or k.ndim != 4 or k.shape[-3] != q.shape[-3] or k.shape[-3] % groups:
+        return k
+    apart = k.unflatten(1, (-1, groups))
+    once = apart[:, :, 0]
+    if not k.is_meta and not all(torch.equal(once, apart[:, :, i]) for i in range(1, groups)):
+        return k
+    return once

@@ -1,13 +1,18 @@
-"""The torch function mode: looks every torch function up, and does nothing else."""
+"""The torch function mode under which a model runs: which function runs, and in which module."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
+from torch import nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-
-from . import multi_head
 
 Observer = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
 
@@ -36,7 +41,7 @@ class ObservingMode(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self._followers = followers
-        self._observers = _Observers({**dict.fromkeys(followers), **observers, multi_head.FUNCTION: _never})
+        self._observers = _Observers({**dict.fromkeys(followers), **observers, MULTI_HEAD: _never})
         self._observers.judge, self._observers.followers = judge, followers
         self._known = len(self._observers)
         self._following, self._on_fault = following, on_fault
@@ -56,9 +61,9 @@ class ObservingMode(TorchFunctionMode):
         if observer is None:
             return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
-        if func is multi_head.FUNCTION:
+        if func is MULTI_HEAD:
             with self:
-                return multi_head.visible(args, kwargs)
+                return run_visibly(args, kwargs)
         out = func(*args, **kwargs)
         try:
             observer(args, kwargs, out)
@@ -83,3 +88,111 @@ class _Observers(dict[Any, Any]):
 
 def _never(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
     """Marks a function that the mode runs in its own way."""
+
+
+MULTI_HEAD = functional.multi_head_attention_forward
+_SIGNATURE = inspect.signature(MULTI_HEAD)
+_local = threading.local()
+
+
+def running_heads() -> tuple[int, int] | None:
+    """(batch, heads) of the function that runs in this thread, or None."""
+    stack = getattr(_local, "stack", None)
+    return stack[-1] if stack else None
+
+
+def run_visibly(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the function so that an active mode sees its inside."""
+    with _entered(args, kwargs):
+        return _unguarded()(*args, **kwargs)
+
+
+def _unguarded() -> Callable[..., Any]:
+    # a fresh copy each time: whoever patches torch.nn.functional meanwhile is heard
+    namespace = {**MULTI_HEAD.__globals__, "has_torch_function": lambda _: False}
+    copy = FunctionType(
+        MULTI_HEAD.__code__, namespace, MULTI_HEAD.__name__, MULTI_HEAD.__defaults__, MULTI_HEAD.__closure__
+    )
+    copy.__kwdefaults__ = MULTI_HEAD.__kwdefaults__
+    return copy
+
+
+@contextmanager
+def _entered(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
+    given = _SIGNATURE.bind(*args, **kwargs).arguments
+    query = given["query"]
+    if not hasattr(_local, "stack"):
+        _local.stack = []
+    _local.stack.append((query.shape[1] if query.ndim == 3 else 1, int(given["num_heads"])))
+    try:
+        yield
+    finally:
+        _local.stack.pop()
+
+
+# every call of a module passes through these; their frames hold little else than the module
+_CALLS: frozenset[CodeType] = frozenset(
+    getattr(nn.Module, name).__code__
+    for name in ("_call_impl", "_wrapped_call_impl")
+    if hasattr(getattr(nn.Module, name, None), "__code__")
+)
+# and through a function inside of them where there are hooks
+_CALLERS = _CALLS | {const for code in _CALLS for const in code.co_consts if isinstance(const, CodeType)}
+
+
+class ModuleNames:
+    """Names of the modules under ``root``, as of now."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self._names = _names_under(root)
+
+    def running(self) -> tuple[str, nn.Module] | None:
+        """(name, module) of the innermost running module, or None outside of the root.
+
+        ``nn.Softmax`` is passed over: it is a part of the attention, not the attention.
+        """
+        names = self._names
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            code, caller = frame.f_code, frame.f_back
+            module: Any = None
+            if code in _CALLS:
+                module = frame.f_locals.get("self")
+            elif code.co_name == "forward" and (caller is None or caller.f_code not in _CALLERS):
+                module = _any_self(frame)  # forward was called directly, around the module's call
+            if module is not None and id(module) in names and not isinstance(module, nn.Softmax):
+                return names[id(module)], module
+            frame = caller
+        return self._method()
+
+    def _method(self) -> tuple[str, nn.Module] | None:
+        """The same from any method of a module: nothing was called as a module."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None:
+            module = _any_self(frame)
+            if module is not None and id(module) in self._names:
+                return self._names[id(module)], module
+            frame = frame.f_back
+        return None
+
+
+def _names_under(root: nn.Module) -> dict[int, str]:
+    """id → name of every module, the first where it has several: ``named_modules``, four times as fast."""
+    names: dict[int, str] = {}
+    waiting = [("", root)]
+    while waiting:
+        name, module = waiting.pop()
+        if id(module) in names:
+            continue
+        names[id(module)] = name
+        for part, child in reversed(module._modules.items()):
+            if child is not None:
+                # torch.compile wraps a module in another one
+                below = name if part == "_orig_mod" else f"{name}.{part}" if name else part
+                waiting.append((below, child))
+    return names
+
+
+def _any_self(frame: FrameType) -> Any:
+    # reading f_locals copies every local and so prolongs its life: only of frames that are methods
+    return frame.f_locals.get("self") if frame.f_code.co_varnames[:1] == ("self",) else None

@@ -1,17 +1,40 @@
-"""What one attention call leaves behind."""
+"""Attention records: what one attention call leaves behind, and what the calls of one forward share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .forward import Forward
+from ..errors import CaptureError
 from .quiet import Unnoticed, exact
 
-Kind = Literal["sdpa", "multi_head_attention", "flex", "eager", "weights"]
+Branch = Literal["conditional", "unconditional"]
+BRANCHES: tuple[Branch, ...] = ("conditional", "unconditional")
+
+
+@dataclass(eq=False)
+class Forward:
+    """One call of the root module; its records share it.
+
+    Attributes:
+        step: 0-based count of the root module's calls.
+        timestep: of a denoiser, as the model was given it; None where it takes none, or several.
+        branches: of classifier-free guidance, in the order of the batch: ("unconditional",
+            "conditional") where both run in one call, one of them where each has a call of its
+            own, () without guidance.
+        share: the records hold one of so many equal parts of the model's batch: 2 for one branch of two.
+    """
+
+    step: int
+    timestep: float | None = None
+    branches: tuple[str, ...] = ()
+    share: int = 1
+
+
+AttentionKind = Literal["sdpa", "multi_head_attention", "flex", "eager", "weights"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +65,7 @@ class AttentionRecord:
 
     name: str
     module: str
-    kind: Kind
+    kind: AttentionKind
     index: int
     forward: Forward = field(default_factory=lambda: Forward(0))
     q: Tensor | None = None
@@ -121,3 +144,42 @@ class AttentionRecord:
             return logits.softmax(-1).nan_to_num_(0.0)
         sinks = self.sinks.to(logits.dtype)[:, None, None].expand(*logits.shape[:-1], 1)
         return torch.cat([logits, sinks], -1).softmax(-1)[..., :-1]
+
+
+def part(record: AttentionRecord, index: int, count: int) -> AttentionRecord:
+    """The ``index``-th of ``count`` equal parts of the batch, as views; see ``Forward.share``.
+
+    Raises:
+        CaptureError: the record's batch cannot be divided so.
+    """
+    size = record.shape[0] if len(record.shape) > 3 else 0
+    if not size or size % count:
+        raise CaptureError(
+            f"the attention of {record.name!r} has shape {tuple(record.shape)}, expected a batch that divides into "
+            f"{count} parts; choose other layers"
+        )
+    begin = index * (size // count)
+
+    def cut(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None or tensor.ndim < len(record.shape) or tensor.shape[0] == 1 < size:
+            return tensor  # the same for all of the batch
+        return tensor.narrow(0, begin, size // count)
+
+    return replace(
+        record,
+        forward=replace(record.forward, share=record.forward.share * count),
+        q=cut(record.q),
+        k=cut(record.k),
+        mask=cut(record.mask),
+        weights=cut(record.weights),
+    )
+
+
+def branch_of(record: AttentionRecord, branch: Branch) -> AttentionRecord:
+    """The part of the batch that is one of the record's several branches of guidance.
+
+    Raises:
+        CaptureError: the record's batch cannot be divided so.
+    """
+    half = part(record, record.branches.index(branch), len(record.branches))
+    return replace(half, forward=replace(half.forward, branches=(branch,)))

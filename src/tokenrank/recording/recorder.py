@@ -12,21 +12,17 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from . import flex, lineage, sdpa
+from . import lineage
 from .budget import Budget
 from .diagnosis import Sighting, explain_empty, explain_fault, explain_unmatched
-from .evidence import CONVOLUTIONS, Evidence, bound_inputs, small
-from .forward import Forward
-from .guidance import BRANCHES, TIMESTEPS, Branch, Guidance
+from .evidence import CONVOLUTIONS, TIMESTEPS, Evidence, Guidance, bound_inputs, small
+from .fused import SDPA, FlexAttention, FusedAttention, OpaqueKernels, flex_functions, is_opaque
 from .journal import Journal
-from .keep import Heads, Keeper
-from .lineage.follow import Follower
-from .lineage.tags import Tags
-from .mode import Observer, ObservingMode
-from .naming import ModuleNames
-from .opaque import OpaqueKernels, is_opaque
-from .record import AttentionRecord
-from .selection import Layers, Selection, Steps
+from .keep import HeadSelection, Keeper
+from .lineage.follow import Follower, Tags
+from .mode import ModuleNames, Observer, ObservingMode
+from .record import BRANCHES, AttentionRecord, Branch, Forward
+from .selection import LayerSelection, Selection, StepSelection
 
 
 class Recorder:
@@ -60,9 +56,9 @@ class Recorder:
     def __init__(
         self,
         root: nn.Module,
-        layers: Layers = None,
-        heads: Heads = None,
-        steps: Steps = None,
+        layers: LayerSelection = None,
+        heads: HeadSelection = None,
+        steps: StepSelection = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         branch: Branch | None = None,
@@ -147,11 +143,11 @@ class Recorder:
             )
 
     def _observers(self) -> dict[Any, Observer]:
-        fused, flexible = sdpa.FusedAttention(self._journal), flex.FlexAttention(self._journal)
+        fused, flexible = FusedAttention(self._journal), FlexAttention(self._journal)
         return {
             **lineage.observers(self._journal, self._tags),
-            **dict.fromkeys(sdpa.FUNCTIONS, fused),
-            **dict.fromkeys(flex.functions(), flexible),
+            **dict.fromkeys(SDPA, fused),
+            **dict.fromkeys(flex_functions(), flexible),
             **dict.fromkeys(CONVOLUTIONS, self._convolved),
         }
 

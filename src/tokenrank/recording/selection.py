@@ -1,4 +1,4 @@
-"""Which attention calls are kept: decided before anything is copied."""
+"""Selection of attention calls by layer and step, decided before anything is copied."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from ..errors import InputError, nearest
-from .arguments import several, whole
 
-Layer = str | int | Callable[[str], bool]
-Layers = Layer | Iterable[Layer] | None
-Steps = int | Iterable[int] | Callable[[int], bool] | None
+LayerChoice = str | int | Callable[[str], bool]
+LayerSelection = LayerChoice | Iterable[LayerChoice] | None
+StepSelection = int | Iterable[int] | Callable[[int], bool] | None
 
 
 class Selection:
@@ -26,7 +25,7 @@ class Selection:
         InputError: a filter of another type, or an empty one.
     """
 
-    def __init__(self, layers: Layers = None, steps: Steps = None) -> None:
+    def __init__(self, layers: LayerSelection = None, steps: StepSelection = None) -> None:
         self._entries = None if layers is None else _layer_entries(layers)
         self._matched: set[int] = set()
         self._steps = None if steps is None else _step_rule(steps)
@@ -87,7 +86,7 @@ def matches_name(pattern: str, name: str) -> bool:
     )
 
 
-def _matches(entry: Layer, name: str, place: int) -> bool:
+def _matches(entry: LayerChoice, name: str, place: int) -> bool:
     if isinstance(entry, str):
         return matches_name(entry, name)
     if isinstance(entry, int):
@@ -95,8 +94,8 @@ def _matches(entry: Layer, name: str, place: int) -> bool:
     return bool(entry(name))
 
 
-def _layer_entries(layers: object) -> list[Layer]:
-    entries: list[Layer] = []
+def _layer_entries(layers: object) -> list[LayerChoice]:
+    entries: list[LayerChoice] = []
     for entry in several(layers):
         number = whole(entry)
         if number is not None:
@@ -128,3 +127,14 @@ def _step_rule(steps: object) -> Callable[[int], bool]:
     if not wanted:
         raise InputError("steps is empty, expected at least one forward call; leave it out for all")
     return wanted.__contains__
+
+
+def several(value: object) -> list[object]:
+    """A list of what was given: the entries of an iterable, or the one thing."""
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+
+
+def whole(value: object) -> int | None:
+    """A Python integer from any library's, or None for anything else; a bool is not a number here."""
+    index = getattr(value, "__index__", None)
+    return None if index is None or isinstance(value, bool) else int(index())

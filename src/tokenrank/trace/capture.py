@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import InputError
 from ..models import Model
-from ..recording import Branch, Heads, Layers, Recorder, Steps
+from ..recording import Branch, HeadSelection, LayerSelection, Recorder, StepSelection
 from .layouts import ModelLayouts
 from .reduce import Over, Reduce, RunningMean
 from .trace import LayoutChoice, Trace
@@ -20,9 +20,9 @@ from .trace import LayoutChoice, Trace
 @contextmanager
 def capture(
     model: nn.Module | Model | Any,
-    layers: Layers = None,
-    heads: Heads = None,
-    steps: Steps = None,
+    layers: LayerSelection = None,
+    heads: HeadSelection = None,
+    steps: StepSelection = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     layout: LayoutChoice = None,

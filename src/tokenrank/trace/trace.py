@@ -14,9 +14,9 @@ from ..errors import CaptureError, InputError, LayoutError, NotFoundError, neare
 from ..files.stored import Stored
 from ..files.write import write
 from ..layout import TokenLayout
-from ..recording import BRANCHES, AttentionRecord, Branch, Layers, Steps
+from ..recording import BRANCHES, AttentionRecord, Branch, LayerSelection, StepSelection
 from ..recording.budget import readable
-from ..recording.parts import branch_of, part
+from ..recording.record import branch_of, part
 from ..recording.selection import Selection
 from .chains import chain_of
 from .decoded import join
@@ -117,8 +117,8 @@ class Trace(Mapping[str, AttentionChain]):
 
     def select(
         self,
-        step: Steps = None,
-        layers: Layers = None,
+        step: StepSelection = None,
+        layers: LayerSelection = None,
         branch: Branch | None = None,
         timestep: float | None = None,
         sample: int | None = None,

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ...errors import CaptureError
-from ...recording import multi_head
+from ...recording.mode import MULTI_HEAD, run_visibly
 
 _FUSED = {
     functional.scaled_dot_product_attention,
@@ -47,9 +47,9 @@ class MaskedKeys(TorchFunctionMode):
             return self._fused(func, args, kwargs)
         if func in _SOFTMAX:
             return self._softmax(func, args, kwargs)
-        if func is multi_head.FUNCTION:
+        if func is MULTI_HEAD:
             with self:
-                return multi_head.visible(args, kwargs)
+                return run_visibly(args, kwargs)
         return func(*args, **kwargs)
 
     def _fused(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
