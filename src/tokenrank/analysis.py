@@ -15,7 +15,7 @@ from .chain import AttentionChain, Start, TokenMap, start_distribution
 from .errors import CaptureError, InputError, LayoutError, NotFoundError, TokenRankError, nearest
 from .layout import Grid, Point, TokenLayout, at
 from .markov import Lambda2
-from .models import ImageSource, Kind, Model, load, read_image
+from .models import ImageSource, Modality, Model, load, read_image
 from .recording import LayerSelection, matches_name
 from .trace import Trace, capture
 
@@ -80,7 +80,7 @@ class Analysis:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Modality:
         """What was read: "image" or "text"."""
         return "image" if isinstance(self.source, PIL.Image.Image) else "text"
 
@@ -175,7 +175,7 @@ def analyze(
     size: int | None = None,
     restrict: bool = True,
     layers: LayerSelection = None,
-    kind: Kind | None = None,
+    kind: Modality | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
     """Everything about one picture or one text: capture, |λ2| of all heads, bounces, TokenRank.

@@ -17,10 +17,11 @@ import torch
 import transformers as tf
 from safetensors.torch import save_file
 
+import tokenrank as tr
 from tokenrank import samples
 from tokenrank.errors import InputError, MissingExtraError, NotFoundError, TokenRankError
 from tokenrank.layout import TokenLayout
-from tokenrank.models import find_layout, load
+from tokenrank.models import find_layout, load, text_layout
 from tokenrank.recording import Evidence
 
 from .cases import PICTURE, TINY, WORDS, Seen
@@ -163,6 +164,9 @@ def test_dual_encoders(save: Save, tokenizer: Any, watch: Watch) -> None:
 # ------------------------------------------------------------------------------------------ text
 
 
+GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 16}
+
+
 def bert() -> Any:
     return tf.BertModel(tf.BertConfig(**TINY, vocab_size=len(WORDS), max_position_embeddings=12))
 
@@ -173,9 +177,21 @@ def test_text(save: Save, tokenizer: Any, watch: Watch) -> None:
     inputs = model.prepare("the cat sat unseen on mats")
     layout = model.layout_for(inputs)
     strings = ("[CLS]", "the", "cat", "sat", "un", "##seen", "on", "mat", "##s", "[SEP]")
-    assert layout == TokenLayout({"text": 10}, {}, strings)
+    assert layout == TokenLayout({"text": 10}, {}, strings, (0, 9))
     seen = watch(model.module, **inputs)
     assert find_layout(model.module, seen.num_tokens, Evidence(inputs, seen.grids)) == TokenLayout({"text": 10})
+
+
+@pytest.mark.parametrize("build", [bert, lambda: tf.GPT2Model(tf.GPT2Config(**GPT2, vocab_size=len(WORDS)))])
+def test_the_layout_of_a_text_is_that_of_its_capture(build: Any, save: Save, tokenizer: Any) -> None:
+    model = load(save(build(), tokenizer=tokenizer))
+    inputs = model.prepare("the cat sat")
+    with tr.capture(model) as trace:
+        model.forward(inputs)
+    layout = trace[0].layout
+    assert layout == model.layout_for(inputs) == text_layout(tokenizer, inputs["input_ids"])
+    assert layout is not None
+    assert (layout.indices("special"), layout.indices("content")) == ([0, 4], [1, 2, 3])
 
 
 def test_bad_texts(save: Save, tokenizer: Any) -> None:
@@ -224,7 +240,7 @@ def test_encoder_decoders_give_their_encoder(save: Save, tokenizer: Any) -> None
 
 
 def test_a_decoder(save: Save, tokenizer: Any, watch: Watch) -> None:
-    config = tf.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=16, vocab_size=len(WORDS))
+    config = tf.GPT2Config(**GPT2, vocab_size=len(WORDS))
     model = load(save(tf.GPT2Model(config), tokenizer=tokenizer))
     inputs = model.prepare("the cat")
     assert watch(model.module, **inputs).num_tokens == len(model.layout_for(inputs).tokens)  # type: ignore[union-attr]

@@ -3,6 +3,6 @@
 from .images import ImageSource, read_image
 from .layouts import expected_layout, find_layout, text_layout
 from .load import load
-from .model import Kind, Model
+from .model import Modality, Model
 
-__all__ = ["ImageSource", "Kind", "Model", "expected_layout", "find_layout", "load", "read_image", "text_layout"]
+__all__ = ["ImageSource", "Modality", "Model", "expected_layout", "find_layout", "load", "read_image", "text_layout"]

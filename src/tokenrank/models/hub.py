@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 from ..errors import InputError, NotFoundError, TokenRankError, first_line, printable
-from .model import Kind, Model, own_logits
+from .model import Modality, Model, own_logits
 from .preprocess import native_size, patch_size, settings_from_processor
 
 _OPEN = "prepare its inputs yourself and use tr.capture(model)"
 
 
 def load_transformers(
-    name: str, source: str | Path, size: int | None, kind: Kind | None, attention: str, head: bool = False
+    name: str, source: str | Path, size: int | None, kind: Modality | None, attention: str, head: bool = False
 ) -> Model:
     """Load ``source`` (a folder or a hub id), called ``name`` in messages; see ``load``."""
     with _explained(name), _quiet(local=isinstance(source, Path)):
@@ -66,7 +66,7 @@ def _refuses_attention(error: BaseException) -> bool:
     return "scaled_dot_product_attention" in text or "attn_implementation" in text
 
 
-def _reader(network: Any, kind: Kind | None, name: str) -> tuple[nn.Module, Kind]:
+def _reader(network: Any, kind: Modality | None, name: str) -> tuple[nn.Module, Modality]:
     """The part of ``network`` that reads pictures or text, and which of the two it reads."""
     config = network.config
     inputs = inspect.signature(network.forward).parameters

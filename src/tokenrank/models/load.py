@@ -14,7 +14,7 @@ from torch import nn
 
 from ..errors import InputError, MissingExtraError, NotFoundError, nearest, neighbours, printable
 from .hub import explain
-from .model import Kind, Model, bundled_head, own_logits
+from .model import Modality, Model, bundled_head, own_logits
 from .preprocess import ImageSettings, native_size, patch_size
 
 Attention = Literal["sdpa", "eager"]
@@ -28,7 +28,7 @@ _FORMS = "expected 'bundled', a folder, 'owner/name' on the Hugging Face hub, or
 def load(
     name: str | os.PathLike[str] = BUNDLED,
     size: int | None = None,
-    kind: Kind | None = None,
+    kind: Modality | None = None,
     attention: Attention = "sdpa",
     head: bool = False,
 ) -> Model:
@@ -70,7 +70,7 @@ def load(
     return replace(model, head=bundled_head(folder)) if text == BUNDLED else model
 
 
-def _timm(name: str, source: str, size: int | None, kind: Kind | None) -> Model:
+def _timm(name: str, source: str, size: int | None, kind: Modality | None) -> Model:
     pass
 
     if kind == "text":
@@ -79,7 +79,7 @@ def _timm(name: str, source: str, size: int | None, kind: Kind | None) -> Model:
 
 
 def _transformers(
-    name: str, source: str | Path, size: int | None, kind: Kind | None, attention: Attention, head: bool
+    name: str, source: str | Path, size: int | None, kind: Modality | None, attention: Attention, head: bool
 ) -> Model:
     # transformers takes a second to import, which `import tokenrank` should not cost
     from .hub import load_transformers

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..layout import TokenLayout
 from .images import ImageSource, read_image
-from .layouts import expected_layout
+from .layouts import expected_layout, text_layout
 from .preprocess import ImageSettings
 
-Kind: TypeAlias = Literal["image", "text"]
+Modality: TypeAlias = Literal["image", "text"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Model:
 
     name: str
     module: nn.Module
-    kind: Kind
+    kind: Modality
     images: ImageSettings | None = None
     tokenizer: Any = field(default=None, repr=False)
     max_tokens: int | None = None
@@ -92,12 +92,13 @@ class Model:
     def layout_for(self, inputs: Mapping[str, Any]) -> TokenLayout | None:
         """Which token is what, for inputs from ``prepare``.
 
-        Text: one span ``text`` with the tokenizer's strings, special tokens and word marks (``##``,
-        ``Ġ``, ``▁``) as they are. Pictures: what size and parameters say; None where they do not.
+        Text: one span ``text`` with the tokenizer's strings, word marks (``##``, ``Ġ``, ``▁``) as they are, and
+        the places of its special tokens, as ``capture`` has them. Pictures: what size and parameters say; None
+        where they do not.
         """
         if self.tokenizer is None:
             return expected_layout(self.module, inputs)
-        return TokenLayout.text(self.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist()))
+        return text_layout(self.tokenizer, inputs["input_ids"])
 
     def _picture_inputs(self, images: ImageSettings, source: ImageSource, size: int | None) -> dict[str, Any]:
         pixels = images.pixels(read_image(source), size)

@@ -40,10 +40,18 @@ def text_layout(tokenizer: Any, input_ids: Any) -> TokenLayout:
             f"input_ids have shape {tuple(ids.shape)}, expected one text, (N,) or (1, N); take one of "
             "them: input_ids[0]"
         )
-    row = ids.flatten().tolist()
+    return text_layouts(tokenizer, ids)[0]
+
+
+def text_layouts(tokenizer: Any, ids: Tensor) -> tuple[TokenLayout, ...]:
+    """The layout of every text of a batch of token ids (B, N), or of one, (N,)."""
     special = set(tokenizer.all_special_ids)
-    strings = [str(token) for token in tokenizer.convert_ids_to_tokens(row)]
-    return TokenLayout.text(strings, [place for place, i in enumerate(row) if i in special])
+    return tuple(_spelled(tokenizer, row, special) for row in ids.reshape(-1, ids.shape[-1]).tolist())
+
+
+def _spelled(tokenizer: Any, ids: list[int], special: set[int]) -> TokenLayout:
+    strings = [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
+    return TokenLayout.text(strings, [place for place, i in enumerate(ids) if i in special])
 
 
 def text_lengths(inputs: Inputs, name: str = "") -> dict[str, int]:
