@@ -1,4 +1,4 @@
-"""Which token is what: named spans, patch grids, special tokens, token strings."""
+"""Layouts of tokens: named spans, patch grids, special tokens, token strings, windows of a picture."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .errors import LayoutError, NotFoundError, nearest
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Grid: TypeAlias = "tuple[int, int] | tuple[int, int, int]"
 """(rows, columns) of a picture, (frames, rows, columns) of a video."""
+
+LayoutChoice: TypeAlias = "TokenLayout | Literal[False] | None"
+"""A layout given by hand: False for none, None to find it."""
 
 _AXES = {"x": "width", "y": "height", "t": "length"}
 
@@ -213,6 +219,25 @@ class TokenLayout:
                 f"special tokens {special} of {count} tokens, expected indices from 0 to {count - 1}, each once and "
                 "increasing; give sorted(set(…))"
             )
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the tokens of an attention within windows stand in the picture.
+
+    Attributes:
+        index: (W, n) int64, a permutation of 0 … W·n − 1: index[w, i] is the token of the whole sequence
+            at place i of window w.
+        layout: of the whole sequence: the picture row by row (span "image"), then the places that were
+            added to fill the last windows (span "padding"; the model attends to them).
+        shift: (rows, columns) by which the picture was rolled back; None where the model names no shift.
+        heads: of the attention, where its records have windows and heads in one dimension.
+    """
+
+    index: Tensor
+    layout: TokenLayout
+    shift: tuple[int, int] | None = None
+    heads: int | None = None
 
 
 def _cell(fraction: float, count: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from tokenrank.errors import InputError, LayoutError
 from tokenrank.layout import TokenLayout
 from tokenrank.recording import AttentionRecord, Forward
 from tokenrank.trace import Trace, load_trace
-from tokenrank.trace.stored_layouts import StoredLayouts
 
 from .traces import assert_same_tensor, assert_same_trace, traces
 
@@ -87,16 +87,12 @@ def test_windows_are_put_together_after_loading_too(tmp_path):
 
 
 def test_layout_given_by_hand_and_ambiguous_layouts_come_back(tmp_path):
-    class Ambiguous(StoredLayouts):
-        def find(self, record, sample=None):
-            raise LayoutError("either this or that")
-
     layout = TokenLayout({"cls": 1, "image": 4}, {"image": (2, 2)}, tuple("a\x00\ud800é "), (0,))
     Trace([small()], layout=layout).save(tmp_path / "given")
     given_back = load_trace(tmp_path / "given")
     assert given_back.layout == layout
     assert list(given_back.layout.spans) == ["cls", "image"]
-    Trace([small()], Ambiguous({})).save(tmp_path / "ambiguous")
+    Trace([small(layout=LayoutError("either this or that"))]).save(tmp_path / "ambiguous")
     with pytest.raises(LayoutError, match="either this or that"):
         load_trace(tmp_path / "ambiguous")[0]
     video = Trace([small()], layout=TokenLayout({"video": 4, "text": 1}, {"video": (2, 1, 2)}))
@@ -106,22 +102,15 @@ def test_layout_given_by_hand_and_ambiguous_layouts_come_back(tmp_path):
 
 def test_decoding_steps_join_after_loading_with_their_layout(tmp_path):
     q, k = torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 4)
-    parts = [
-        AttentionRecord("a", "", "sdpa", 0, Forward(0), q[..., :4, :], k[..., :4, :], 0.5, None, True),
-        AttentionRecord("a", "", "sdpa", 0, Forward(1), q[..., 4:, :], k, 0.5),
-    ]
-
-    class Text(StoredLayouts):
-        def find(self, record, sample=None):
-            return TokenLayout({"text": 4})
-
-        def find_joined(self, parts, sample=None):
-            return TokenLayout({"text": 5})
-
-    trace = Trace(parts, Text({}))
+    text = TokenLayout.text("abcd", (0,))
+    first = AttentionRecord(
+        "a", "", "sdpa", 0, Forward(0), q[..., :4, :], k[..., :4, :], 0.5, None, True, texts=(text,)
+    )
+    step = AttentionRecord("a", "", "sdpa", 0, Forward(1), q[..., 4:, :], k, 0.5, texts=(TokenLayout.text("e", (0,)),))
+    trace = Trace([replace(first, layout=TokenLayout({"text": 4})), step])
     trace.save(tmp_path / "trace")
     joined = load_trace(tmp_path / "trace").decoded()["a"]
-    assert joined.layout == TokenLayout({"text": 5})
+    assert joined.layout == TokenLayout.text("abcde", (0, 4))
     assert torch.equal(joined.to_dense(), trace.decoded()["a"].to_dense())
 
 

@@ -12,9 +12,9 @@ import transformers as tf
 from torch import Tensor, nn
 
 from tokenrank.errors import LayoutError
-from tokenrank.layout import TokenLayout
+from tokenrank.layout import TokenLayout, Windows
 from tokenrank.models.partition import find_partition
-from tokenrank.models.windows import Windows, window_index
+from tokenrank.models.windows import window_index
 
 from .windowed import (
     hf_sam,

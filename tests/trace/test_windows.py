@@ -31,8 +31,18 @@ from tests.models.windowed import (
 )
 from tokenrank.errors import CaptureError, LayoutError
 from tokenrank.layout import TokenLayout
+from tokenrank.models.windows import find_windows
+from tokenrank.operators import Blocks
 from tokenrank.recording import AttentionRecord, Evidence, Recorder
-from tokenrank.trace.chains import find_windows, stitched
+from tokenrank.trace.chains import stitch
+
+
+def stitched(
+    record: AttentionRecord, model: nn.Module, evidence: Evidence, batch_size: int | None = None
+) -> tuple[Blocks, TokenLayout] | None:
+    """The chain on all tokens of the picture, and their layout; None where the attention is not over windows."""
+    windows = find_windows(record, model, evidence, batch_size)
+    return None if windows is None else (stitch(record, windows), windows.layout)
 
 
 @dataclass

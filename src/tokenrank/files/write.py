@@ -2,136 +2,181 @@
 
 from __future__ import annotations
 
+import json
 import os
-import secrets
-import stat
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, first_line, printable
-from ..layout import TokenLayout
-from ..models.windows import Windows
-from ..recording import AttentionRecord, Forward
+from ..errors import InputError, LayoutError, first_line, printable
+from ..layout import LayoutChoice, TokenLayout, Windows
+from ..recording import AttentionRecord
 from ..recording.quiet import Unnoticed
 from . import manifest
 from .checks import as_tensor, check_query_key, check_shape
-from .stored import Stored
+from .whole import write_whole
 
 KEY = "tokenrank"
 
 
-def write(
-    records: Sequence[AttentionRecord],
-    stored: Sequence[Stored],
-    layout: TokenLayout | Literal[False] | None,
-    opaque: Mapping[str, int],
-    path: str | os.PathLike[str],
-) -> None:
+@dataclass(frozen=True)
+class Contents:
+    """What one file with attention holds.
+
+    Attributes:
+        records: one at least; on any device, of any floating type.
+        opaque: name → calls of kernels that hid their attention.
+        layout: of all records by hand, False for none, None where each has its own.
+    """
+
+    records: tuple[AttentionRecord, ...]
+    opaque: Mapping[str, int] = field(default_factory=dict)
+    layout: LayoutChoice = None
+
+
+def write_records(contents: Contents, path: str | os.PathLike[str]) -> None:
     """Write records, their names, forward calls and layouts into one safetensors file.
 
     An older file of that name is replaced, in one step when the new one is complete. Tensors that
     records share are written once.
 
     Args:
-        records: one at least; on any device, of any floating type.
-        stored: what is known of the tokens of each.
-        layout: of all of them by hand, False for none, None where it is found.
-        opaque: name → calls of kernels that hid their attention.
+        contents: what to write.
         path: as it is; ".safetensors" is usual, and not added.
 
     Raises:
         InputError: a folder that does not exist or cannot be written, a full disk, records of the
             device "meta".
     """
-    with Unnoticed():
-        tensors, description = _parts(records, stored, layout, opaque)
-        try:
-            target = Path(os.path.realpath(path))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"cannot save {path!r}: {first_line(error)}; give the path of a file") from None
-        if not target.parent.is_dir():
-            raise InputError(
-                f"cannot save {printable(path)}: the folder {printable(target.parent)} does not exist; make it first"
-            )
-        if target.is_dir():
-            raise InputError(f"cannot save {printable(path)}: it is a folder, expected the name of a file")
-        # beside the target, so that renaming never crosses file systems
-        unfinished = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.unfinished")
-        try:
-            _write(tensors, manifest.dump(description), unfinished)
-            unfinished.replace(target)
-        except Exception as error:
-            raise InputError(f"cannot save {printable(path)}: {first_line(error)}") from error
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-
-def _write(tensors: Mapping[str, Tensor], description: str, path: Path) -> None:
     from safetensors.torch import save_file
 
-    # opened here first: nobody else's file is overwritten, and permissions are those of any new file
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-    os.close(descriptor)
-    save_file(dict(tensors), path, metadata={KEY: description})
-    path.chmod(mode)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())  # a rename that outlives a power failure must not lead to an empty file
+    with Unnoticed():
+        tensors, description = _described(contents)
+        target, text = _target(path), manifest.dump(description)
+        try:
+            write_whole(target, lambda unfinished: save_file(tensors, unfinished, metadata={KEY: text}))
+        except Exception as error:
+            raise InputError(f"cannot save {printable(path)}: {first_line(error)}") from error
 
 
-def _parts(
-    records: Sequence[AttentionRecord],
-    stored: Sequence[Stored],
-    layout: TokenLayout | Literal[False] | None,
-    opaque: Mapping[str, int],
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _target(path: str | os.PathLike[str]) -> Path:
+    try:
+        target = Path(os.path.realpath(path))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"cannot save {path!r}: {first_line(error)}; give the path of a file") from None
+    if not target.parent.is_dir():
+        raise InputError(
+            f"cannot save {printable(path)}: the folder {printable(target.parent)} does not exist; make it first"
+        )
+    if target.is_dir():
+        raise InputError(f"cannot save {printable(path)}: it is a folder, expected the name of a file")
+    return target
+
+
+def _described(contents: Contents) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors by name, and what the file says of them."""
-    if not records:
+    if not contents.records:
         raise InputError("a trace without records, expected one at least; capture something before it is saved")
-    tensors: dict[str, Tensor] = {}
-    names: dict[Any, str] = {}
-    used: set[int] = set()
-    forwards: list[Forward] = []
-    layouts: list[Any] = []
-    windows: list[tuple[Windows, dict[str, Any]]] = []
-    entries = []
-    for number, (record, tokens) in enumerate(zip(records, stored, strict=True)):
-        where = f"record {number} ({printable(record.name)})"
-        names_of = {}
-        _check(record, where)
-        for part, tensor in record.tensors.items():
-            key = _identity(tensor)
-            if key not in names:
-                names[key] = f"{number}.{part}"
-                tensors[names[key]] = _plain(tensor, used)
-            names_of[part] = names[key]
-        entry = {
+    writer = _Writer()
+    entries = [writer.entry(number, record) for number, record in enumerate(contents.records)]
+    layout = contents.layout
+    return writer.tensors, {
+        "version": manifest.VERSION,
+        "records": entries,
+        "forwards": writer.forwards.entries,
+        "layouts": writer.layouts.entries,
+        "windows": writer.windows.entries,
+        "layout": manifest.layout_to_json(layout) if layout else layout,
+        "opaque": dict(contents.opaque),
+        "tensors": {name: summary(tensor) for name, tensor in writer.tensors.items()},
+    }
+
+
+class _Numbered:
+    """Entries that records share, each once; records name them by number."""
+
+    def __init__(self) -> None:
+        self.entries: list[Any] = []
+        self._numbers: dict[Any, int] = {}
+        self._sources: list[Any] = []  # kept, so that their ids stay their own
+
+    def number(self, source: Any, entry: Callable[[], Any]) -> int:
+        """The number of the entry of ``source``, which ``entry`` makes when it is the first of it."""
+        if id(source) not in self._numbers:
+            made = entry()
+            self._numbers[id(source)] = len(self.entries)
+            self._sources.append(source)
+            self.entries.append(made)
+        return self._numbers[id(source)]
+
+    def equal(self, entry: Any) -> int:
+        """The number of the entry that equals ``entry``."""
+        key = json.dumps(entry)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.entries)
+            self.entries.append(entry)
+        return self._numbers[key]
+
+
+class _Writer:
+    """Turns records into entries; the tensors, forward calls, layouts and windows that they share are kept once."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self.forwards, self.layouts, self.windows = _Numbered(), _Numbered(), _Numbered()
+        self._names: dict[Any, str] = {}
+        self._used: set[int] = set()
+
+    def entry(self, number: int, record: AttentionRecord) -> dict[str, Any]:
+        """What the file says of one record."""
+        _check(record, f"record {number} ({printable(record.name)})")
+        return {
             "name": record.name,
             "module": record.module,
             "kind": record.kind,
             "index": record.index,
-            "forward": _place(forwards, record.forward),
+            "forward": self.forwards.number(record.forward, lambda: manifest.forward_to_json(record.forward)),
             "scale": float(record.scale),
             "is_causal": record.is_causal,
-            "tensors": names_of,
+            "tensors": {part: self._tensor(f"{number}.{part}", t) for part, t in record.tensors.items()},
+            **self._tokens(record),
         }
-        entry |= _tokens(tokens, layouts, windows, tensors)
-        entries.append(entry)
-    return tensors, {
-        "version": manifest.VERSION,
-        "records": entries,
-        "forwards": [manifest.forward_to_json(forward) for forward in forwards],
-        "layouts": layouts,
-        "windows": [entry for _, entry in windows],
-        "layout": manifest.layout_to_json(layout) if layout else layout,
-        "opaque": dict(opaque),
-        "tensors": {name: summary(tensor) for name, tensor in tensors.items()},
-    }
+
+    def _tensor(self, name: str, tensor: Tensor) -> str:
+        """The name under which a tensor is written: that of an earlier one where it is the same."""
+        key = _identity(tensor)
+        if key not in self._names:
+            self._names[key] = name
+            self.tensors[name] = _plain(tensor, self._used)
+        return self._names[key]
+
+    def _tokens(self, record: AttentionRecord) -> dict[str, Any]:
+        entry: dict[str, Any] = {} if record.batch_size is None else {"batch_size": record.batch_size}
+        if record.layout is not None:
+            entry["layout"] = self._layout(record.layout)
+        if record.windows is not None:
+            windows = record.windows
+            entry["windows"] = self.windows.number(windows, lambda: self._windows(windows))
+        if record.texts:
+            entry["texts"] = [self._layout(text) for text in record.texts]
+        return entry
+
+    def _layout(self, layout: TokenLayout | LayoutError) -> int:
+        """The number of a layout, or of the reason why there is none."""
+        if isinstance(layout, LayoutError):
+            return self.layouts.equal({"error": str(layout)})
+        return self.layouts.equal(manifest.layout_to_json(layout))
+
+    def _windows(self, windows: Windows) -> dict[str, Any]:
+        name = f"windows.{len(self.windows.entries)}"
+        self.tensors[name] = windows.index.detach().cpu().clone(memory_format=torch.contiguous_format)
+        shift = None if windows.shift is None else list(windows.shift)
+        return {"index": name, "layout": self._layout(windows.layout), "shift": shift, "heads": windows.heads}
 
 
 def _check(record: AttentionRecord, where: str) -> None:
@@ -141,37 +186,6 @@ def _check(record: AttentionRecord, where: str) -> None:
         check_shape(record.weights, f"weights of {where}")
     if record.q is not None and record.k is not None:
         check_query_key(record.q, record.k, record.scale, record.mask, record.sinks, where, finite=False)
-
-
-def _tokens(
-    stored: Stored,
-    layouts: list[Any],
-    windows: list[tuple[Windows, dict[str, Any]]],
-    tensors: dict[str, Tensor],
-) -> dict[str, Any]:
-    """What is known of a record's tokens, as numbers of ``layouts`` and ``windows``, which grow."""
-    entry: dict[str, Any] = {} if stored.batch_size is None else {"batch_size": stored.batch_size}
-    if stored.layout is None:
-        return entry
-    found = {"error": stored.layout} if isinstance(stored.layout, str) else manifest.layout_to_json(stored.layout)
-    stand = stored.windows
-    entry["layout"] = _place(layouts, found)
-    if stand is not None:
-        entry["windows"] = next((i for i, (known, _) in enumerate(windows) if known is stand), len(windows))
-        if entry["windows"] == len(windows):
-            name = f"windows.{len(windows)}"
-            tensors[name] = stand.index.detach().cpu().clone(memory_format=torch.contiguous_format)
-            shift = None if stand.shift is None else list(stand.shift)
-            layout_number = _place(layouts, manifest.layout_to_json(stand.layout))
-            windows.append((stand, {"index": name, "layout": layout_number, "shift": shift, "heads": stand.heads}))
-    return entry
-
-
-def _place(entries: list[Any], entry: Any) -> int:
-    """The number of ``entry`` in ``entries``, to which it is added where it is missing."""
-    if entry not in entries:
-        entries.append(entry)
-    return entries.index(entry)
 
 
 def _identity(tensor: Tensor) -> tuple[Any, ...]:

@@ -1,38 +1,58 @@
-"""Where the tokens of windows stand in the picture: Swin, SAM, ViTDet, MaxViT and their like."""
+"""Windows of a picture, and where their tokens stand in it: Swin, SAM, ViTDet, MaxViT and their like."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import LayoutError
-from ..layout import TokenLayout
-from .partition import CURE, Partition, find_partition
+from ..layout import TokenLayout, Windows
+from ..recording import AttentionRecord, Evidence
+from .partition import CURE, Partition, find_partition, lineage
 
 Grid = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Windows:
-    """Windows of one picture.
+_HEADS = ("num_attention_heads", "num_heads", "n_heads")
 
-    Attributes:
-        index: (W, n) int64, a permutation of 0 … W·n − 1: index[w, i] is the token of the whole sequence
-            at place i of window w.
-        layout: of the whole sequence: the picture row by row (span "image"), then the places that were
-            added to fill the last windows (span "padding"; the model attends to them).
-        shift: (rows, columns) by which the picture was rolled back; None where the model names no shift.
-        heads: of the attention, where its records have windows and heads in one dimension.
+
+def find_windows(
+    record: AttentionRecord, model: nn.Module, evidence: Evidence, batch_size: int | None = None
+) -> Windows | None:
+    """Which tokens of the picture the windows of a record hold; from shapes alone.
+
+    Args:
+        record: (B·W, H, n, n), (B, W, H, n, n) or (B·W·H, n, n): W windows of n tokens of each of B pictures.
+        model: the root of the capture.
+        evidence: of the record's forward: the pictures' shape and the grids of convolutions.
+        batch_size: B; by default that of the picture among the root's arguments.
+
+    Returns:
+        None where the attention is not over windows, or not square.
+
+    Raises:
+        LayoutError: windows of how many pictures is not known; windows that fit several of the grids that
+            were seen, or none; windows in an unknown order, or shifted otherwise since.
     """
-
-    index: Tensor
-    layout: TokenLayout
-    shift: tuple[int, int] | None = None
-    heads: int | None = None
+    n = record.shape[-1]
+    if not record.is_square or find_partition(model, record.name, n) is None:
+        return None
+    heads = _heads(record, model) if len(record.shape) == 3 else None
+    pictures = _batch_size(record, evidence) if batch_size is None else batch_size
+    chains, each = record.shape[:-2].numel(), pictures * (heads or record.shape[-3])
+    if chains % each:
+        raise LayoutError(
+            f"{record.name!r} has {chains} attention matrices, expected a multiple of {each}, {pictures} pictures × "
+            f"{each // pictures} heads; {CURE}"
+        )
+    windows = window_index(model, record.name, chains // each, n, evidence.conv_grids)
+    assert windows is not None
+    _check_shift(record, windows)
+    return replace(windows, heads=heads)
 
 
 def window_index(
@@ -127,3 +147,41 @@ def _filled(tokens: Tensor, padded: Grid) -> Tensor:
     added = places < 0
     places[added] = torch.arange(tokens.numel(), places.numel())
     return places
+
+
+def _heads(record: AttentionRecord, model: nn.Module) -> int:
+    """Of a record (B·W·H, n, n): SAM and ViTDet take windows and heads for one dimension."""
+    for module in lineage(model, record.name):
+        for name in _HEADS:
+            if isinstance(found := getattr(module, name, None), int):
+                return found
+    raise LayoutError(
+        f"{record.name!r} has one dimension for windows and heads, {tuple(record.shape)}, and no module names its "
+        f"heads, expected {' or '.join(_HEADS)}; {CURE}"
+    )
+
+
+def _batch_size(record: AttentionRecord, evidence: Evidence) -> int:
+    shapes = [v for v in evidence.inputs.values() if isinstance(v, torch.Size)]
+    counts = {s[0] for s in shapes if len(s) == 4 and 1 <= s[1] <= 4}
+    if len(counts) != 1:
+        found = f"several, of {sorted(counts)} pictures" if counts else "none"
+        raise LayoutError(
+            f"how many pictures the windows of {record.name!r} belong to is not known: of arguments of the shape "
+            f"(B, channels, height, width) there are {found}, expected one; {CURE}"
+        )
+    return counts.pop()
+
+
+def _check_shift(record: AttentionRecord, windows: Windows) -> None:
+    """Swin masks the windows differently where they are shifted, and only there."""
+    if windows.shift is None or len(windows.index) == 1 or record.q is None:
+        return
+    differ = record.mask is not None and record.mask.ndim > 3 and record.mask.shape[:-3].numel() > 1
+    if differ != any(windows.shift):
+        rows, columns = windows.shift
+        raise LayoutError(
+            f"{record.name!r} is shifted by {rows} rows and {columns} columns now, and its windows were masked "
+            f"{'differently' if differ else 'alike'} when it ran, expected masks that differ where the shift is not "
+            f"zero: its shift_size has changed since; capture one size of pictures at a time; {CURE}"
+        )

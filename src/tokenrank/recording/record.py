@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import CaptureError
+from ..errors import CaptureError, LayoutError
+from ..layout import TokenLayout, Windows
 from .quiet import Unnoticed, exact
 
 Branch = Literal["conditional", "unconditional"]
@@ -61,6 +62,14 @@ class AttentionRecord:
             key and is dropped after it, so that rows sum to less than one; or None.
         weights: (…, H, N, M), rows summing to one, or to less with a dropped sink; None where q
             and k are given.
+        layout: which token is what, without a sink, and of the whole picture where there are windows; or
+            the error that says why that is not known. None where nothing says it, where the record is not
+            square, and until the block of its capture ends.
+        windows: where the windows of an attention within windows stand in the picture.
+        batch_size: samples in the record, whose first dimension may hold windows too; None where that is
+            not known.
+        texts: the token strings of the queries, one layout of text for each sample, or one for all of
+            them; () without a tokenizer.
     """
 
     name: str
@@ -75,6 +84,10 @@ class AttentionRecord:
     is_causal: bool = False
     sinks: Tensor | None = None
     weights: Tensor | None = None
+    layout: TokenLayout | LayoutError | None = None
+    windows: Windows | None = None
+    batch_size: int | None = None
+    texts: tuple[TokenLayout, ...] = ()
 
     @property
     def step(self) -> int:
@@ -149,6 +162,8 @@ class AttentionRecord:
 def part(record: AttentionRecord, index: int, count: int) -> AttentionRecord:
     """The ``index``-th of ``count`` equal parts of the batch, as views; see ``Forward.share``.
 
+    The layout stays that of the whole batch.
+
     Raises:
         CaptureError: the record's batch cannot be divided so.
     """
@@ -172,7 +187,16 @@ def part(record: AttentionRecord, index: int, count: int) -> AttentionRecord:
         k=cut(record.k),
         mask=cut(record.mask),
         weights=cut(record.weights),
+        batch_size=None if record.batch_size is None else record.batch_size // count,
+        texts=_texts_of_part(record.texts, index, count),
     )
+
+
+def _texts_of_part(texts: tuple[TokenLayout, ...], index: int, count: int) -> tuple[TokenLayout, ...]:
+    if len(texts) < 2:
+        return texts  # the same for all of the batch
+    each, rest = divmod(len(texts), count)
+    return () if rest else texts[index * each : (index + 1) * each]
 
 
 def branch_of(record: AttentionRecord, branch: Branch) -> AttentionRecord:

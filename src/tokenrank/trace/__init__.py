@@ -1,9 +1,8 @@
 """Traces: attention of a running model, or from elsewhere, as attention chains."""
 
 from .capture import capture
-from .estimate import Estimate
-from .external import from_attentions, from_query_key
-from .read import load_trace
+from .external import from_attentions, from_query_key, load_trace
+from .summary import Estimate
 from .trace import Trace
 from .transformer_lens import from_cache
 

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from ..layout import LayoutChoice
 from ..models import Model
 from ..recording import Branch, HeadSelection, LayerSelection, Recorder, StepSelection
-from .layouts import ModelLayouts
+from .layouts import Resolver
 from .reduce import Over, Reduce, RunningMean
-from .trace import LayoutChoice, Trace
+from .trace import Trace
 
 
 @contextmanager
@@ -82,18 +83,18 @@ def capture(
         root, layers, heads, steps, device if running is None else None, dtype, branch, max_bytes,
         None if running is None else running.take,
     )  # fmt: skip
-    layouts = ModelLayouts(root, recorder.evidence, tokenizer)
+    resolver = Resolver(root, recorder.evidence, tokenizer)
     if running is None:
-        trace = Trace(recorder.records, layouts, recorder.opaque, layout)
+        trace = Trace(recorder.records, recorder.opaque, layout, resolve=resolver.resolve)
     else:
-        trace = Trace(running.means, running.layouts(layouts), recorder.opaque, layout, running.results)
+        trace = Trace(running.means, recorder.opaque, layout, running.results, resolver.resolve)
     try:
         with recorder:
             yield trace
     finally:
-        layouts.end(recorder.records)
         if running is not None:
-            running.end()
+            running.end(resolver.batch_size)
+        resolver.end(recorder.records)
     recorder.check()
 
 

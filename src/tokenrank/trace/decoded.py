@@ -1,28 +1,22 @@
-"""Cached decoding read as one attention: rows appended as tokens came."""
+"""Decoding with a cache read as one attention: rows appended as tokens came."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from ..errors import CaptureError
+from ..layout import TokenLayout
 from ..recording import AttentionRecord
-from .chains import allowed
+from .parts import allowed, spelled
 
 
-@dataclass(frozen=True)
-class Joined:
-    """One attention over a whole text, and the calls that it was made of, in order."""
-
-    record: AttentionRecord
-    parts: tuple[AttentionRecord, ...]
-
-
-def join(records: Sequence[AttentionRecord]) -> list[Joined]:
-    """Join the calls of each module: a prefill and the decoding steps on its cache.
+def join(records: Sequence[AttentionRecord]) -> list[AttentionRecord]:
+    """Join the calls of each module: a prefill and the decoding steps on its cache; layouts and texts grow with them.
 
     Every call must attend to the keys of the call before and to its own, which is verified number by
     number; with a sliding window it attends to the last of them. Cross-attention keeps its keys and
@@ -41,7 +35,7 @@ def join(records: Sequence[AttentionRecord]) -> list[Joined]:
         else:
             open_texts[key] = [record]
             texts.append(open_texts[key])
-    return [Joined(_joined(parts), tuple(parts)) for parts in texts]
+    return [parts[0] if len(parts) == 1 else _with_text(_joined(parts), parts) for parts in texts]
 
 
 def _begins(record: AttentionRecord, first: AttentionRecord) -> bool:
@@ -55,8 +49,6 @@ def _begins(record: AttentionRecord, first: AttentionRecord) -> bool:
 
 def _joined(parts: Sequence[AttentionRecord]) -> AttentionRecord:
     first = parts[0]
-    if len(parts) == 1:
-        return first
     if any(p.q is None or p.k is None for p in parts):
         raise CaptureError(
             f"only the weights of {first.name!r} are known, not its q and k, so its {len(parts)} calls cannot be joined"
@@ -168,3 +160,32 @@ def _stacked_masks(parts: Sequence[AttentionRecord]) -> Tensor | None:
             b if b.dtype != torch.bool else torch.zeros_like(b, dtype=kind).masked_fill(~b, -torch.inf) for b in blocks
         ]
     return torch.cat([b.expand(*lead, *b.shape[-2:]) for b in blocks], -2)
+
+
+def _with_text(joined: AttentionRecord, parts: Sequence[AttentionRecord]) -> AttentionRecord:
+    """With the layout and the texts of all the calls, which are those of the first until here."""
+    layout = joined.layout
+    if not joined.is_square:
+        layout = None
+    elif isinstance(layout, TokenLayout):
+        layout = _extended(layout, joined.shape[-2] - layout.num_tokens)
+    texts: tuple[TokenLayout, ...] = ()
+    if len({len(p.texts) for p in parts}) == 1:
+        texts = tuple(map(_appended, zip(*(p.texts for p in parts), strict=True)))
+    return replace(joined, layout=spelled(layout, texts), texts=texts)
+
+
+def _extended(layout: TokenLayout, count: int) -> TokenLayout:
+    """``layout`` with ``count`` tokens of text after it, without strings."""
+    spans = dict(layout.spans)
+    last = list(spans)[-1] if spans else ""
+    name = last if last.startswith("text") else "generated"
+    spans[name] = spans.get(name, 0) + count
+    return TokenLayout(spans, layout.grids, special=layout.special)
+
+
+def _appended(texts: Sequence[TokenLayout]) -> TokenLayout:
+    """Texts one after the other."""
+    begins = accumulate((text.num_tokens for text in texts), initial=0)
+    special = [begin + place for begin, text in zip(begins, texts, strict=False) for place in text.special]
+    return TokenLayout.text([token for text in texts for token in text.tokens or ()], special)

@@ -1,15 +1,21 @@
-"""External attention as traces: weights that a model returned, queries and keys that hooks collected."""
+"""External attention as traces: weights that a model returned, queries and keys of hooks, files."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ..errors import InputError, nearest, printable
-from ..files.checks import as_scale, as_tensor, check_query_key, check_weights, is_array
+import torch
+
+from ..errors import InputError, printable
+from ..files.checks import as_tensor, check_weights, is_array
+from ..files.foreign import query_key_record
+from ..files.read import read_records
+from ..layout import LayoutChoice
 from ..recording import AttentionRecord, Forward
-from .trace import LayoutChoice, Trace
+from .trace import Trace
 
 _CURE = (
     "the model ran with an attention that keeps no weights: load it with attn_implementation='eager' and pass "
@@ -136,9 +142,6 @@ def _described(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-FIELDS = ("q", "k", "scale", "mask", "is_causal", "sinks")
-
-
 def from_query_key(
     entries: Mapping[str, Any] | Sequence[Any], names: Sequence[str] | None = None, layout: LayoutChoice = None
 ) -> Trace:
@@ -167,26 +170,12 @@ def from_query_key(
             infinite numbers.
     """
     forward = Forward(0)
-    records = [record(name, entry, place, forward) for place, (name, entry) in enumerate(_pairs(entries, names))]
+    records = [
+        query_key_record(name, entry, place, forward) for place, (name, entry) in enumerate(_pairs(entries, names))
+    ]
     if not records:
         raise InputError(f"entries are an empty {type(entries).__name__}, expected one pair of q and k at least")
     return Trace(records, layout=layout)
-
-
-def record(name: str, entry: Any, place: int, forward: Forward) -> AttentionRecord:
-    """The record of one entry of ``from_query_key``."""
-    what = f"attention {printable(name)}"
-    fields = _fields(entry, what)
-    q, k = (as_tensor(fields[key], f"{key} of {what}") for key in ("q", "k"))
-    mask, sinks = (
-        None if fields.get(key) is None else as_tensor(fields[key], f"{key} of {what}") for key in ("mask", "sinks")
-    )
-    scale = as_scale(fields.get("scale"), q.shape[-1] if q.ndim else 0, what)
-    is_causal = fields.get("is_causal", False)
-    if not isinstance(is_causal, bool):
-        raise InputError(f"is_causal of {what} is {is_causal!r}, expected True or False")
-    check_query_key(q, k, scale, mask, sinks, what)
-    return AttentionRecord(name, "", "sdpa", place, forward, q, k, scale, mask, is_causal, sinks)
 
 
 def _pairs(entries: Any, names: Sequence[str] | None) -> Iterable[tuple[str, Any]]:
@@ -207,18 +196,21 @@ def _pairs(entries: Any, names: Sequence[str] | None) -> Iterable[tuple[str, Any
     return zip(names, entries, strict=True)
 
 
-def _fields(entry: Any, what: str) -> Mapping[str, Any]:
-    if isinstance(entry, Mapping):
-        for key in entry:
-            if key not in FIELDS:
-                raise InputError(f"{what} has an unknown entry {key!r}; {nearest(str(key), FIELDS, len(FIELDS))}")
-        missing = [key for key in ("q", "k") if key not in entry]
-        if missing:
-            raise InputError(f"{what} has {sorted(entry)} and no {' and no '.join(missing)}; give both q and k")
-        return entry
-    if isinstance(entry, tuple | list) and len(entry) == 2:
-        return {"q": entry[0], "k": entry[1]}
-    count = f" of {len(entry)}" if isinstance(entry, tuple | list) else ""
-    raise InputError(
-        f"{what} is a {type(entry).__name__}{count}, expected a pair (q, k), or a mapping with {', '.join(FIELDS)}"
-    )
+def load_trace(path: str | os.PathLike[str], device: torch.device | str | None = None) -> Trace:
+    """The trace that ``trace.save(path)`` wrote, or attention that another program saved.
+
+    Of other programs, ``.npz`` and ``.safetensors`` files are read whose arrays are named
+    "NAME.q" and "NAME.k" (with "NAME.scale", "NAME.mask", "NAME.is_causal", "NAME.sinks" where there are), or
+    "NAME.weights", "NAME.attn" or only "NAME" for weights; "/" and "_" do in place of the dot, and
+    "q", "k" without any name. "NAME.v" is passed over. Nothing in a file is ever executed.
+
+    Args:
+        path: of the file; what it is, is told from its contents.
+        device: where to put the tensors; the CPU by default.
+
+    Raises:
+        InputError: no such file, another kind of file, a damaged one (every tensor of a saved trace has
+            a checksum), a newer format, or arrays that are no attention.
+    """
+    contents = read_records(path, device)
+    return Trace(list(contents.records), contents.opaque, contents.layout)

@@ -1,17 +1,98 @@
-"""Parts of records: one sample without its padding; token strings."""
+"""Parts of records: forward calls at a timestep, branches of guidance, samples of a batch without their padding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..errors import LayoutError, NotFoundError
 from ..layout import TokenLayout
-from ..recording import AttentionRecord
-from .chains import allowed
+from ..recording import AttentionRecord, Branch
+from ..recording.record import branch_of, part
+
+_SAME_TIME = 1e-3  # relative: timesteps as people type them
+_HIDDEN = 0.5  # of the most negative number of a type: logits below are masked
+
+
+def at_timestep(records: Sequence[AttentionRecord], timestep: float) -> list[AttentionRecord]:
+    """The records whose forward call was given ``timestep``, or the nearest to it to a thousandth.
+
+    Raises:
+        NotFoundError: there are none.
+    """
+    times = list(dict.fromkeys(r.timestep for r in records if r.timestep is not None))
+    nearest_one = min(times, key=lambda t: abs(t - timestep), default=None)
+    if nearest_one is None or abs(nearest_one - timestep) > _SAME_TIME * abs(timestep):
+        listed = ", ".join(f"{t:g}" for t in times[:8]) + (" …" if len(times) > 8 else "")
+        raise NotFoundError(f"no timestep {timestep:g} in this trace; the timesteps here are {listed or 'none'}")
+    return [r for r in records if r.timestep == nearest_one]
+
+
+def of_branch(records: Sequence[AttentionRecord], branch: Branch) -> list[AttentionRecord]:
+    """The part of each record that is one branch of guidance; records without that branch are left out.
+
+    Raises:
+        NotFoundError: no record has it.
+        CaptureError: a batch that does not divide into its branches.
+    """
+    kept = []
+    for record in records:
+        if record.branches == (branch,):
+            kept.append(record)
+        elif branch in record.branches:
+            kept.append(respelled(branch_of(record, branch)))
+    if not kept:
+        others = sorted({", ".join(r.branches) or "none" for r in records})
+        raise NotFoundError(
+            f"no {branch} branch in this trace; branches of its forward calls: {'; '.join(others)} (guidance shows "
+            "in a denoiser's timestep and in latents that are given twice)"
+        )
+    return kept
+
+
+def of_sample(records: Sequence[AttentionRecord], sample: int) -> list[AttentionRecord]:
+    """One sample of each record (negative from the last), without its padding.
+
+    A record that does not know its batch is taken to have the smallest one that any record shows.
+
+    Raises:
+        NotFoundError: no such sample.
+        CaptureError: a batch that does not divide into its samples.
+    """
+    smallest = min((record.shape[0] for record in records if len(record.shape) > 3), default=1)
+    kept = []
+    for record in records:
+        count = record.batch_size or smallest
+        if not -count <= sample < count:
+            raise NotFoundError(f"sample {sample} of a batch of {count}, expected {-count} … {count - 1}")
+        one = respelled(_sample(record, sample % count, count))
+        keep = seen_keys(one) if one.is_square and one.windows is None else None
+        kept.append(one if keep is None else with_tokens(one, keep))
+    return kept
+
+
+def _sample(record: AttentionRecord, sample: int, count: int) -> AttentionRecord:
+    if len(record.shape) > 3:
+        return part(record, sample, count)
+    return replace(record, texts=record.texts[sample : sample + 1]) if len(record.texts) == count else record
+
+
+def respelled(record: AttentionRecord) -> AttentionRecord:
+    """The record with the strings of its texts in its layout, where they are known now."""
+    return replace(record, layout=spelled(record.layout, record.texts))
+
+
+def spelled(layout: TokenLayout | LayoutError | None, texts: Sequence[TokenLayout]) -> TokenLayout | LayoutError | None:
+    """``layout`` with the strings and special tokens of ``texts``, where these fit it and are alike in all samples."""
+    if not texts or not isinstance(layout, TokenLayout) or layout.tokens is not None:
+        return layout
+    first, *others = texts
+    if first.num_tokens != layout.num_tokens or any(text != first for text in others):
+        return layout
+    return replace(layout, tokens=first.tokens, special=first.special)
 
 
 def seen_keys(record: AttentionRecord) -> list[int] | None:
@@ -23,6 +104,11 @@ def seen_keys(record: AttentionRecord) -> list[int] | None:
     if seen.numel() == 1 or bool(seen.all()):
         return None
     return [int(i) for i in seen.nonzero()]
+
+
+def allowed(mask: Tensor) -> Tensor:
+    """Where a query may attend: bool, from a bool mask or one that is added to the logits."""
+    return mask if mask.dtype == torch.bool else mask > _HIDDEN * torch.finfo(mask.dtype).min
 
 
 def with_tokens(record: AttentionRecord, keep: Sequence[int]) -> AttentionRecord:
@@ -38,35 +124,6 @@ def with_tokens(record: AttentionRecord, keep: Sequence[int]) -> AttentionRecord
         mask = rows(mask) if mask.ndim > 1 and mask.shape[-2] > 1 else mask
     if weights is not None:
         weights = weights.index_select(-1, index.to(weights.device)).index_select(-2, index.to(weights.device))
-    return replace(record, q=rows(record.q), k=rows(record.k), mask=mask, weights=weights)
-
-
-def spelled(layout: TokenLayout | None, ids: Tensor | None, tokenizer: Any, sample: int | None) -> TokenLayout | None:
-    """``layout`` with one string a token and the special tokens marked, where a tokenizer and ids are known.
-
-    Args:
-        layout: of all of the sequence.
-        ids: (B, N) token ids.
-        tokenizer: of transformers, or anything with ``convert_ids_to_tokens`` and ``all_special_ids``.
-        sample: whose ids to take; None takes them where all samples have the same.
-    """
-    if layout is None or ids is None or tokenizer is None or layout.tokens is not None:
-        return layout
-    rows = ids.reshape(-1, ids.shape[-1])
-    if rows.shape[-1] != layout.num_tokens:
-        return layout
-    if sample is None and bool((rows != rows[0]).any()):
-        return layout
-    row = rows[0 if sample is None or rows.shape[0] == 1 else sample].tolist()
-    special = set(tokenizer.all_special_ids)
-    marked = tuple(place for place, i in enumerate(row) if i in special)
-    return replace(layout, tokens=tuple(map(str, tokenizer.convert_ids_to_tokens(row))), special=marked)
-
-
-def extended(layout: TokenLayout, count: int) -> TokenLayout:
-    """``layout`` with ``count`` tokens of text after it."""
-    spans = dict(layout.spans)
-    last = list(spans)[-1] if spans else ""
-    name = last if last.startswith("text") else "generated"
-    spans[name] = spans.get(name, 0) + count
-    return TokenLayout(spans, layout.grids, special=layout.special)
+    layout = record.layout.select(keep) if isinstance(record.layout, TokenLayout) else record.layout
+    texts = tuple(text.select(keep) for text in record.texts)
+    return replace(record, q=rows(record.q), k=rows(record.k), mask=mask, weights=weights, layout=layout, texts=texts)

@@ -1,4 +1,4 @@
-"""A running mean over layers and steps, which keeps one record at most."""
+"""Running means over layers and steps, which keep one record at most."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ..errors import CaptureError, InputError
 from ..layout import TokenLayout
 from ..recording import AttentionRecord
 from ..recording.quiet import Unnoticed, exact
-from .layouts import DerivedLayouts, LayoutSource, Maker
 
 Reduce: TypeAlias = "Literal['mean'] | Callable[[AttentionChain], Tensor | TokenMap]"
 Over: TypeAlias = Literal["all", "steps"]
@@ -65,7 +64,6 @@ class RunningMean:
         self._function, self._over, self._chain_of = function, over, chain_of
         self._device = None if device is None else torch.device(device)
         self._groups: dict[tuple[Any, ...], _Group] = {}
-        self._makers: dict[AttentionRecord, Maker] = {}
         self.means: list[AttentionRecord] = []
 
     def take(self, record: AttentionRecord) -> None:
@@ -90,19 +88,13 @@ class RunningMean:
                     "such as chain.tokenrank()"
                 )
 
-    def end(self) -> None:
+    def end(self, batch_size: Callable[[AttentionRecord], int | None]) -> None:
         """The block is over: the means of "mean" become records of weights with one head."""
         if self._function == "mean":
             for name, group in self._named().items():
-                weights = self._mean(group).unsqueeze(-3)
-                module = f"mean of {group.count}"
-                record = replace(group.first, name=name, module=module, kind="weights", weights=weights)
-                self.means.append(record)
-                self._makers[record] = _always(group.layout)
-
-    def layouts(self, below: LayoutSource) -> DerivedLayouts:
-        """Layouts of ``means``."""
-        return DerivedLayouts(self._makers, below)
+                mean = replace(group.first, name=name, module=f"mean of {group.count}", kind="weights")
+                weights, size = self._mean(group).unsqueeze(-3), batch_size(group.first)
+                self.means.append(replace(mean, weights=weights, layout=group.layout, batch_size=size))
 
     def results(self) -> dict[str, Tensor | TokenMap]:
         """The means of a function by name: of the layer, or a glob of the layers."""
@@ -163,10 +155,6 @@ class RunningMean:
                 number, unique = number + 1, f"{name}#{number + 1}"
             named[unique] = group
         return named
-
-
-def _always(layout: TokenLayout | None) -> Maker:
-    return lambda sample: layout
 
 
 def _dense_by_heads(chain: AttentionChain) -> Iterator[Tensor]:

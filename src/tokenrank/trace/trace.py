@@ -1,32 +1,26 @@
-"""Trace: what ``capture`` recorded, as attention chains."""
+"""Trace: attention of a model, record by record, as attention chains."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, overload
+from dataclasses import replace
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from ..chain import AttentionChain, TokenMap
 from ..errors import CaptureError, InputError, LayoutError, NotFoundError, nearest
-from ..files.stored import Stored
-from ..files.write import write
-from ..layout import TokenLayout
+from ..files.write import Contents, write_records
+from ..layout import LayoutChoice, TokenLayout
 from ..recording import BRANCHES, AttentionRecord, Branch, LayerSelection, StepSelection
 from ..recording.budget import readable
-from ..recording.record import branch_of, part
 from ..recording.selection import Selection
-from .chains import chain_of
+from .chains import chain_of, known_layout
 from .decoded import join
-from .estimate import Estimate, estimate, stored_bytes
-from .layouts import DerivedLayouts, LayoutSource, Maker
-from .parts import seen_keys, with_tokens
-
-LayoutChoice = TokenLayout | Literal[False] | None
-
-_SAME_TIME = 1e-3  # relative: timesteps as people type them
+from .parts import at_timestep, of_branch, of_sample
+from .summary import Estimate, estimate, html, stored_bytes, table
 
 
 class Trace(Mapping[str, AttentionChain]):
@@ -39,17 +33,20 @@ class Trace(Mapping[str, AttentionChain]):
     def __init__(
         self,
         records: list[AttentionRecord],
-        layouts: LayoutSource | None = None,
         opaque: Mapping[str, int] | None = None,
         layout: LayoutChoice = None,
         reduced: Callable[[], Mapping[str, Tensor | TokenMap]] = dict,
+        resolve: Callable[[AttentionRecord], AttentionRecord] | None = None,
     ) -> None:
-        self._records, self._layouts, self._opaque, self._reduced = records, layouts, opaque or {}, reduced
+        self._records, self._opaque, self._reduced, self._resolve = records, opaque or {}, reduced, resolve
         self.layout = layout
 
     @property
     def records(self) -> tuple[AttentionRecord, ...]:
-        """What was kept of every call, in order; also what cannot be a chain."""
+        """What was kept of every call, in order; also what cannot be a chain.
+
+        Each knows its tokens once the block is over: ``record.layout``, or the error that says why not.
+        """
         return tuple(self._records)
 
     @property
@@ -152,16 +149,14 @@ class Trace(Mapping[str, AttentionChain]):
             raise NotFoundError(f"no attention in this trace for {'; '.join(lines)}")
         if not kept:
             raise NotFoundError(f"no attention in this trace for step={step!r}; the steps here are {present}")
+        kept = [self._resolved(record) for record in kept]
         if timestep is not None:
-            kept = _at(timestep, kept)
-        makers: dict[AttentionRecord, Maker] = {}
-        wholes: dict[AttentionRecord, AttentionRecord] = {}
+            kept = at_timestep(kept, timestep)
         if branch is not None:
-            kept = self._of_branch(branch, kept, makers, wholes)
+            kept = of_branch(kept, branch)
         if sample is not None:
-            kept = self._of_sample(sample, kept, makers, wholes)
-        layouts = DerivedLayouts(makers, self._layouts, wholes) if makers else self._layouts
-        return Trace(kept, layouts, self._opaque, self._layout)
+            kept = of_sample(kept, sample)
+        return Trace(kept, self._opaque, self._layout)
 
     def decoded(self) -> Trace:
         """Prefill and cached decoding joined: one record a module and text, with all of its tokens.
@@ -173,14 +168,7 @@ class Trace(Mapping[str, AttentionChain]):
             CaptureError: the keys of a call do not continue those of the call before (beam search, a
                 cache that was cut), or only weights are known.
         """
-        makers: dict[AttentionRecord, Maker] = {}
-        joined = join(self._records)
-        for text in joined:
-            if len(text.parts) > 1 and text.record.is_square:
-                makers[text.record] = self._joint_layout(text.parts)
-        return Trace(
-            [text.record for text in joined], DerivedLayouts(makers, self._layouts), self._opaque, self._layout
-        )
+        return Trace(join([self._resolved(record) for record in self._records]), self._opaque, self._layout)
 
     def estimate(self, steps: int | None = None, device: torch.device | str | None = None) -> Estimate:
         """Memory that the records of ``steps`` forward calls like these take.
@@ -203,23 +191,15 @@ class Trace(Mapping[str, AttentionChain]):
         Raises:
             InputError: a path that cannot be written.
         """
-        write(self._records, [self._stored(record) for record in self._records], self._layout, self._opaque, path)
+        records = tuple(self._resolved(record) for record in self._records)
+        write_records(Contents(records, self._opaque, self._layout), path)
 
     def summary(self) -> str:
         """A table of all records: number, name, module, kind, shape, mask, step (and timestep, branches). Print it."""
-        timed = any(record.timestep is not None for record in self._records)
-        rows = [["", "name", "module", "kind", "shape", "mask", "step", *(["timestep", "branches"] if timed else [])]]
-        for number, record in enumerate(self._records):
-            shape = "×".join(map(str, record.shape))
-            row = [str(number), record.name or "(root)", record.module, record.kind, shape, _mask(record)]
-            time = "–" if record.timestep is None else f"{record.timestep:g}"
-            rows.append([*row, str(record.step), *([time, ", ".join(record.branches) or "–"] if timed else [])])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines += [
-            f"not seen: {count} calls of {name}, which hides its attention" for name, count in self._opaque.items()
-        ]
-        return "\n".join(lines)
+        return table(self._records, self._opaque)
+
+    def _repr_html_(self) -> str:
+        return html(repr(self), self._records, self._opaque)
 
     def _one(self, key: str | int) -> AttentionRecord:
         if isinstance(key, str):
@@ -259,10 +239,7 @@ class Trace(Mapping[str, AttentionChain]):
                 f"the attention of {record.name!r} is rectangular, {queries} queries and {keys} keys (cross-attention, "
                 f"or a cache), so it is no Markov chain on one set of tokens; its q and k are {where}{cure}"
             )
-        windows = None
-        if self._layouts is not None and self._takes_windows(record):
-            windows = self._layouts.find_windows(record)
-        return chain_of(record, self.layout_of(record), windows)
+        return chain_of(_with_choice(self._resolved(record), self._layout))
 
     def layout_of(self, record: AttentionRecord) -> TokenLayout | None:
         """Which token is what in one of ``records``, without a sink; None where nothing says it.
@@ -272,80 +249,21 @@ class Trace(Mapping[str, AttentionChain]):
         """
         if self._layout is not None:
             return self._layout or None
-        if not record.is_square:
-            return None
-        return None if self._layouts is None else self._layouts.find(record)
+        return known_layout(self._resolved(record))
 
-    def _stored(self, record: AttentionRecord) -> Stored:
-        """What is known of a record's tokens."""
-        if self._layouts is None or not record.is_square:
-            return Stored()
-        size = self._layouts.batch_size(record)
-        try:
-            return Stored(self._layouts.find(record), self._layouts.find_windows(record), size)
-        except LayoutError as error:
-            return Stored(str(error), None, size)
+    def _resolved(self, record: AttentionRecord) -> AttentionRecord:
+        return record if self._resolve is None else self._resolve(record)
 
-    def _takes_windows(self, record: AttentionRecord) -> bool:
-        """Whether windows are to be put together: not if a layout by hand is none, or one of a single window."""
-        if isinstance(self._layout, TokenLayout):
-            return self._layout.num_tokens != record.shape[-1]
-        return self._layout is None
 
-    def _of_branch(
-        self,
-        branch: Branch,
-        records: Sequence[AttentionRecord],
-        makers: dict[AttentionRecord, Maker],
-        wholes: dict[AttentionRecord, AttentionRecord],
-    ) -> list[AttentionRecord]:
-        kept = []
-        for record in records:
-            if record.branches == (branch,):
-                kept.append(record)
-            elif branch in record.branches:
-                half = branch_of(record, branch)
-                makers[half], wholes[half] = self._maker(record), record
-                kept.append(half)
-        if not kept:
-            found = sorted({", ".join(r.branches) or "none" for r in records})
-            raise NotFoundError(
-                f"no {branch} branch in this trace; branches of its forward calls: {'; '.join(found)} (guidance shows "
-                "in a denoiser's timestep and in latents that are given twice)"
-            )
-        return kept
-
-    def _of_sample(
-        self,
-        sample: int,
-        records: Sequence[AttentionRecord],
-        makers: dict[AttentionRecord, Maker],
-        wholes: dict[AttentionRecord, AttentionRecord],
-    ) -> list[AttentionRecord]:
-        smallest = min((record.shape[0] for record in records if len(record.shape) > 3), default=1)
-        kept = []
-        for record in records:
-            known = None if self._layouts is None else self._layouts.batch_size(record)
-            count = known or smallest
-            if not -count <= sample < count:
-                raise NotFoundError(f"sample {sample} of a batch of {count}, expected {-count} … {count - 1}")
-            one = part(record, sample % count, count) if len(record.shape) > 3 else record
-            maker = makers.get(record) or self._maker(record)
-            keep = seen_keys(one) if one.is_square else None
-            if keep is not None:
-                one = with_tokens(one, keep)
-            wholes[one] = wholes.get(record, record)
-            makers[one] = _sampled(maker, sample % count, keep)
-            kept.append(one)
-        return kept
-
-    def _maker(self, record: AttentionRecord) -> Maker:
-        layouts = self._layouts
-        return lambda sample: None if layouts is None else layouts.find(record, sample)
-
-    def _joint_layout(self, parts: Sequence[AttentionRecord]) -> Maker:
-        layouts = self._layouts
-        return lambda sample: None if layouts is None else layouts.find_joined(parts, sample)
+def _with_choice(record: AttentionRecord, choice: LayoutChoice) -> AttentionRecord:
+    """The record with a layout given by hand: of the whole picture, or of each window; False for none of each."""
+    if choice is None:
+        return record
+    if choice is False:
+        return replace(record, layout=None, windows=None)
+    if choice.num_tokens == record.shape[-1]:
+        return replace(record, layout=choice, windows=None)
+    return record if isinstance(record.layout, LayoutError) else replace(record, layout=choice)
 
 
 def _selected(records: Sequence[AttentionRecord], selection: Selection) -> Iterator[AttentionRecord]:
@@ -367,30 +285,5 @@ def _several(key: str, records: Sequence[AttentionRecord], trace: Sequence[Atten
     return f"{key!r} was recorded {len(records)} times, in {len(steps)} forward calls; {cure}"
 
 
-def _mask(record: AttentionRecord) -> str:
-    parts = ["causal"] if record.is_causal else []
-    if record.mask is not None:
-        kind = "bool" if record.mask.dtype == torch.bool else "float"
-        parts.append(f"{kind} {'×'.join(map(str, record.mask.shape))}")
-    return ", ".join(parts) or "–"
-
-
 def _listed(names: Sequence[str], count: int = 3) -> str:
     return ", ".join(map(repr, names[:count])) + (f" … ({len(names)} in all)" if len(names) > count else "")
-
-
-def _at(timestep: float, records: Sequence[AttentionRecord]) -> list[AttentionRecord]:
-    found = list(dict.fromkeys(r.timestep for r in records if r.timestep is not None))
-    nearest_one = min(found, key=lambda t: abs(t - timestep), default=None)
-    if nearest_one is None or abs(nearest_one - timestep) > _SAME_TIME * abs(timestep):
-        listed = ", ".join(f"{t:g}" for t in found[:8]) + (" …" if len(found) > 8 else "")
-        raise NotFoundError(f"no timestep {timestep:g} in this trace; the timesteps here are {listed or 'none'}")
-    return [r for r in records if r.timestep == nearest_one]
-
-
-def _sampled(maker: Maker, sample: int, keep: Sequence[int] | None) -> Maker:
-    def make(_: int | None) -> TokenLayout | None:
-        layout = maker(sample)
-        return layout if layout is None or keep is None else layout.select(keep)
-
-    return make

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..errors import InputError, printable
 from ..files.checks import as_tensor, check_query_key, check_weights
+from ..layout import LayoutChoice
 from ..operators.checks import ROW_TOLERANCE
 from ..recording import AttentionRecord, Forward
-from .trace import LayoutChoice, Trace
+from .trace import Trace
 
 _HOOK = re.compile(r"(?P<name>.+)\.hook_(?P<part>rot_q|rot_k|q|k|pattern)")
 _HALVES = (torch.float16, torch.bfloat16)

@@ -1,15 +1,59 @@
-"""How much memory records take, before there are too many of them."""
+"""Summaries of records: a table as text and HTML, and the memory that they take, or would."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import torch
 from torch import Tensor
 
 from ..recording import AttentionRecord
 from ..recording.budget import free_bytes, readable
+
+
+def table(records: Sequence[AttentionRecord], opaque: Mapping[str, int]) -> str:
+    """A line for each record, in columns, and what was not seen."""
+    rows = _rows(records)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, *_unseen(opaque)])
+
+
+def html(title: str, records: Sequence[AttentionRecord], opaque: Mapping[str, int]) -> str:
+    """The same for a notebook."""
+    head, *rows = (
+        "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+        for tag, row in zip(("th", *("td" for _ in records)), _rows(records), strict=True)
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    unseen = "".join(f"<p>{escape(line)}</p>" for line in _unseen(opaque))
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div><p>{escape(title)}</p>{table}{unseen}</div>"
+
+
+def _rows(records: Sequence[AttentionRecord]) -> list[list[str]]:
+    timed = any(record.timestep is not None for record in records)
+    rows = [["", "name", "module", "kind", "shape", "mask", "step", *(["timestep", "branches"] if timed else [])]]
+    for number, record in enumerate(records):
+        shape = "×".join(map(str, record.shape))
+        row = [str(number), record.name or "(root)", record.module, record.kind, shape, _mask(record)]
+        time = "–" if record.timestep is None else f"{record.timestep:g}"
+        rows.append([*row, str(record.step), *([time, ", ".join(record.branches) or "–"] if timed else [])])
+    return rows
+
+
+def _mask(record: AttentionRecord) -> str:
+    parts = ["causal"] if record.is_causal else []
+    if record.mask is not None:
+        kind = "bool" if record.mask.dtype == torch.bool else "float"
+        parts.append(f"{kind} {'×'.join(map(str, record.mask.shape))}")
+    return ", ".join(parts) or "–"
+
+
+def _unseen(opaque: Mapping[str, int]) -> list[str]:
+    return [f"not seen: {count} calls of {name}, which hides its attention" for name, count in opaque.items()]
 
 
 @dataclass(frozen=True)
