@@ -17,6 +17,7 @@ from ..models import find_layout
 from ..models.layouts.find import refuse_channels
 from ..models.layouts.parts import whole_numbers
 from ..models.layouts.text import text_layouts
+from ..models.layouts.towers import Structure
 from ..models.windows import find_windows
 from ..recording import AttentionRecord, Evidence
 from ..recording.quiet import Unnoticed
@@ -41,7 +42,7 @@ class Resolver:
     """
 
     def __init__(self, root: nn.Module, evidence: Mapping[int, Evidence], tokenizer: Any = None) -> None:
-        self._root: nn.Module | None = root
+        self._structure: Structure | None = Structure(root)
         self._evidence, self._tokenizer = evidence, tokenizer
         self._numbers: dict[int, tuple[Any, int]] = {}
         self._kinds: dict[Hashable, int] = {}
@@ -51,20 +52,22 @@ class Resolver:
 
     def resolve(self, record: AttentionRecord) -> AttentionRecord:
         """The record with layout, windows, batch size and texts; whatever goes wrong is the reason in its layout."""
-        if self._root is None:  # the block is over, and the record may be one from inside it
+        if self._structure is None:  # the block is over, and the record may be one from inside it
             return self._resolved.get(record, record)
         try:
             with Unnoticed():
-                return replace(record, **self._tokens(record, self._root))
+                return replace(record, **self._tokens(record, self._structure))
         except Exception as error:
             return replace(record, layout=_failure(record, error))
 
     def end(self, records: list[AttentionRecord]) -> None:
         """The block is over: resolve these records, in their list, and let go of the model."""
+        if self._structure is not None:  # anew: the model may have changed since a chain was asked for
+            self._structure = Structure(self._structure.model)
         resolved = [self.resolve(record) for record in records]
         self._resolved.update(zip(records, resolved, strict=True))
         records[:] = resolved
-        self._root, self._tokenizer, self._evidence = None, None, {}
+        self._structure, self._tokenizer, self._evidence = None, None, {}
         for cache in (self._numbers, self._kinds, self._texts, self._known):
             cache.clear()
 
@@ -75,11 +78,11 @@ class Resolver:
         size = next((shape[0] for shape in shapes if len(shape) > 1), None)
         return None if size is None else size // record.forward.share
 
-    def _tokens(self, record: AttentionRecord, root: nn.Module) -> dict[str, Any]:
+    def _tokens(self, record: AttentionRecord, structure: Structure) -> dict[str, Any]:
         """The fields that say which token is what; the same for all records of one kind."""
         key = self._kind(record), record.shape, record.name, record.forward.share
         if key not in self._known:
-            reading = _read(record, root, self._evidence_of(record)) if record.is_square else None
+            reading = _read(record, structure, self._evidence_of(record)) if record.is_square else None
             windows = reading if isinstance(reading, Windows) else None
             layout = reading.layout if isinstance(reading, Windows) else reading
             texts = self._texts_of(record)
@@ -121,11 +124,13 @@ class Resolver:
         return known[1]
 
 
-def _read(record: AttentionRecord, root: nn.Module, evidence: Evidence) -> Reading:
+def _read(record: AttentionRecord, structure: Structure, evidence: Evidence) -> Reading:
     try:
-        refuse_channels(record, root)
-        windows = find_windows(record, root, evidence)
-        return find_layout(root, record.shape[-1], evidence, record.name) if windows is None else windows
+        refuse_channels(record, structure.model)
+        windows = find_windows(record, structure.model, evidence)
+        if windows is not None:
+            return windows
+        return find_layout(structure.model, record.shape[-1], evidence, record.name, structure)
     except LayoutError as error:
         return LayoutError(str(error))  # without its traceback, which would keep the model alive
     except Exception as error:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
 from ...errors import LayoutError
 from ...layout import Grid, TokenLayout
 from ...recording import AttentionRecord, Evidence
-from ..preprocess import pair
 from .denoisers import cross_layout, joint_layout
 from .parts import Inputs, ambiguous, cure, describe, times
 from .pictures import frame_count, measured_grids, patchified_layout, picture, picture_readings, stated_grids
 from .text import multimodal_layout, text_lengths
-from .towers import Extras, Tower, find_extras, find_tower
+from .towers import Extras, Structure, Tower, find_tower
 
 
-def find_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: str = "") -> TokenLayout | None:
+def find_layout(
+    model: nn.Module, num_tokens: int, evidence: Evidence, name: str = "", structure: Structure | None = None
+) -> TokenLayout | None:
     """The layout of an attention over ``num_tokens`` tokens in ``model``.
 
     Pictures and videos: a grid measured in the forward must, together with the tokens that the
@@ -34,6 +34,7 @@ def find_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: str
         evidence: what the forward showed of its tokens.
         name: dotted path of the attention module under ``model``; "" where there is none. It tells
             the parts of a model apart, such as a text tower from a picture tower.
+        structure: of ``model``, where it has been read already.
 
     Returns:
         The layout, without token strings; None when nothing says what the tokens are.
@@ -45,10 +46,11 @@ def find_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: str
         return joint
     if (cross := cross_layout(model, num_tokens, evidence, name)) is not None:
         return cross
-    tower = find_tower(model, name)
+    structure = structure or Structure(model)
+    tower = find_tower(structure, name)
     if (patchified := patchified_layout(model, num_tokens, evidence.inputs, name, tower)) is not None:
         return patchified
-    return _plain_layout(model, num_tokens, evidence, name, tower)
+    return _plain_layout(structure, num_tokens, evidence, name, tower)
 
 
 def expected_layout(model: nn.Module, inputs: Inputs) -> TokenLayout | None:
@@ -57,14 +59,15 @@ def expected_layout(model: nn.Module, inputs: Inputs) -> TokenLayout | None:
     From picture size, patch size and the tokens that its parameters name. None where these do not
     say it, or say several things.
     """
-    grids, extras = stated_grids(model, inputs), find_extras(model)
+    structure = Structure(model)
+    grids, extras = stated_grids(structure, inputs), structure.extras
     if len(grids) != 1 or len(extras) != 1:
         return None
     return picture(grids[0], extras[0])
 
 
 def _plain_layout(
-    model: nn.Module, num_tokens: int, evidence: Evidence, name: str, tower: Tower | None
+    structure: Structure, num_tokens: int, evidence: Evidence, name: str, tower: Tower | None
 ) -> TokenLayout | None:
     inputs = evidence.inputs
     if tower == "other":
@@ -75,15 +78,19 @@ def _plain_layout(
     extras = [Extras()]
     pictures: list[TokenLayout] = []
     if tower != "text":
-        grids, extras = measured_grids(evidence) or stated_grids(model, inputs), find_extras(model)
+        grids = measured_grids(evidence) or stated_grids(structure, inputs)
+        extras = structure.extras if grids else extras
         pictures = picture_readings(num_tokens, grids, extras)
     if pictures:
-        refuse_shuffled(model, inputs)
-        refuse_windows(model, num_tokens, grids, pictures)
+        refuse_shuffled(structure.model, inputs)
+        refuse_windows(structure, num_tokens, grids, pictures)
     lengths = text_lengths(inputs, name) if tower != "vision" else {}
     readings = pictures
     if num_tokens in lengths.values():
-        readings = [*pictures, multimodal_layout(model, num_tokens, evidence) or TokenLayout({"text": num_tokens})]
+        readings = [
+            *pictures,
+            multimodal_layout(structure.model, num_tokens, evidence) or TokenLayout({"text": num_tokens}),
+        ]
     if len(readings) == 1:
         return readings[0]
     if readings:
@@ -136,14 +143,15 @@ def refuse_shuffled(model: nn.Module, inputs: Inputs) -> None:
         )
 
 
-def refuse_windows(model: nn.Module, num_tokens: int, grids: Sequence[Grid], readings: Sequence[TokenLayout]) -> None:
+def refuse_windows(
+    structure: Structure, num_tokens: int, grids: Sequence[Grid], readings: Sequence[TokenLayout]
+) -> None:
     """A window as large as the last, coarse grid looks like that grid while it is a part of a finer one.
 
     Raises:
         LayoutError: there is such a window.
     """
-    windows = {w for m in model.modules() for n in ("window_size", "partition_size") if (w := pair(_of(m, n)))}
-    window = next((w for w in windows if math.prod(w) == num_tokens), None)
+    window = next((w for w in structure.windows if math.prod(w) == num_tokens), None)
     finer = [g for g in grids if math.prod(g) > num_tokens]
     if window is not None and finer:
         *_, rows, columns = finer[-1]
@@ -151,11 +159,6 @@ def refuse_windows(model: nn.Module, num_tokens: int, grids: Sequence[Grid], rea
             f"ambiguous layout of {num_tokens} tokens: a {window[0]} × {window[1]} window of the "
             f"{rows} × {columns} grid; or {describe(readings[0])}; {cure(readings[0])}"
         )
-
-
-def _of(module: nn.Module, name: str) -> Any:
-    value = getattr(module, name, None)
-    return tuple(value) if isinstance(value, list) else value
 
 
 def refuse_channels(record: AttentionRecord, model: nn.Module) -> None:

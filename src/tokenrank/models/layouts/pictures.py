@@ -11,9 +11,9 @@ from torch import nn
 from ...errors import LayoutError
 from ...layout import Grid, TokenLayout
 from ...recording import Evidence
-from ..preprocess import pair, patch_size
+from ..preprocess import pair
 from .parts import Inputs, Part, agreeing_rows, cure, joined, picture_part, picture_shapes, shape, total, whole_numbers
-from .towers import Extras, Tower, path
+from .towers import Extras, Structure, Tower, path, stated
 
 
 def measured_grids(evidence: Evidence) -> list[Grid]:
@@ -21,10 +21,11 @@ def measured_grids(evidence: Evidence) -> list[Grid]:
     return _distinct(evidence.conv_grids)
 
 
-def stated_grids(model: nn.Module, inputs: Inputs) -> list[Grid]:
+def stated_grids(structure: Structure, inputs: Inputs) -> list[Grid]:
     """The size of the one picture among the arguments over the size of a patch; empty where these are not known."""
-    shapes, patch = picture_shapes(inputs), patch_size(model)
-    if len(shapes) != 1 or patch is None:
+    shapes = picture_shapes(inputs)
+    patch = structure.patch_size if len(shapes) == 1 else None
+    if patch is None:
         return []
     rows, columns = shapes[0][-2] // patch[0], shapes[0][-1] // patch[1]
     return [(rows, columns)] if rows and columns else []
@@ -88,8 +89,7 @@ def patchified_layout(
 
 def _vision_config(model: nn.Module, name: str) -> Any:
     """The nearest configuration above the attention."""
-    owners = (module for module in path(model, name) if getattr(module, "config", None) is not None)
-    config = getattr(next(owners, None), "config", None)
+    config = next((c for module in path(model, name) if (c := stated(module, "config")) is not None), None)
     return getattr(config, "vision_config", None) or config
 
 

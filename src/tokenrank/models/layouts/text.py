@@ -235,8 +235,9 @@ def _keeps_order(model: nn.Module) -> bool:
     Not where they are answers to learned queries, or rows end with a token of their own.
     """
     for module in model.modules():
-        if _REORDERED.search(type(module).__name__) or isinstance(getattr(module, "image_newline", None), Tensor):
+        newline = module._parameters.get("image_newline", module.__dict__.get("image_newline"))
+        if _REORDERED.search(type(module).__name__) or isinstance(newline, Tensor):
             return False
-        if any(isinstance(getattr(module, name, None), nn.Parameter) for name in _QUERIES):
+        if any(module._parameters.get(name) is not None for name in _QUERIES):
             return False
     return True

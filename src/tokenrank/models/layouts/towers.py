@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from torch import nn
+
+from ..preprocess import pair, patch_size
 
 Tower = Literal["vision", "text", "other"]
 
@@ -33,23 +36,57 @@ def path(model: nn.Module, name: str) -> list[nn.Module]:
     return found[::-1]
 
 
-def find_tower(model: nn.Module, name: str) -> Tower | None:
-    """What the part of ``model`` with the attention ``name`` reads.
+class Structure:
+    """What a model's modules say of its tokens, whichever of them ran; each answer is read off them once."""
 
-    The nearest module below ``model`` that says it: by its configuration, which is one of those
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    @cached_property
+    def extras(self) -> list[Extras]:
+        """See ``find_extras``."""
+        return find_extras(self.model)
+
+    @cached_property
+    def patch_size(self) -> tuple[int, int] | None:
+        """See ``preprocess.patch_size``."""
+        return patch_size(self.model)
+
+    @cached_property
+    def windows(self) -> set[tuple[int, int]]:
+        """(rows, columns) of the windows that its modules name."""
+        values = (stated(m, name) for m in self.model.modules() for name in ("window_size", "partition_size"))
+        return {size for v in values if v is not None and (size := pair(tuple(v) if isinstance(v, list) else v))}
+
+    @cached_property
+    def configs(self) -> dict[type, Tower]:
+        """What the configurations are for that its own holds."""
+        return dict(_owned_configs(getattr(self.model, "config", None)))
+
+
+def stated(module: nn.Module, name: str) -> Any:
+    """An attribute that is no parameter and no module; None where there is none. Much faster than to ask for it."""
+    if name in module.__dict__:
+        return module.__dict__[name]
+    return getattr(module, name, None) if hasattr(type(module), name) else None
+
+
+def find_tower(structure: Structure, name: str) -> Tower | None:
+    """What the part of a model with the attention ``name`` reads.
+
+    The nearest module below the model that says it: by its configuration, which is one of those
     that the model's own holds (``vision_config``, ``text_config``), or its class's name; by CLS
     tokens or registers, or a table of words, that it owns. "other" is a configuration of something else
     (a Q-Former, audio). None where none says it.
     """
-    owned = dict(_owned_configs(getattr(model, "config", None)))
-    for module in path(model, name)[:-1]:
-        config = getattr(module, "config", None)
-        kind = owned.get(type(config)) or _named(type(config).__name__) or _named(type(module).__name__)
+    for module in path(structure.model, name)[:-1]:
+        config = stated(module, "config")
+        kind = structure.configs.get(type(config)) or _named(type(config).__name__) or _named(type(module).__name__)
         if kind is not None:
             return kind
         if owns_prefix(module):
             return "vision"
-        if any(isinstance(getattr(module, n, None), nn.Embedding) for n in _EMBEDDINGS):
+        if any(isinstance(module._modules.get(n), nn.Embedding) for n in _EMBEDDINGS):
             return "text"
     return None
 
@@ -118,8 +155,8 @@ def find_extras(model: nn.Module) -> list[Extras]:
         if own.count and own not in readings:
             readings.append(own)
     explained = {sum(r.before.values()) for r in readings} or {0}
-    stated = {n for m in model.modules() if isinstance(n := getattr(m, "num_prefix_tokens", None), int)}
-    readings += [Extras({"prefix": n} if n else {}) for n in sorted(stated - explained)]
+    counts = {n for m in model.modules() if isinstance(n := stated(m, "num_prefix_tokens"), int)}
+    readings += [Extras({"prefix": n} if n else {}) for n in sorted(counts - explained)]
     return readings or [Extras()]
 
 
@@ -129,13 +166,10 @@ def owns_prefix(module: nn.Module) -> bool:
 
 
 def _counts(module: nn.Module, names: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
-    found = {}
-    for span, aliases in names.items():
-        for alias in aliases:
-            parameter = getattr(module, alias, None)
-            if isinstance(parameter, nn.Parameter) and parameter.ndim >= 1:
-                count = 1 if parameter.ndim == 1 else parameter.shape[-2]
-                if count:
-                    found[span] = count
-                break
-    return found
+    counts = {}
+    for span, aliases in names.items() if module._parameters else ():
+        parameter = next((p for alias in aliases if (p := module._parameters.get(alias)) is not None and p.ndim), None)
+        count = 0 if parameter is None else 1 if parameter.ndim == 1 else parameter.shape[-2]
+        if count:
+            counts[span] = count
+    return counts
