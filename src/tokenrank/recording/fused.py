@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from types import CodeType
 from typing import Any, get_args, get_type_hints
 
 import torch
@@ -61,6 +62,7 @@ class FusedCall:
 
     def hiding(self, hidden: Tensor) -> FusedCall:
         """The call in which no query sees the keys where ``hidden``, bool and broadcastable to ``shape``, is True."""
+        hidden = hidden[(None,) * (2 - hidden.ndim)]  # PyTorch takes no mask of one dimension
         mask = _causal(self) if self.is_causal and self.mask is None else self.mask
         if mask is None or mask.dtype == torch.bool:
             mask = ~hidden if mask is None else mask & ~hidden
@@ -109,8 +111,8 @@ def run_sdpa(function: Any, call: FusedCall) -> Tensor:
     return out
 
 
-def written_out(call: FusedCall) -> Tensor:
-    """The same by plain functions, so that its logits and weights exist as tensors; O(N · M) memory.
+def written_out(call: FusedCall) -> tuple[Tensor, Tensor]:
+    """The result of a call and its logits (…, H, N, M), by plain functions; O(N · M) memory.
 
     Queries that may attend to no key get zeros, as from PyTorch's kernels.
     """
@@ -128,7 +130,7 @@ def written_out(call: FusedCall) -> Tensor:
     weights, blind = torch.softmax(logits, -1), call.unseeing()
     if blind is not None:
         weights = weights.masked_fill(blind, 0.0)
-    return torch.matmul(weights if weights.dtype == v.dtype else weights.to(v.dtype), v)
+    return torch.matmul(weights if weights.dtype == v.dtype else weights.to(v.dtype), v), logits
 
 
 def _each_head(tensor: Tensor, query: Tensor) -> Tensor:
@@ -159,6 +161,14 @@ def flex_functions() -> frozenset[Any]:
     return frozenset({flex_attention})
 
 
+def is_flex_refusal(code: CodeType) -> bool:
+    """Whether this is the code that refuses FlexAttention gradients on the CPU, for want of a compiled kernel."""
+    from torch.nn.attention import flex_attention as module
+
+    check = getattr(module, "_validate_device", None)
+    return check is not None and code is check.__code__
+
+
 def flex_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """What FlexAttention's operator was given, by name."""
     return dict(zip(("query", "key", "value", "score_mod", "block_mask", "scale"), args, strict=False)) | kwargs
@@ -182,7 +192,8 @@ def flex_result(out: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
     """
     (operator,) = flex_functions()
     count = len(get_args(get_type_hints(type(operator).__call__)["return"]))
-    return (out, logits.logsumexp(-1) / math.log(2), logits.amax(-1) / math.log(2))[:count]
+    with torch._C.DisableTorchFunction():  # mostly unused: nobody else needs to know what to do with them
+        return (out, logits.logsumexp(-1) / math.log(2), logits.amax(-1) / math.log(2))[:count]
 
 
 def dense_mask(block_mask: tuple[Any, ...], q: Tensor, k: Tensor) -> Tensor:
