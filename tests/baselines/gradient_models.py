@@ -44,6 +44,7 @@ def torchvision_vit() -> nn.Module:
 BUILDERS: dict[str, Callable[[], nn.Module]] = {
     "ViT, sdpa": lambda: vit("sdpa"),
     "ViT, eager": lambda: vit("eager"),
+    "ViT, flex": lambda: vit("flex_attention"),
     "timm, fused": timm_vit,
     "timm, not fused": lambda: timm_vit(fused=False),
     "timm, LayerScale and norms of q and k": lambda: timm_vit(init_values=0.5, qk_norm=True),

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 import tokenrank as tr
 from tests.baselines.gradient_models import BUILDERS, observe, observed, timm_vit, vit
 from tokenrank.baselines.attention_gradients import attention_gradients
-from tokenrank.baselines.explicit_attention import explicit_attention
-from tokenrank.baselines.retaining import RetainingMode
 from tokenrank.errors import CaptureError, InputError
 from tokenrank.models import Model
 from tokenrank.observation import Observation
+from tokenrank.recording import KeepWeights, acting
+from tokenrank.recording.fused import sdpa_call, written_out
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -39,7 +39,7 @@ def test_bundled_model_shows_the_weights_of_the_trace():
         assert layer.gradient.abs().max() > 0
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
 def test_gradients_are_those_of_the_graph_of_transformers(attention):
     seen = observe(vit(attention))
     found = attention_gradients(seen.model, seen.inputs, 3, observation=seen)
@@ -144,19 +144,19 @@ def test_written_out_attention_is_the_fused_one(options):
     if options == "grouped":
         k, v = k[:, :2], v[:, :2]
     expected = F.scaled_dot_product_attention(q, k, v, **given)
-    torch.testing.assert_close(explicit_attention(q, k, v, **given), expected, atol=1e-13, rtol=0)
-    mode = RetainingMode(torch.nn.Identity())
-    with mode:
+    torch.testing.assert_close(written_out(sdpa_call(q, k, v, **given))[0], expected, atol=1e-13, rtol=0)
+    act = KeepWeights()
+    with acting(torch.nn.Identity(), act):
         out = F.scaled_dot_product_attention(q, k, v, **given)
     torch.testing.assert_close(out, expected, atol=1e-13, rtol=0)
-    assert [r.weights.shape for r in mode.retained] == [(2, 4, 6, 6)]
+    assert [attention.weights.shape for attention in act.kept] == [(2, 4, 6, 6)]
 
 
 def test_query_that_sees_no_key_is_refused():
     q = torch.ones(1, 1, 3, 2)
     mask = torch.tensor([[True, True, True], [False, False, False], [True, False, True]])
-    with pytest.raises(CaptureError, match="without any key"):
-        explicit_attention(q, q, q, attn_mask=mask)
+    with pytest.raises(CaptureError, match="without any key"), acting(torch.nn.Identity(), KeepWeights()):
+        F.scaled_dot_product_attention(q, q, q, attn_mask=mask)
 
 
 def test_graph_is_let_go():

@@ -14,6 +14,7 @@ from tokenrank.baselines.relevance_propagation.mode import RelevanceMode
 from tokenrank.baselines.retaining import differentiable
 from tokenrank.errors import CaptureError
 from tokenrank.observation import Observation
+from tokenrank.recording import KeepWeights, acting
 
 
 def shared(x, w, relevance):
@@ -101,7 +102,7 @@ def test_pixels_get_all_of_the_relevance_in_a_model_without_cls():
     # wide enough that every output of a linear map has something that pushes it up
     seen = observe(timm_vit(class_token=False, global_pool="avg", embed_dim=64))
     inputs = differentiable(seen.inputs)
-    with RelevanceMode(seen.model.module):
+    with RelevanceMode(seen.model.module), acting(seen.model.module, KeepWeights()):
         logits = seen.model.logits(inputs)
     torch.testing.assert_close(logits, seen.model.logits(seen.inputs))
     (found,) = torch.autograd.grad(logits[0, 3], inputs["x"])

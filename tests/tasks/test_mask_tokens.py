@@ -131,7 +131,7 @@ def one_layer_by_hand(model: Model, pixels: Tensor, gone: list[int]) -> Tensor:
     return out
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
 def test_masked_keys_of_one_layer_are_a_hand_computation(attention: str):
     model = classifier("vit", layers=1)
     model.module.set_attn_implementation(attention)

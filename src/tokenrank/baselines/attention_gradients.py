@@ -13,7 +13,7 @@ from ..errors import CaptureError
 from ..models import Model
 from ..observation import Observation
 from .class_target import chosen_class
-from .retaining import RetainingMode, of_layers, run_retaining
+from .retaining import run_retaining
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +71,7 @@ def attention_gradients(
 
 
 def _gradients(observation: Observation, target: int) -> AttentionGradients:
-    mode = RetainingMode(observation.model.module)
-    logits = run_retaining(observation, mode)
-    weights = of_layers(observation, mode)
+    logits, weights = run_retaining(observation)
     gradients = backward(observation, logits, target, weights)
     layers = tuple(
         LayerGradient(name, w.detach().reshape(-1, *w.shape[-2:]), g)

@@ -1,6 +1,8 @@
-"""Seeing every softmax attention of a running PyTorch model, without touching the model."""
+"""Recording of every softmax attention of a running PyTorch model, and acts on it, without touching the model."""
 
+from .acts import Act, Caller, KeepWeights, KeptAttention, acting
 from .evidence import Evidence
+from .fused import FusedCall
 from .keep import HeadSelection
 from .record import BRANCHES, AttentionKind, AttentionRecord, Branch, Forward
 from .recorder import Recorder
@@ -8,14 +10,20 @@ from .selection import LayerSelection, StepSelection, matches_name
 
 __all__ = [
     "BRANCHES",
+    "Act",
     "AttentionKind",
     "AttentionRecord",
     "Branch",
+    "Caller",
     "Evidence",
     "Forward",
+    "FusedCall",
     "HeadSelection",
+    "KeepWeights",
+    "KeptAttention",
     "LayerSelection",
     "Recorder",
     "StepSelection",
+    "acting",
     "matches_name",
 ]

@@ -1,23 +1,22 @@
-"""Fused attention: ``scaled_dot_product_attention``, FlexAttention, and kernels that hide what they compute."""
+"""Fused attention: what ``scaled_dot_product_attention`` and FlexAttention are given, and the same written out."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from types import CodeType
+from typing import Any, get_args, get_type_hints
 
 import torch
-from torch import Tensor, nn
-from torch._ops import OpOverload, OpOverloadPacket
+from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention.bias import CausalBias, CausalVariant
 
+from ..attention_mask import allowed
 from ..errors import CaptureError
-from .journal import Journal
-from .mode import running_heads
-from .quiet import Unnoticed, exact
-from .record import AttentionKind
+from .quiet import Unnoticed
 
 SDPA: frozenset[Any] = frozenset(
     {
@@ -28,38 +27,121 @@ SDPA: frozenset[Any] = frozenset(
 )
 
 
-class FusedAttention:
-    """Writes down what the fused call was given."""
+@dataclass(frozen=True, eq=False)
+class FusedCall:
+    """softmax(modify(scale · q kᵀ) + mask) v, as one call computes it.
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    Attributes:
+        query: (…, H, N, d).
+        key: (…, H or a divisor of it, M, d).
+        value: (…, H or a divisor of it, M, e).
+        scale: factor of the logits, always explicit.
+        mask: bool (True may attend) or float (added to the logits), broadcastable to (…, H, N, M); or None.
+        is_causal: query i sees keys 0 … i.
+        dropout: share of the weights that is dropped.
+        enable_gqa: heads of keys and values may be fewer than of queries, each shared by equally many.
+        dtype: in which logits and weights are computed.
+        modify: what FlexAttention does to the logits (B, H, N, M), its ``score_mod``; None where nothing.
+    """
 
-    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """Observe one finished call."""
-        with Unnoticed():
-            self._observe(*args, **kwargs)
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    scale: float
+    mask: Tensor | None = None
+    is_causal: bool = False
+    dropout: float = 0.0
+    enable_gqa: bool = False
+    dtype: torch.dtype = torch.float32
+    modify: Callable[[Tensor], Tensor] | None = None
 
-    def _observe(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> None:
-        call = self._journal.open(query)
-        if call is None:
-            return
-        if isinstance(attn_mask, CausalBias):
-            attn_mask, is_causal = _plain_mask(attn_mask, query.device)
-        query, attn_mask = unpacked(call.module, query, key, attn_mask)
-        query, key = _one_batch(query, key)
-        kind: AttentionKind = "sdpa" if running_heads() is None else "multi_head_attention"
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
-        self._journal.write_query_key(call, kind, query, key, scale, attn_mask, bool(is_causal))
+    @property
+    def shape(self) -> torch.Size:
+        """(…, H, N, M) of the logits."""
+        return torch.Size((*self.query.shape[:-1], self.key.shape[-2]))
+
+    def hiding(self, hidden: Tensor) -> FusedCall:
+        """The call in which no query sees the keys where ``hidden``, bool and broadcastable to ``shape``, is True."""
+        hidden = hidden[(None,) * (2 - hidden.ndim)]  # PyTorch takes no mask of one dimension
+        mask = _causal(self) if self.is_causal and self.mask is None else self.mask
+        if mask is None or mask.dtype == torch.bool:
+            mask = ~hidden if mask is None else mask & ~hidden
+        else:
+            mask = mask.masked_fill(hidden, -torch.inf)
+        return replace(self, mask=mask, is_causal=False)
+
+    def unseeing(self) -> Tensor | None:
+        """Bool (…, N, 1), True for queries that may attend to no key; None where all may."""
+        if self.mask is None:
+            return None
+        seen = allowed(self.mask)
+        blind = ~(seen & _causal(self) if self.is_causal else seen).any(-1, keepdim=True)
+        return blind if bool(blind.any()) else None
+
+
+def sdpa_call(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> FusedCall:
+    """What ``scaled_dot_product_attention`` was given."""
+    if isinstance(attn_mask, CausalBias):
+        attn_mask, is_causal = _plain_mask(attn_mask, query.device)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    return FusedCall(query, key, value, scale, attn_mask, bool(is_causal), dropout_p, enable_gqa, query.dtype)
+
+
+def run_sdpa(function: Any, call: FusedCall) -> Tensor:
+    """The result of ``function``, one of ``SDPA``, for a call."""
+    out: Tensor = function(
+        call.query,
+        call.key,
+        call.value,
+        attn_mask=call.mask,
+        dropout_p=call.dropout,
+        is_causal=call.is_causal,
+        scale=call.scale,
+        enable_gqa=call.enable_gqa,
+    )
+    return out
+
+
+def written_out(call: FusedCall) -> tuple[Tensor, Tensor]:
+    """The result of a call and its logits (…, H, N, M), by plain functions; O(N · M) memory.
+
+    Queries that may attend to no key get zeros, as from PyTorch's kernels.
+    """
+    q, k, v = call.query, _each_head(call.key, call.query), _each_head(call.value, call.query)
+    if call.dtype != q.dtype:
+        q, k = q.to(call.dtype), k.to(call.dtype)
+    logits = torch.matmul(q, k.transpose(-2, -1)) * call.scale
+    if call.modify is not None:
+        logits = call.modify(logits)
+    if call.is_causal:
+        logits = logits.masked_fill(~_causal(call), -torch.inf)
+    if call.mask is not None:
+        add = call.mask.dtype != torch.bool
+        logits = logits + call.mask if add else logits.masked_fill(~call.mask, -torch.inf)
+    weights, blind = torch.softmax(logits, -1), call.unseeing()
+    if blind is not None:
+        weights = weights.masked_fill(blind, 0.0)
+    return torch.matmul(weights if weights.dtype == v.dtype else weights.to(v.dtype), v), logits
+
+
+def _each_head(tensor: Tensor, query: Tensor) -> Tensor:
+    """Keys or values once a query head, where heads share them."""
+    if tensor.ndim < 3 or tensor.shape[-3] in (1, query.shape[-3]):
+        return tensor
+    return tensor.repeat_interleave(query.shape[-3] // tensor.shape[-3], -3)
+
+
+def _causal(call: FusedCall) -> Tensor:
+    return torch.ones(call.shape[-2:], dtype=torch.bool, device=call.query.device).tril()
 
 
 def _plain_mask(mask: CausalBias, device: torch.device) -> tuple[Tensor | None, bool]:
@@ -70,41 +152,8 @@ def _plain_mask(mask: CausalBias, device: torch.device) -> tuple[Tensor | None, 
     return torch.ones(mask.seq_len_q, mask.seq_len_kv, dtype=torch.bool, device=device).tril(corner), False
 
 
-def _one_batch(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """The same batch dimensions for both; the fused call broadcasts them."""
-    if q.shape[:-3] == k.shape[:-3]:
-        return q, k
-    batch = torch.broadcast_shapes(q.shape[:-3], k.shape[:-3])
-    return q.expand(*batch, *q.shape[-3:]), k.expand(*batch, *k.shape[-3:])
-
-
-def unpacked(module: nn.Module, q: Tensor, k: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """q and mask with one row a query, where transformers packed a decoding step's head groups.
-
-    For one query token with a mask, transformers reshapes q (B, H, 1, d) to (B, H_k, H / H_k, d), so
-    that the fused kernel reads each key head once: what looks like queries is heads. A module
-    that says how many heads it has makes that certain.
-    """
-    groups = getattr(module, "num_key_value_groups", 1)
-    if groups == 1 or q.ndim != 4 or q.shape[-2] != groups or q.shape[-3] != k.shape[-3]:
-        return q, mask
-    heads = _head_count(module)
-    if heads is None or q.shape[-3] * groups != heads:
-        return q, mask
-    if mask is not None and mask.ndim == 4 and mask.shape[-3] > 1:
-        mask = mask.reshape(mask.shape[0], heads, 1, mask.shape[-1])
-    return q.reshape(q.shape[0], heads, 1, q.shape[-1]), mask
-
-
-def _head_count(module: nn.Module) -> int | None:
-    config: Any = getattr(module, "config", None)
-    config = getattr(config, "get_text_config", lambda: config)()
-    found = getattr(config, "num_attention_heads", None) or getattr(module, "num_heads", None)
-    return found if isinstance(found, int) else None
-
-
 def flex_functions() -> frozenset[Any]:
-    """The operator, where this PyTorch has it."""
+    """The operator under ``torch.nn.attention.flex_attention``, where this PyTorch has it."""
     try:
         from torch._higher_order_ops.flex_attention import flex_attention
     except ImportError:
@@ -112,60 +161,46 @@ def flex_functions() -> frozenset[Any]:
     return frozenset({flex_attention})
 
 
-class FlexAttention:
-    """Writes down q, k and the mask, or the weights where the scores were modified."""
+def is_flex_refusal(code: CodeType) -> bool:
+    """Whether this is the code that refuses FlexAttention gradients on the CPU, for want of a compiled kernel."""
+    from torch.nn.attention import flex_attention as module
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """Observe one finished call."""
-        names = ("query", "key", "value", "score_mod", "block_mask", "scale")
-        given = dict(zip(names, args, strict=False)) | kwargs
-        q, k, scale, score_mod = given["query"], given["key"], given["scale"], given["score_mod"]
-        with Unnoticed():
-            call = self._journal.open(q)
-        if call is None:
-            return
-        with Unnoticed(modes=True):  # a mask may index tensors, for which PyTorch needs a mode of its own
-            mask = _dense_mask(given["block_mask"], q, k)
-            plain = _is_identity(score_mod, q)
-        with Unnoticed():
-            sinks = _sinks(call.module, q.shape[1])
-            if plain:
-                hidden = mask if mask.is_meta or not mask.all() else None
-                self._journal.write_query_key(call, "flex", q, k, scale, hidden, sinks=sinks)
-                return
-            logits = _scores(q, k, scale)
-        with Unnoticed(modes=True):
-            logits = _modified(logits, score_mod)
-        with Unnoticed():
-            logits = logits.masked_fill(~mask, -torch.inf)
-            if sinks is not None:
-                logits = torch.cat([logits, sinks.to(logits.dtype)[:, None, None].expand(*logits.shape[:-1], 1)], -1)
-            weights = logits.softmax(-1)[..., : mask.shape[-1]]
-            self._journal.write_weights(call, "flex", weights)
+    check = getattr(module, "_validate_device", None)
+    return check is not None and code is check.__code__
 
 
-def _is_identity(score_mod: Callable[..., Tensor], q: Tensor) -> bool:
-    """Whether a score comes back untouched: the same tensor with the same value."""
-    zero = torch.zeros((), dtype=torch.int32, device=q.device)
-    score = torch.full((), 0.5, device=q.device)
-    return score_mod(score, zero, zero, zero, zero) is score and (score.is_meta or float(score) == 0.5)
+def flex_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What FlexAttention's operator was given, by name."""
+    return dict(zip(("query", "key", "value", "score_mod", "block_mask", "scale"), args, strict=False)) | kwargs
 
 
-def _sinks(module: nn.Module, heads: int) -> Tensor | None:
-    """(H,) logits of attention sinks.
+def flex_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> FusedCall:
+    """What FlexAttention's operator was given, with its mask as a tensor."""
+    given = flex_arguments(args, kwargs)
+    q, k, score_mod = given["query"], given["key"], given["score_mod"]
+    with Unnoticed(modes=True):
+        mask = dense_mask(given["block_mask"], q, k)
+        modify = None if is_identity(score_mod, q) else partial(modified, score_mod=score_mod)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    return FusedCall(q, k, given["value"], given["scale"], mask, enable_gqa=True, dtype=wide, modify=modify)
 
-    The operator knows none: transformers renormalises its result with the module's parameter of
-    this name.
+
+def flex_result(out: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
+    """What the operator returns: the result, and of every query's logits their logsumexp and maximum in units of ln 2.
+
+    PyTorch before 2.9 returns no maximum.
     """
-    found = getattr(module, "sinks", None)
-    return found if isinstance(found, nn.Parameter) and found.shape == (heads,) else None
+    (operator,) = flex_functions()
+    count = len(get_args(get_type_hints(type(operator).__call__)["return"]))
+    with torch._C.DisableTorchFunction():  # mostly unused: nobody else needs to know what to do with them
+        return (out, logits.logsumexp(-1) / math.log(2), logits.amax(-1) / math.log(2))[:count]
 
 
-def _dense_mask(block_mask: tuple[Any, ...], q: Tensor, k: Tensor) -> Tensor:
-    """The mask as bool (B or 1, H or 1, N, M), True where a query may attend."""
+def dense_mask(block_mask: tuple[Any, ...], q: Tensor, k: Tensor) -> Tensor:
+    """The mask as bool (B or 1, H or 1, N, M), True where a query may attend.
+
+    A mask may index tensors, for which PyTorch needs a mode of its own: not to be called where modes are off.
+    """
     from torch.nn.attention.flex_attention import create_mask
 
     mask_mod = block_mask[-1]
@@ -179,12 +214,14 @@ def _dense_mask(block_mask: tuple[Any, ...], q: Tensor, k: Tensor) -> Tensor:
     return mask
 
 
-def _scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    with exact(q.device):
-        return scale * (q.float() @ k.repeat_interleave(q.shape[1] // k.shape[1], 1).float().mT)
+def is_identity(score_mod: Callable[..., Tensor], q: Tensor) -> bool:
+    """Whether a score comes back untouched: the same tensor with the same value."""
+    zero = torch.zeros((), dtype=torch.int32, device=q.device)
+    score = torch.full((), 0.5, device=q.device)
+    return score_mod(score, zero, zero, zero, zero) is score and (score.is_meta or float(score) == 0.5)
 
 
-def _modified(logits: Tensor, score_mod: Callable[..., Tensor]) -> Tensor:
+def modified(logits: Tensor, score_mod: Callable[..., Tensor]) -> Tensor:
     """score_mod(logit, batch, head, query, key) for all logits (B, H, N, M)."""
     from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex
 
@@ -194,27 +231,3 @@ def _modified(logits: Tensor, score_mod: Callable[..., Tensor]) -> Tensor:
         modify = torch.func.vmap(modify, in_dims=(0, *(0 if d == dim else None for d in range(4))))
     with TransformGetItemToIndex():
         return modify(logits, *places)
-
-
-_NAMES = re.compile("attn|attention|flash|sage|xformers|varlen", re.IGNORECASE)
-
-
-def is_opaque(function: Any) -> bool:
-    """Whether a torch function is an operator whose name says attention."""
-    return isinstance(function, OpOverload | OpOverloadPacket) and _NAMES.search(str(function)) is not None
-
-
-class OpaqueKernels:
-    """How often each such kernel was called."""
-
-    def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
-
-    def observer(self, function: Any) -> Any:
-        """What to call after each call of ``function``."""
-        name = str(function)
-
-        def count(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-            self.calls[name] += 1
-
-        return count

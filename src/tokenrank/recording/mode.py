@@ -15,13 +15,13 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 Observer = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
+Substitute = Callable[[TorchFunctionMode, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
-class ObservingMode(TorchFunctionMode):
-    """Calls an observer with (args, kwargs, result) after each torch function that has one.
+class AttentionMode(TorchFunctionMode):
+    """Calls an observer with (args, kwargs, result) after each torch function that has one, or runs another instead.
 
-    The function itself always runs as it would have; an observer's exception is handed to
-    ``on_fault`` and never reaches the model.
+    A function without a substitute runs as it would have; an observer's exception is handed to ``on_fault``.
 
     Args:
         observers: function → observer.
@@ -29,19 +29,23 @@ class ObservingMode(TorchFunctionMode):
         following: what is being followed; empty most of the time, so that ``followers`` cost nothing.
         judge: asked once for every other function: an observer or None, and whether it is a follower.
         on_fault: what to do with an observer's exception.
+        instead: function → what to run in its place, with (mode, function, args, kwargs). It is not observed:
+            whatever it calls inside of ``with mode:`` is.
     """
 
     def __init__(
         self,
-        observers: dict[Any, Observer],
+        observers: Mapping[Any, Observer],
         followers: dict[Any, Observer],
         following: Mapping[Any, Any],
         judge: Callable[[Any], tuple[Observer | None, bool]],
         on_fault: Callable[[Exception], None],
+        instead: Mapping[Any, Substitute] | None = None,
     ) -> None:
         super().__init__()
         self._followers = followers
-        self._observers = _Observers({**dict.fromkeys(followers), **observers, MULTI_HEAD: _never})
+        self._instead: dict[Any, Substitute] = {MULTI_HEAD: _visibly, **(instead or {})}
+        self._observers = _Observers({**dict.fromkeys(followers), **observers, **dict.fromkeys(self._instead, _never)})
         self._observers.judge, self._observers.followers = judge, followers
         self._known = len(self._observers)
         self._following, self._on_fault = following, on_fault
@@ -54,16 +58,15 @@ class ObservingMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run ``func`` and let its observer look."""
+        """Run ``func`` and let its observer look, or run what stands for it."""
         observer = self._observers[func]
         if observer is None and self._following:
             observer = self._followers.get(func)
         if observer is None:
             return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
-        if func is MULTI_HEAD:
-            with self:
-                return run_visibly(args, kwargs)
+        if func in self._instead:
+            return self._instead[func](self, func, args, kwargs)
         out = func(*args, **kwargs)
         try:
             observer(args, kwargs, out)
@@ -84,6 +87,11 @@ class _Observers(dict[Any, Any]):
             self.followers[function], observer = observer, None
         self[function] = observer
         return observer
+
+
+def _visibly(mode: TorchFunctionMode, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    with mode:
+        return run_visibly(args, kwargs)
 
 
 def _never(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:

@@ -12,15 +12,14 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from . import lineage
 from .budget import Budget
 from .diagnosis import Sighting, explain_empty, explain_fault, explain_unmatched
 from .evidence import CONVOLUTIONS, TIMESTEPS, Evidence, Guidance, bound_inputs, small
-from .fused import SDPA, FlexAttention, FusedAttention, OpaqueKernels, flex_functions, is_opaque
 from .journal import Journal
 from .keep import HeadSelection, Keeper
-from .lineage.follow import Follower, Tags
-from .mode import ModuleNames, Observer, ObservingMode
+from .lineage import Follower, Tags
+from .mode import AttentionMode, ModuleNames, Observer
+from .observers import OpaqueKernels, is_opaque, observers
 from .record import BRANCHES, AttentionRecord, Branch, Forward
 from .selection import LayerSelection, Selection, StepSelection
 
@@ -93,8 +92,12 @@ class Recorder:
             stack.callback(handle.remove)
             stack.callback(self._root.register_forward_hook(self._end, always_call=True).remove)
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-            self._mode = ObservingMode(
-                self._observers(), self._follower.rules(), self._tags.entries, self._judge, self._note
+            self._mode = AttentionMode(
+                {**observers(self._journal, self._tags), **dict.fromkeys(CONVOLUTIONS, self._convolved)},
+                self._follower.rules(),
+                self._tags.entries,
+                self._judge,
+                self._note,
             )
             stack.enter_context(self._mode)
             self._stack = stack.pop_all()
@@ -142,22 +145,10 @@ class Recorder:
                 )
             )
 
-    def _observers(self) -> dict[Any, Observer]:
-        fused, flexible = FusedAttention(self._journal), FlexAttention(self._journal)
-        return {
-            **lineage.observers(self._journal, self._tags),
-            **dict.fromkeys(SDPA, fused),
-            **dict.fromkeys(flex_functions(), flexible),
-            **dict.fromkeys(CONVOLUTIONS, self._convolved),
-        }
-
     def _judge(self, function: Any) -> tuple[Observer | None, bool]:
         if is_opaque(function):
             return self._opaque.observer(function), False
-        name = getattr(function, "__name__", "")
-        if name.endswith("_") and not name.endswith("__"):  # PyTorch's mark of a write into the first argument
-            return self._follower.overwritten, True
-        return None, False
+        return self._follower.judge(function)
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         step, self._calls = self._calls, self._calls + 1

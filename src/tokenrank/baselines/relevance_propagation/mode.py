@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from ...errors import CaptureError
-from ..retaining import RetainingMode, name_of
+from ...recording.mode import ModuleNames
 from .rules import Average, Identity, PositiveLinear, Product, Sum
 
 Arguments = tuple[Any, ...]
@@ -18,22 +19,30 @@ Keywords = dict[str, Any]
 Rule = Callable[[Any, Arguments, Keywords], Any]
 
 
-class RelevanceMode(RetainingMode):
+class RelevanceMode(TorchFunctionMode):
     """Replaces functions by their rules; what carries relevance is what comes from the picture.
 
     Parameters are constants here. A function that only moves numbers around keeps its backward, which moves relevance
-    back to where it came from. Position embeddings and other constant summands get no share.
+    back to where it came from. Position embeddings and other constant summands get no share. Fused attention has no
+    rule: it is to be written out inside of this mode.
 
     Rotary embeddings, x · cos + rotate(x) · sin, need no rule of their own: cos and sin are constant factors, and the
     sum splits by contribution, so that relevance moves between the two channels of a pair, within a token and a head.
+
+    Args:
+        root: the module that will run, for the names in messages.
 
     Raises:
         CaptureError: while the model runs, a function without a rule would carry relevance.
     """
 
-    def apply(self, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    def __init__(self, root: nn.Module) -> None:
+        super().__init__()
+        self._names = ModuleNames(root)
+
+    def __torch_function__(self, func: Any, types: Any, args: Arguments = (), kwargs: Keywords | None = None) -> Any:
         """Run the rule of ``func``."""
-        args, kwargs = tree_map_only(nn.Parameter, Tensor.detach, (args, kwargs))
+        args, kwargs = tree_map_only(nn.Parameter, Tensor.detach, (args, kwargs or {}))
         if not any(map(carries, tree_flatten((args, kwargs))[0])):
             return func(*args, **kwargs)
         name = name_of(func)
@@ -45,10 +54,17 @@ class RelevanceMode(RetainingMode):
             out = func(*args, **kwargs)
             if name in _MOVING or not any(map(carries, tree_flatten(out)[0])):
                 return out
+        running = self._names.running()
         raise CaptureError(
-            f"no rule for relevance through {name!r}, called in {self.running()!r}; gradient methods such as "
-            "generic_relevance do not need one"
+            f"no rule for relevance through {name!r}, called in {'' if running is None else running[0]!r}; gradient "
+            "methods such as generic_relevance do not need one"
         )
+
+
+def name_of(function: Any) -> str:
+    """What PyTorch calls a function: "matmul" for ``torch.matmul`` and ``Tensor.matmul``; of a property its name."""
+    name = str(getattr(function, "__name__", function))
+    return str(getattr(function.__self__, "__name__", name)) if name == "__get__" else name
 
 
 def carries(value: Any) -> bool:

@@ -12,7 +12,7 @@ from ...models import Model
 from ...observation import Observation
 from ..attention_gradients import backward
 from ..class_target import chosen_class
-from ..retaining import of_layers, run_retaining
+from ..retaining import run_retaining
 from .mode import RelevanceMode
 
 
@@ -56,7 +56,6 @@ def attention_relevance(
 
 
 def _relevance(observation: Observation, target: int) -> tuple[LayerRelevance, ...]:
-    mode = RelevanceMode(observation.model.module)
-    logits = run_retaining(observation, mode)
-    arrived = backward(observation, logits, target, of_layers(observation, mode))
+    logits, weights = run_retaining(observation, RelevanceMode(observation.model.module))
+    arrived = backward(observation, logits, target, weights)
     return tuple(LayerRelevance(name, r) for name, r in zip(observation.layers, arrived, strict=True))

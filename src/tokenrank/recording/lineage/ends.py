@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..journal import Journal
-from ..mode import running_heads
-from ..quiet import Unnoticed, exact
-from ..record import AttentionKind
-from .follow import Handed, Rule, Tags, Weights
-from .logits import Add, Fold, Logits, Resolved, Scale, product
+from ..mode import Observer
+from ..quiet import exact
+from .follow import Handed, Tags, Weights
+from .logits import Add, Logits, Resolved, Scale, product
 
 T = Tensor
 MATMUL = {torch.matmul, T.matmul, T.__matmul__, torch.bmm, T.bmm}
@@ -22,30 +22,52 @@ BADDBMM = {torch.baddbmm, T.baddbmm, T.baddbmm_}
 SOFTMAX = {functional.softmax, torch.softmax, T.softmax, torch.special.softmax}
 
 
-def observers(journal: Journal, tags: Tags) -> dict[Any, Rule]:
-    """Function → what to call after it, with (args, kwargs, result)."""
-    ends = _Ends(journal, tags)
-    table: dict[Rule, set[Any]] = {
-        ends.matmul: MATMUL,
-        ends.einsum: EINSUM,
-        ends.baddbmm: BADDBMM,
-        ends.softmax: SOFTMAX,
-    }
-    return {function: end for end, functions in table.items() for function in functions}
+@dataclass(frozen=True, eq=False)
+class HandWritten:
+    """Attention written by hand, of which the softmax ran.
+
+    Attributes:
+        weights: the softmax's own result (…, N, M), part of whatever graph it is in.
+        logits: where they came from; None where that is unknown.
+        has_sink: whether the last column belongs to no key and was dropped.
+    """
+
+    weights: Tensor
+    logits: Logits | None
+    has_sink: bool = False
 
 
-class _Ends:
-    """Begins lineages at products, and ends them at the softmax or where it meets the values."""
+class Ends:
+    """Begins lineages at products, and ends them at the softmax or where it meets the values.
 
-    def __init__(self, journal: Journal, tags: Tags) -> None:
-        self._journal, self._tags = journal, tags
+    Args:
+        tags: what is known of tensors; shared with the follower.
+        ended: told of every attention once: of a square one at its softmax, of others where they meet the values.
+    """
 
-    def matmul(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def __init__(self, tags: Tags, ended: Callable[[HandWritten], None]) -> None:
+        self._tags, self._ended = tags, ended
+
+    def observers(self) -> dict[Any, Observer]:
+        """Function → what to call after it, with (args, kwargs, result)."""
+        table: dict[Observer, set[Any]] = {
+            self._matmul: MATMUL,
+            self._einsum: EINSUM,
+            self._baddbmm: BADDBMM,
+            self.softmax: SOFTMAX,
+        }
+        return {function: end for end, functions in table.items() for function in functions}
+
+    def is_followed(self, logits: Tensor) -> bool:
+        """Whether these are the product of queries and keys, scaled and masked perhaps."""
+        return isinstance(self._tags.get(logits), Logits)
+
+    def _matmul(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         a, b = (*args, *kwargs.values())[:2]
         if not self._consumed(a, b) and (min(a.ndim, b.ndim) >= 3 or a.ndim == b.ndim == 2):
             self._tags.put(out, Logits(a, b, out.dtype))
 
-    def einsum(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def _einsum(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         equation, *operands = args
         if len(operands) == 1 and isinstance(operands[0], list | tuple):
             operands = list(operands[0])
@@ -57,7 +79,7 @@ class _Ends:
             if reading is not None:
                 self._tags.put(out, Logits(a, b, out.dtype, reading))
 
-    def baddbmm(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def _baddbmm(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         given = dict(zip(("input", "batch1", "batch2"), args, strict=False)) | kwargs
         if self._consumed(given["batch1"], given["batch2"]) or out is given["input"]:
             return
@@ -69,8 +91,8 @@ class _Ends:
         self._tags.put(out, logits)
 
     def softmax(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        given = dict(zip(("input", "dim"), args, strict=False)) | kwargs
-        logits_tensor, dim = given["input"], given.get("dim")
+        """Take note of a softmax that ran."""
+        logits_tensor, dim = softmax_arguments(args, kwargs)
         if dim not in (-1, out.ndim - 1):
             return
         tag = self._tags.get(logits_tensor, writes=1 if out is logits_tensor else 0)
@@ -79,7 +101,7 @@ class _Ends:
             return  # a classifier's probabilities
         weights = Weights(logits)
         if out.ndim >= 3 and out.shape[-1] == out.shape[-2] > 1:
-            self._write(weights, out, out)
+            self._end(weights, out, out)
         self._tags.put(out, weights)
 
     def _consumed(self, a: Tensor, b: Tensor) -> bool:
@@ -94,66 +116,57 @@ class _Ends:
                 continue
             weights, source = (tag.weights, tag.source) if isinstance(tag, Handed) else (tag, operand)
             if not weights.written:
-                self._write(weights, source, operand)
+                self._end(weights, source, operand)
             return True
         return False
 
-    def _write(self, weights: Weights, out: Tensor, used: Tensor) -> None:
-        """Write a softmax's result ``out`` down; ``used`` is what of it meets the values."""
+    def _end(self, weights: Weights, out: Tensor, used: Tensor) -> None:
+        """Tell of a softmax's result ``out``; ``used`` is what of it meets the values."""
         weights.written = True
         logits, weights.logits = weights.logits, None
         has_sink = logits is not None and logits.has_sink
         if has_sink and out.shape[-1] in used.shape[-2:]:  # the column was not dropped: it belongs to a key
             logits, has_sink = None, False
-        with Unnoticed():
-            call = self._journal.open(out)
-            if call is None:
-                return
-            kind: AttentionKind = "eager"
-            inside = running_heads()
-            if inside is not None:
-                kind = "multi_head_attention"
-                if out.ndim == 3 and out.shape[0] == inside[0] * inside[1]:
-                    out = out.unflatten(0, inside)
-                    logits = None if logits is None else logits.then(Fold(torch.Size(inside)))
-            found = None if logits is None else logits.resolve(out.shape[:-2])
-            if logits is not None and found is not None and fits(found, out, logits.dtype):
-                self._journal.write_query_key(call, kind, found.q, found.k, found.scale, found.mask, sinks=found.sinks)
-            else:
-                self._journal.write_weights(call, "weights", out[..., :-1] if has_sink else out)
+        self._ended(HandWritten(out, logits, has_sink))
+
+
+def softmax_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, int | None]:
+    """The logits and the dimension that a softmax was given."""
+    given = dict(zip(("input", "dim"), args, strict=False)) | kwargs
+    return given["input"], given.get("dim")
 
 
 _SINGLE = 5e-4  # total variation that rounding in single precision stays well below
 
 
-def fits(found: Resolved, weights: Tensor, dtype: torch.dtype) -> bool:
+def fits(resolved: Resolved, weights: Tensor, dtype: torch.dtype) -> bool:
     """Compare two rows of every head, one in the middle and the last, by total variation.
 
     The tolerance follows ``dtype``, in which the model rounded its logits. Rows in which nothing
     may be attended to are passed over: models fill them in different ways. With sinks, ``weights``
     are those before their column is dropped. Tensors on "meta" fit when their shapes do.
     """
-    queries, keys = found.q.shape[-2], found.k.shape[-2]
-    if weights.shape[-2:] != (queries, keys + (found.sinks is not None)):
+    queries, keys = resolved.q.shape[-2], resolved.k.shape[-2]
+    if weights.shape[-2:] != (queries, keys + (resolved.sinks is not None)):
         return False
     if weights.is_meta:
         return True
     middle = queries // 2
     rows = slice(middle, queries, max(1, queries - 1 - middle))
     with exact(weights.device):
-        wide = torch.promote_types(found.q.dtype, torch.float32)
-        logits = torch.matmul(found.q[..., rows, :].to(wide), found.k.to(wide).mT) * found.scale
+        wide = torch.promote_types(resolved.q.dtype, torch.float32)
+        logits = torch.matmul(resolved.q[..., rows, :].to(wide), resolved.k.to(wide).mT) * resolved.scale
         tolerance = _SINGLE
         if dtype.itemsize < 4:
             tolerance += 2 * torch.finfo(dtype).eps * float(logits.abs().amax())
         if weights.dtype.itemsize < 4:
             tolerance += torch.finfo(weights.dtype).eps
-        mask = found.mask
+        mask = resolved.mask
         if mask is not None:
             mask = mask if mask.shape[-2] == 1 else mask[..., rows, :]
             logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
-        if found.sinks is not None:
-            sinks = found.sinks.to(wide)[:, None, None].expand(*logits.shape[:-1], 1)
+        if resolved.sinks is not None:
+            sinks = resolved.sinks.to(wide)[:, None, None].expand(*logits.shape[:-1], 1)
             logits = torch.cat([logits, sinks], -1)
         difference = logits.softmax(-1).sub_(weights[..., rows, :])
         if mask is not None:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .logits import HIDDEN, Add, Append, Fold, Hide, Logits, Scale
+from ...attention_mask import HIDDEN
+from ..mode import Observer
+from .logits import Add, Append, Fold, Hide, Logits, Scale
 
 T = Tensor
 _Number = (int, float)
-Rule = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
 _GETTERS = {vars(torch._C.TensorBase)[name].__get__ for name in ("T", "mT", "H", "mH")}
 
 SAME = {
@@ -46,9 +47,9 @@ class Follower:
     def __init__(self, tags: Tags) -> None:
         self._tags = tags
 
-    def rules(self) -> dict[Any, Rule]:
+    def rules(self) -> dict[Any, Observer]:
         """Function → rule."""
-        table: dict[Rule, set[Any]] = {
+        table: dict[Observer, set[Any]] = {
             self.same: SAME,
             self.reshaped: RESHAPED,
             self.taken_apart: TAKEN_APART,
@@ -62,6 +63,13 @@ class Follower:
             self.overwritten: OVERWRITTEN,
         }
         return {function: rule for rule, functions in table.items() for function in functions}
+
+    def judge(self, function: Any) -> tuple[Observer | None, bool]:
+        """What else to call while something is followed; see ``AttentionMode``."""
+        name = getattr(function, "__name__", "")
+        if name.endswith("_") and not name.endswith("__"):  # PyTorch's mark of a write into the first argument
+            return self.overwritten, True
+        return None, False
 
     def same(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Casts, copies, dropout."""

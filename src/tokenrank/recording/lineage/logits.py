@@ -9,8 +9,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-HIDDEN = -1e3  # a logit filled with less than this is masked
-
 
 @dataclass(frozen=True, eq=False)
 class Scale:
@@ -58,7 +56,7 @@ class Spread:
     shape: torch.Size
 
 
-Step = Scale | Add | Hide | Fold | Append | Spread
+LogitStep = Scale | Add | Hide | Fold | Append | Spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +76,7 @@ class Logits:
     b: Tensor
     dtype: torch.dtype
     einsum: EinsumProduct | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[LogitStep, ...] = ()
     matrix: torch.Size | None = None
 
     @property
@@ -86,7 +84,7 @@ class Logits:
         """Whether a column was appended."""
         return any(isinstance(step, Append) for step in self.steps)
 
-    def then(self, step: Step) -> Logits:
+    def then(self, step: LogitStep) -> Logits:
         """The logits after one more step."""
         return replace(self, steps=(*self.steps, step))
 
@@ -134,7 +132,7 @@ class _Parts:
         self.column: Tensor | None = None
         self.grids: torch.Size | None = None
 
-    def take(self, step: Step) -> None:
+    def take(self, step: LogitStep) -> None:
         if isinstance(step, Scale):
             self._scale(step.by)
         elif isinstance(step, Append):

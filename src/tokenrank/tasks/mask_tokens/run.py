@@ -12,6 +12,7 @@ from torch import Tensor
 from ...chain import TokenMap
 from ...errors import InputError
 from ...models import ImageSource, Model
+from ...recording import acting
 from .keys import MaskedKeys, check_calls
 from .order import Order, checked_order, removed_count
 from .pixels import blackened, patch_pixels
@@ -168,10 +169,10 @@ def _keys(model: Model, inputs: Inputs, sites: Sites, gone: Tensor, read: Read) 
         return _read(model, inputs, read)
     masked = torch.zeros(len(gone), sites.num_tokens, dtype=torch.bool)
     masked[:, sites.patches.start : sites.patches.stop] = gone
-    mode = MaskedKeys(masked.to(pixels_of(inputs)[1].device))
-    with mode:
+    act = MaskedKeys(masked.to(pixels_of(inputs)[1].device))
+    with acting(model.module, act):
         output = model.forward(inputs)
-    check_calls(mode.calls, len(sites.layers), model.name)
+    check_calls(act.calls, len(sites.layers), model.name)
     with torch.no_grad():
         return read(output)
 
