@@ -28,7 +28,7 @@ def bounce(operator: Operator, start: Tensor, n: int) -> Tensor:
     """
     steps = [start]
     for _ in range(n):
-        steps.append(operator.rmatmul(steps[-1][..., None])[..., 0])
+        steps.append(operator.T @ steps[-1])
     return torch.stack(steps)
 
 
