@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import ChainError
 from ..operators import Dense, Operator, restrict
 from .certificate import Certificate
 from .classes import Classes, classes
 from .engine.batching import DENSE_BYTES, head_groups
 from .engine.elimination import try_stationary
+from .engine.refine import checked_effort
 from .stationary import stationary
 
 ELIMINATED = 1024  # tokens of a class up to which elimination costs little
@@ -72,10 +72,7 @@ def extreme_stationary(operator: Operator, tol: float = 1e-10, max_applies: int 
     Source: Kemeny and Snell, "Finite Markov Chains" (1960); Berman and Plemmons, "Nonnegative Matrices in the
     Mathematical Sciences" (1979), chapter 8.
     """
-    if not tol > 0:
-        raise ChainError(f"tol = {tol!r}, expected a positive number such as 1e-10")
-    if max_applies < 2:
-        raise ChainError(f"max_applies = {max_applies!r}, expected at least 2: one step and one to judge it by")
+    checked_effort(tol, max_applies)
     found = classes(operator)
     n, device = operator.num_tokens, operator.device
     labels, recurrent = (t.reshape(-1, t.shape[-1]) for t in (found.labels, found.recurrent))
