@@ -1,43 +1,41 @@
 """Algorithms on the operator contract: pure functions that return numbers with certificates."""
 
 from .absorption import Absorption, absorption
-from .bounce import bounce
+from .bounce import Bounces, HalfLife, bounce, half_life
 from .censor import censor
 from .certificate import Certificate
 from .classes import Classes, classes
-from .dobrushin import dobrushin, doeblin
 from .entropy import EntropyRate, entropy_rate
 from .extreme import Extreme, extreme_stationary
 from .first_passage import FirstPassage, mean_first_passage
 from .fundamental import Fundamental, fundamental
 from .hitting import HittingTimes, hitting_times
-from .horizon import Horizon, Rule, horizon
 from .kemeny import Kemeny, kemeny
 from .lambda2 import Lambda2, lambda2
 from .metastable import Metastable, metastable
-from .mixing import MixingTime, mixing_time
+from .mixing import MixingTime, dobrushin, doeblin, mixing_time
 from .quasi_stationary import QuasiStationary, quasi_stationary
 from .sinks import Sinks, sinks
 from .spectrum import Spectrum, spectrum
 from .stationary import Stationary, stationary
-from .uniqueness import closed_classes, uniqueness
+from .support.irreducible import closed_classes, uniqueness
 
 __all__ = [
     "Absorption",
+    "Bounces",
     "Certificate",
     "Classes",
     "EntropyRate",
     "Extreme",
     "FirstPassage",
     "Fundamental",
+    "HalfLife",
     "HittingTimes",
-    "Horizon",
     "Kemeny",
     "Lambda2",
     "Metastable",
     "MixingTime",
     "QuasiStationary",
-    "Rule",
     "Sinks",
     "Spectrum",
     "Stationary",
@@ -51,8 +49,8 @@ __all__ = [
     "entropy_rate",
     "extreme_stationary",
     "fundamental",
+    "half_life",
     "hitting_times",
-    "horizon",
     "kemeny",
     "lambda2",
     "mean_first_passage",

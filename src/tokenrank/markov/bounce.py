@@ -1,11 +1,22 @@
-"""Multi-bounce attention: where n steps of the walk lead."""
+"""Bounces: where n steps of the walk lead, and after how many half of the start is forgotten."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..errors import ChainError
 from ..operators import Operator
+from .engine.batching import head_groups
+
+Bounces = int | Literal["halflife"]  # how many, or the half-life of every head
+
+LIMIT = 64  # bounces; beyond that TokenRank is the question
+FORGOTTEN = 1e-9  # nats; one bounce that tells less tells nothing
+SUM_TOLERANCE = 1e-4  # of a start given in single precision
 
 
 def bounce(operator: Operator, start: Tensor, n: int) -> Tensor:
@@ -17,5 +28,94 @@ def bounce(operator: Operator, start: Tensor, n: int) -> Tensor:
     """
     steps = [start]
     for _ in range(n):
-        steps.append(operator.rmatmul(steps[-1][..., None])[..., 0])
+        steps.append(operator.T @ steps[-1])
     return torch.stack(steps)
+
+
+@dataclass(frozen=True)
+class HalfLife:
+    """How many bounces until half of what one bounce tells of its start is forgotten.
+
+    Attributes:
+        values: int64 (*batch), 1 … limit: bounces for every chain.
+        capped: bool (*batch): half was not reached; the value is then ``limit``.
+        curve: D(0), D(1), … in nats, float64 (*batch, …), as far as it was followed.
+        limit: the most bounces looked at.
+        applies: attention applications spent.
+    """
+
+    values: Tensor
+    capped: Tensor
+    curve: Tensor
+    limit: int
+    applies: int
+
+
+def half_life(operator: Operator, start: Tensor, limit: int = LIMIT) -> HalfLife:
+    """The first n ≥ 1 with D(n) ≤ D(1) / 2, where D(n) = KL(vᵀAⁿ ‖ uᵀAⁿ) in nats and u is uniform.
+
+    D(n) is what the map after n bounces still tells of having begun in v and not anywhere; it never grows (data
+    processing inequality: one chain moves both). Its mean over single-token starts is the mutual information of
+    the start and the state after n bounces. Every u_j Aⁿ is at least v_j Aⁿ / (N max v), so D(n) ≤ log(N max v).
+    Two vectors are walked; no eigenvalue is needed.
+
+    The answer is 1 where one bounce tells nothing (the uniform start, one token, a chain of rank one) and ``limit``
+    where half is remembered for ever.
+
+    Args:
+        operator: (*batch, N, N).
+        start: v, (*batch, N) or broadcastable, a distribution.
+        limit: the most bounces looked at, at least 1.
+
+    Raises:
+        ChainError: a limit that is no whole number from 1, or a start that is no distribution of a fitting shape.
+    """
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ChainError(f"limit = {limit!r} bounces, expected a whole number ≥ 1, such as {LIMIT}")
+    n = operator.num_tokens
+    v = _distribution(operator, start).reshape(-1, n)
+    pair = torch.stack([v, torch.full_like(v, 1 / n)], -1)
+    groups = list(head_groups(operator, torch.float64))
+    curve = [_divergence(pair)]
+    while len(curve) <= limit:
+        pair = torch.cat([group.rmatmul(pair[heads]) for heads, group in groups])
+        curve.append(_divergence(pair))
+        if bool(_halved(curve[-1], curve[1]).all()):
+            break
+    told = torch.stack(curve, -1)
+    halved = _halved(told[:, 1:], told[:, 1:2])
+    never = ~halved.any(-1)
+    steps = torch.where(never, limit, halved.long().argmax(-1) + 1)
+    return HalfLife(
+        values=steps.reshape(operator.batch),
+        capped=never.reshape(operator.batch),
+        curve=told.reshape(*operator.batch, -1),
+        limit=limit,
+        applies=len(curve) - 1,
+    )
+
+
+def _distribution(operator: Operator, start: Tensor) -> Tensor:
+    """The start in float64, (*batch, N)."""
+    wanted = tuple(operator.shape[:-1])
+    if start.shape[-1:] != operator.shape[-1:]:
+        raise ChainError(f"start has shape {tuple(start.shape)}, expected {wanted}: one number a token")
+    try:
+        v = start.double().expand(wanted)
+    except RuntimeError:
+        raise ChainError(f"start has shape {tuple(start.shape)}, expected one that broadcasts to {wanted}") from None
+    if not torch.isfinite(v).all() or v.amin() < 0 or (v.sum(-1) - 1).abs().max() > SUM_TOLERANCE:
+        raise ChainError("start is no distribution over tokens, expected numbers ≥ 0 that sum to one")
+    return v / v.sum(-1, keepdim=True)
+
+
+def _halved(now: Tensor, first: Tensor) -> Tensor:
+    return (now <= first / 2) | (first <= FORGOTTEN)
+
+
+def _divergence(pair: Tensor) -> Tensor:
+    """KL(v ‖ u), (h,), of the two columns of (h, N, 2)."""
+    v, u = pair.unbind(-1)
+    # v log(v/u) − v + u: no term is negative, so that nothing cancels when v and u are almost the same
+    ratio = v / u.clamp(min=torch.finfo(v.dtype).tiny)
+    return (torch.special.xlogy(v, ratio) - v + u).clamp(min=0).sum(-1)

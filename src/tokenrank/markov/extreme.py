@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import ChainError
-from ..operators import Dense, Operator
-from .batching import DENSE_BYTES, head_groups
+from ..operators import Dense, Operator, restrict
 from .certificate import Certificate
 from .classes import Classes, classes
-from .elimination import try_stationary
+from .engine.batching import DENSE_BYTES, head_groups
+from .engine.elimination import try_stationary
+from .engine.refine import checked_effort
 from .stationary import stationary
 
 ELIMINATED = 1024  # tokens of a class up to which elimination costs little
@@ -72,10 +72,7 @@ def extreme_stationary(operator: Operator, tol: float = 1e-10, max_applies: int 
     Source: Kemeny and Snell, "Finite Markov Chains" (1960); Berman and Plemmons, "Nonnegative Matrices in the
     Mathematical Sciences" (1979), chapter 8.
     """
-    if not tol > 0:
-        raise ChainError(f"tol = {tol!r}, expected a positive number such as 1e-10")
-    if max_applies < 2:
-        raise ChainError(f"max_applies = {max_applies!r}, expected at least 2: one step and one to judge it by")
+    checked_effort(tol, max_applies)
     found = classes(operator)
     n, device = operator.num_tokens, operator.device
     labels, recurrent = (t.reshape(-1, t.shape[-1]) for t in (found.labels, found.recurrent))
@@ -136,7 +133,7 @@ def _solve(operator: Operator, heads: Tensor, tokens: Tensor, tol: float, max_ap
             part: Operator = Dense(block / block.sum(-1, keepdim=True))
         else:
             part = operator.index(some)
-            part = part.restrict(tokens) if m < n else part
+            part = restrict(part, tokens) if m < n else part
         parts.append(_of_class(part, tol, max_applies))
     return _Solved(
         torch.cat([p.values for p in parts]),
@@ -174,7 +171,7 @@ def _iterated(operator: Operator, tol: float, max_applies: int) -> _Solved:
 
 
 def _residual(operator: Operator, values: Tensor) -> Tensor:
-    return (operator.rmatmul(values[..., None])[..., 0] - values).abs().sum(-1)
+    return (operator.T @ values - values).abs().sum(-1)
 
 
 def _replaced(whole: _Solved, heads: Tensor, part: _Solved) -> _Solved:

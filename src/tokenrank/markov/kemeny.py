@@ -9,12 +9,11 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator
-from .absorption import checked_effort
-from .batching import head_groups
-from .deflated import deflated_solve
-from .elimination import eliminate, try_stationary
-from .scattered import leaving
-from .uniqueness import closed_classes
+from .engine.batching import head_groups, leaving
+from .engine.elimination import eliminate, try_stationary
+from .engine.krylov import Apply
+from .engine.refine import TINY, by_gmres, checked_effort, refine
+from .support.irreducible import closed_classes
 
 DIRECT = 2048  # tokens up to which elimination costs no more than three block solves
 WIDTH = 16  # probes that share a Krylov space
@@ -150,3 +149,35 @@ def _estimated(operator: Operator, unique: Tensor, count: int, tol: float, max_a
     error[some] = samples.std(-1) / count**0.5
     converged[some] = settled
     return Kemeny(values, error, converged, applies, "hutch++")
+
+
+def deflated_solve(operator: Operator, rhs: Tensor, tol: float, max_applies: int) -> tuple[Tensor, Tensor, int]:
+    """X = (A − 1uᵀ) X + R, u uniform: a regular system with the slow modes of the chain and no π in it.
+
+    By block GMRES in the chain's precision, refined with residuals in float64.
+
+    Args:
+        operator: A, (h, N, N), one recurrent class each.
+        rhs: R, (h, N, c) in float64.
+        tol: ‖R − (I − A + 1uᵀ)X‖∞ wanted, relative to the largest entry of the column of R.
+        max_applies: attention applications allowed.
+
+    Returns:
+        X (h, N, c) in float64, the largest relative residual (h,), and the applies.
+    """
+    size = rhs.abs().amax(-2).clamp(min=TINY)
+    solve = by_gmres(lambda heads: _deflated(operator, heads), operator.dtype, 0.5 * tol)
+    answer = refine(
+        solve(rhs, max(1, max_applies - 1)),
+        solve,
+        residual=lambda x: rhs - x + operator @ x - x.mean(-2, keepdim=True),
+        settled=lambda answer: (answer.size <= tol).all(-1),
+        max_applies=max_applies,
+        norm=lambda left: left.abs().amax(-2) / size,
+    )
+    return answer.x, answer.size.amax(-1), answer.applies
+
+
+def _deflated(operator: Operator, heads: Tensor) -> Apply:
+    part = operator if len(heads) == operator.shape[0] else operator.index(heads)
+    return lambda x: part @ x - x.mean(-2, keepdim=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..attention_mask import allowed
 from ..errors import ChainError
 
 # how far a row sum may be from one before it is an error, by the dtype that the weights came in:
@@ -82,16 +83,15 @@ def no_masked_rows(mask: Tensor, is_causal: bool, num_tokens: int) -> None:
     """Raise ChainError if some query may attend to no key at all.
 
     ``mask`` is bool (True may attend) or float (added to the logits), broadcastable to
-    (*batch, N, N); values at or below half the dtype's minimum count as masked.
+    (*batch, N, N); see ``allowed``.
     """
-    allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-    if is_causal and allowed.shape[-2] == 1:
-        reachable = allowed.expand(*allowed.shape[:-1], num_tokens).cummax(-1).values.transpose(-1, -2)
+    seen = allowed(mask)
+    if is_causal and seen.shape[-2] == 1:
+        reachable = seen.expand(*seen.shape[:-1], num_tokens).cummax(-1).values.transpose(-1, -2)
     elif is_causal:
-        allowed = allowed.expand(*allowed.shape[:-2], num_tokens, num_tokens)
-        reachable = allowed.tril().any(-1, keepdim=True)
+        reachable = seen.expand(*seen.shape[:-2], num_tokens, num_tokens).tril().any(-1, keepdim=True)
     else:
-        reachable = allowed.any(-1, keepdim=True)
+        reachable = seen.any(-1, keepdim=True)
     if not reachable.all():
         bad = _first(~reachable[..., 0])
         raise ChainError(

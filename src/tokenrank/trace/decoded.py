@@ -9,10 +9,11 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from ..attention_mask import allowed
 from ..errors import CaptureError
 from ..layout import TokenLayout
 from ..recording import AttentionRecord
-from .parts import allowed, spelled
+from .parts import spelled
 
 
 def join(records: Sequence[AttentionRecord]) -> list[AttentionRecord]:

@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..attention_mask import allowed
 from ..errors import LayoutError, NotFoundError
 from ..layout import TokenLayout
 from ..recording import AttentionRecord, Branch
 from ..recording.record import branch_of, part
 
 _SAME_TIME = 1e-3  # relative: timesteps as people type them
-_HIDDEN = 0.5  # of the most negative number of a type: logits below are masked
 
 
 def at_timestep(records: Sequence[AttentionRecord], timestep: float) -> list[AttentionRecord]:
@@ -104,11 +104,6 @@ def seen_keys(record: AttentionRecord) -> list[int] | None:
     if seen.numel() == 1 or bool(seen.all()):
         return None
     return [int(i) for i in seen.nonzero()]
-
-
-def allowed(mask: Tensor) -> Tensor:
-    """Where a query may attend: bool, from a bool mask or one that is added to the logits."""
-    return mask if mask.dtype == torch.bool else mask > _HIDDEN * torch.finfo(mask.dtype).min
 
 
 def with_tokens(record: AttentionRecord, keep: Sequence[int]) -> AttentionRecord:

@@ -1,0 +1,120 @@
+"""Triangular (causal) chains solved by blocked substitution: linear systems and eigenvectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ...operators import Operator
+
+BLOCK = 256  # rows solved together
+APART = 1e-12  # diagonal entries closer than this are pulled apart: their vectors would be one
+HUGE = 1e100  # entries of an eigenvector beyond which all of it is scaled down
+
+Pivots = Tensor | Callable[[Tensor, slice], Tensor]  # numbers, or what makes them of the sums of a block's rows
+
+
+def solve_triangular(
+    operator: Operator, pivots: Pivots, b: Tensor, alpha: float = 1.0, transposed: bool = False
+) -> Tensor:
+    """Solve diag(p) x = α O x + b, or α Oᵀ x + b, with O the off-diagonal part of a triangular A (h, N, N).
+
+    With p = λ − α diag(A) this is (λI − αA) x = b. Pivots are given and not computed here, so that a caller who knows
+    them better than as a difference loses no digits. An infinite pivot takes its token out of the chain: x is 0 there.
+
+    Args:
+        operator: A, "lower" or "upper".
+        pivots: p, (h, N), or (h, N, c) for columns with pivots of their own; or a function that gets the sums of the
+            rows of O, (h, k), and the slice of tokens that they are of, each block once (not transposed).
+        b: (h, N) or (h, N, c), float64.
+        alpha: 0 … 1.
+        transposed: Oᵀ in the place of O.
+
+    Returns:
+        x, shaped like b. With p > 0 and b ≥ 0 only sums, products and quotients of non-negative numbers are taken, so
+        that every entry is accurate, or inf (and NaN beyond it) where it overflows. Memory O(N · block); arithmetic
+        as for one dense product.
+    """
+    if b.ndim == 2:
+        return solve_triangular(operator, pivots, b[..., None], alpha, transposed)[..., 0]
+    n, lower = operator.num_tokens, operator.structure == "lower"
+    forwards, x = lower != transposed, b.clone()
+    starts = range(0, n, BLOCK)
+    for start in starts if forwards else reversed(starts):
+        part = slice(start, min(start + BLOCK, n))
+        solved = slice(0, start) if forwards else slice(part.stop, n)
+        # a block of a transposed causal chain pushes to the tokens before it, all others pull: rows are cheap there,
+        # columns are where the chain is a reversed one
+        rows = (
+            operator.columns(start, part.stop, b.dtype).mT
+            if transposed and not lower
+            else operator.rows(start, part.stop, b.dtype)
+        )
+        pushes = transposed and lower
+        if not pushes:
+            x[:, part] += alpha * (rows[..., solved] @ x[:, solved])
+        corner = (rows[..., part].mT if pushes else rows[..., part]).clone()
+        corner.diagonal(dim1=-2, dim2=-1).zero_()
+        p = pivots[:, part] if isinstance(pivots, Tensor) else pivots(_sums(rows, corner, part), part)
+        x[:, part] = _corner(alpha * corner, p, x[:, part], not forwards)
+        if pushes:
+            x[:, :start] += alpha * (rows[..., :start].mT @ x[:, part])
+    return x
+
+
+def _sums(rows: Tensor, corner: Tensor, part: slice) -> Tensor:
+    """Sums of the rows of a block without the diagonal, (h, k): nothing is subtracted."""
+    return rows[..., : part.start].sum(-1) + corner.sum(-1) + rows[..., part.stop :].sum(-1)
+
+
+def _corner(corner: Tensor, pivots: Tensor, b: Tensor, upper: bool) -> Tensor:
+    """diag(p) x = C x + b for a strictly triangular C (h, k, k), p (h, k) or (h, k, c), b (h, k, c)."""
+    if pivots.ndim == 2:
+        scaled = corner / -pivots[..., None]
+        return torch.linalg.solve_triangular(scaled, b / pivots[..., None], upper=upper, unitriangular=True)
+    scaled = corner[:, None] / -pivots.mT[..., None]
+    rhs = (b / pivots).mT[..., None]
+    return torch.linalg.solve_triangular(scaled, rhs, upper=upper, unitriangular=True)[..., 0].mT
+
+
+def triangular_vectors(operator: Operator, count: int, transposed: bool) -> Tensor:
+    """Columns that span the slow subspace next to λ₁, (h, N, count) in float64.
+
+    Right vectors of a causal (lower) chain: y_p = 1 at the token p that has the eigenvalue λ = A_pp, zero before
+    it, and (λ − A_jj) y_j = Σ_{l<j} A_jl y_l after it; left ones run the other way. λ₁ is the first diagonal entry
+    equal to one, the others follow by size.
+    """
+    n = operator.num_tokens
+    diagonal = operator.diagonal(torch.float64)
+    # the token without predecessors has the eigenvalue one of the constant vector
+    first = diagonal.new_zeros(len(diagonal), n)
+    first[:, 0 if operator.structure == "lower" else -1] = torch.inf
+    places = (diagonal - first).topk(count, -1).indices
+    start = torch.zeros(len(diagonal), n, count, dtype=torch.float64, device=operator.device)
+    start.scatter_(1, places[:, None], 1.0)
+    pivots = diagonal.gather(-1, places)[:, None] - diagonal[..., None]
+    pivots = torch.where(start > 0, 1.0, torch.where(pivots.abs() < APART, APART, pivots))
+    x = solve_triangular(operator, pivots, start, transposed=transposed)
+    overflowed = (~torch.isfinite(x)).any(-1).any(-1).nonzero()[:, 0]
+    if len(overflowed):
+        x[overflowed] = scaled_vectors(operator.index(overflowed), pivots[overflowed], start[overflowed], transposed)
+    x = x / x.abs().amax(-2, keepdim=True)
+    return x / torch.linalg.vector_norm(x, dim=-2, keepdim=True)
+
+
+def scaled_vectors(operator: Operator, pivots: Tensor, start: Tensor, transposed: bool) -> Tensor:
+    """x of ``solve_triangular``, any multiple of it, where that overflows: token by token, scaled down as it grows.
+
+    ``start`` (h, N, c) has one entry a column; nothing is known of the others.
+    """
+    n, x = operator.num_tokens, start.clone()
+    forwards = (operator.structure == "lower") != transposed
+    for j in range(n) if forwards else reversed(range(n)):
+        row = operator.columns(j, j + 1, x.dtype).mT if transposed else operator.rows(j, j + 1, x.dtype)
+        flow = (row @ x)[:, 0]  # x is still zero at j, and row is beyond
+        x[:, j] = torch.where(start[:, j] > 0, x[:, j], flow / pivots[:, j])
+        largest = x[:, j].abs().clamp(min=1)
+        x = torch.where((largest > HUGE)[:, None], x / largest[:, None], x)
+    return x
