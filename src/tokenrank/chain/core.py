@@ -1,4 +1,4 @@
-"""What a chain is made from, and what it is."""
+"""Construction of a chain: what it is made from, its shape and layout."""
 
 from __future__ import annotations
 
@@ -148,3 +148,9 @@ def _tensor(values: Tensor | np.ndarray) -> Tensor:
         return torch.from_numpy(np.require(values, requirements=["C", "W"]))
     except (TypeError, ValueError) as error:
         raise ChainError(f"{type(values).__name__} is no tensor or array of numbers: {error}") from None
+
+
+def probability(name: str, value: float) -> None:
+    """Raise ChainError unless ``value`` is from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise ChainError(f"{name} = {value!r}, expected a probability from 0 to 1")

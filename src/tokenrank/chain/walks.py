@@ -1,4 +1,4 @@
-"""Where the walk goes."""
+"""Walks: bounces and stationary distributions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 from ..errors import ChainError, NotConvergedWarning, NotUniqueWarning
 from ..markov import QuasiStationary, Rule, bounce, closed_classes, horizon, quasi_stationary, stationary
 from ..operators import Operator
-from .core import Core, Direction
-from .numbers import probability
+from .core import Core, Direction, probability
 from .starts import Start, start_distribution
 from .token_map import TokenMap
 

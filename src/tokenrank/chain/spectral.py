@@ -1,14 +1,33 @@
-"""How slowly a chain forgets."""
+"""Spectrum of the chain and how fast it forgets: |λ2|, metastable states, Kemeny's constant, mixing."""
 
 from __future__ import annotations
 
-from ..markov import Horizon, Lambda2, Metastable, Rule, Spectrum, horizon, lambda2, metastable, spectrum
+from torch import Tensor
+
+from ..markov import (
+    EntropyRate,
+    Horizon,
+    Kemeny,
+    Lambda2,
+    Metastable,
+    MixingTime,
+    Rule,
+    Spectrum,
+    dobrushin,
+    entropy_rate,
+    horizon,
+    kemeny,
+    lambda2,
+    metastable,
+    mixing_time,
+    spectrum,
+)
 from .core import Core
 from .starts import Start
 
 
-class Slow(Core):
-    """Eigenvalues and what follows from them."""
+class Spectral(Core):
+    """Eigenvalues, what follows from them, and speeds of mixing."""
 
     def lambda2(self) -> Lambda2:
         """|λ2|, the second-largest eigenvalue modulus of every head, with its residual.
@@ -53,3 +72,35 @@ class Slow(Core):
         See ``tokenrank.markov.metastable``.
         """
         return metastable(self.operator, k, largest)
+
+    def kemeny(self) -> Kemeny:
+        """Kemeny's constant Σ_{i≥2} 1/(1 − λ_i): bounces to a token drawn from π, whatever the start.
+
+        See ``tokenrank.markov.kemeny``.
+        """
+        return kemeny(self.operator)
+
+    def entropy_rate(self) -> EntropyRate:
+        """Entropy of where the walk goes next in nats, averaged over π, (*batch).
+
+        See ``tokenrank.markov.entropy_rate``.
+        """
+        return entropy_rate(self.operator)
+
+    def mixing_time(self, epsilon: float = 0.25) -> MixingTime:
+        """Bounces until the start does not matter any more, with proved bounds.
+
+        Args:
+            epsilon: distance in total variation, in (0, ½).
+
+        See ``tokenrank.markov.mixing_time``.
+        """
+        return mixing_time(self.operator, epsilon)
+
+    def dobrushin(self) -> Tensor:
+        """Dobrushin's coefficient: the largest distance of two walks after one step, (*batch), 0 … 1.
+
+        Of ``tr.compose(layers)``: how much of its start a walk through all layers can remember at most.
+        See ``tokenrank.markov.dobrushin``.
+        """
+        return dobrushin(self.operator)

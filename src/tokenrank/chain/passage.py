@@ -1,4 +1,4 @@
-"""When and where the walk ends, and how fast it mixes."""
+"""Passage of the walk: classes of tokens, sinks, where it ends and how long it takes."""
 
 from __future__ import annotations
 
@@ -10,27 +10,60 @@ from torch import Tensor
 from ..errors import ChainError
 from ..markov import (
     Absorption,
-    EntropyRate,
+    Classes,
+    Extreme,
     FirstPassage,
     Fundamental,
-    Kemeny,
-    MixingTime,
+    Sinks,
     absorption,
-    dobrushin,
-    entropy_rate,
+    classes,
+    extreme_stationary,
     fundamental,
     hitting_times,
-    kemeny,
     mean_first_passage,
-    mixing_time,
+    sinks,
 )
 from .core import Core
 from .starts import Start, start_distribution
 from .token_map import TokenMap
 
 
-class Times(Core):
-    """Absorption, hitting times and what follows from the fundamental matrix."""
+class Passage(Core):
+    """Communicating classes, absorption, hitting times, the fundamental matrix."""
+
+    def classes(self, threshold: float = 0.0) -> Classes:
+        """Communicating classes of the tokens: recurrent or transient, and their periods.
+
+        Exact from the masks: a softmax is positive wherever it is not masked, so that a chain without
+        masks has one class and a causal one a class a token.
+
+        Args:
+            threshold: ε; with ε > 0 steps of probability ε or less are ignored, and the result is marked as
+                the heuristic that it is.
+
+        See ``tokenrank.markov.classes``.
+        """
+        return classes(self.operator, threshold)
+
+    def stationary_distributions(self, tol: float = 1e-10) -> Extreme:
+        """All extreme stationary distributions: one for every recurrent class; every other one is a mixture.
+
+        Args:
+            tol: residual ‖πᵀA − πᵀ‖₁ that counts as converged.
+
+        See ``tokenrank.markov.extreme_stationary``.
+        """
+        return extreme_stationary(self.operator, tol)
+
+    def sinks(self, threshold: float = 0.3) -> Sinks:
+        """Attention sinks of every head: tokens that take a large part of everybody's attention.
+
+        Args:
+            threshold: mean attention, over the queries that may attend to the token, above which it can be one.
+
+        See ``tokenrank.markov.sinks``.
+        """
+        return sinks(self.operator, threshold)
 
     def absorption(self, targets: Start | Mapping[str, Start], tol: float = 1e-8) -> Absorption:
         """Where the walk enters first: probabilities (*batch, N, T) for T targets, and the expected bounces.
@@ -76,38 +109,6 @@ class Times(Core):
         if x.ndim < 2 or x.shape[-2] != self.num_tokens:
             raise ChainError(f"x has shape {tuple(x.shape)}, expected (…, {self.num_tokens}, c): one row a token")
         return fundamental(self.operator, x.to(self.device), tol)
-
-    def kemeny(self) -> Kemeny:
-        """Kemeny's constant Σ_{i≥2} 1/(1 − λ_i): bounces to a token drawn from π, whatever the start.
-
-        See ``tokenrank.markov.kemeny``.
-        """
-        return kemeny(self.operator)
-
-    def entropy_rate(self) -> EntropyRate:
-        """Entropy of where the walk goes next in nats, averaged over π, (*batch).
-
-        See ``tokenrank.markov.entropy_rate``.
-        """
-        return entropy_rate(self.operator)
-
-    def mixing_time(self, epsilon: float = 0.25) -> MixingTime:
-        """Bounces until the start does not matter any more, with proved bounds.
-
-        Args:
-            epsilon: distance in total variation, in (0, ½).
-
-        See ``tokenrank.markov.mixing_time``.
-        """
-        return mixing_time(self.operator, epsilon)
-
-    def dobrushin(self) -> Tensor:
-        """Dobrushin's coefficient: the largest distance of two walks after one step, (*batch), 0 … 1.
-
-        Of ``tr.compose(layers)``: how much of its start a walk through all layers can remember at most.
-        See ``tokenrank.markov.dobrushin``.
-        """
-        return dobrushin(self.operator)
 
     def _tokens(self, tokens: Start) -> Tensor:
         """One set of tokens for all chains, bool (N,)."""
