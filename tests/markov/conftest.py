@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tokenrank.markov import batching
+from tokenrank.markov.engine import batching
 
 
 @pytest.fixture

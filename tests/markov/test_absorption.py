@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tokenrank.errors import ChainError
-from tokenrank.markov import Absorption, absorption, solve
+from tokenrank.markov import Absorption, absorption
+from tokenrank.markov.engine import transient as solve
 from tokenrank.operators import Bipartite, Dense, Kernel, Operator, Relay, from_query_key, from_weights
 
 from . import heads, rational

@@ -8,7 +8,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tokenrank.markov import batching, lambda2, stationary
+from tokenrank.markov import lambda2, stationary
+from tokenrank.markov.engine import batching
 from tokenrank.operators import Dense, Operator, Reversed, from_weights
 
 from . import heads, oracles

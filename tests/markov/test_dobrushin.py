@@ -17,7 +17,7 @@ from tokenrank.operators import Dense, Lazy, Operator, Product, from_query_key, 
 from . import heads
 from .strategies import chains
 
-module = importlib.import_module("tokenrank.markov.dobrushin")
+module = importlib.import_module("tokenrank.markov.mixing")
 
 
 def expected(a: Tensor) -> Tensor:

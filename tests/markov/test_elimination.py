@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tokenrank.errors import ChainError
-from tokenrank.markov.elimination import eliminate, stationary_by_elimination, stochastic_complement, try_stationary
+from tokenrank.markov.engine.elimination import (
+    eliminate,
+    stationary_by_elimination,
+    stochastic_complement,
+    try_stationary,
+)
 
 from . import heads, oracles
 from .strategies import KINDS, chains, make

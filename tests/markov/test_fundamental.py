@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from tokenrank.errors import ChainError
-from tokenrank.markov import Fundamental, closed_classes, fundamental, solve
+from tokenrank.markov import Fundamental, closed_classes, fundamental
+from tokenrank.markov.engine import transient as solve
 from tokenrank.operators import Dense, Operator, Reversed, from_query_key, from_weights
 
 from . import heads, oracles

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 
 from tokenrank.errors import ChainError
-from tokenrank.markov import hitting_times, solve
+from tokenrank.markov import hitting_times
+from tokenrank.markov.engine import transient as solve
 from tokenrank.operators import Dense, from_query_key, from_weights
 
 from . import heads, rational

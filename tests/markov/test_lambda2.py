@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from tests.operators import oracles as dense_oracles
-from tokenrank.markov import Lambda2, batching, lambda2
+from tokenrank.markov import Lambda2, lambda2
+from tokenrank.markov.engine import batching
 from tokenrank.operators import Dense, Mixture, Operator, Reversed, Teleport, from_query_key, from_weights
 
 from . import heads, oracles

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tokenrank.errors import ChainError
-from tokenrank.markov.pcca import Pcca, pcca
-from tokenrank.markov.polar import Cloud, adjacent, extreme
-from tokenrank.markov.simplex import crispness, feasible, inner_simplex, weighted_basis
+from tokenrank.markov.pcca.exchange import Cloud, adjacent, extreme
+from tokenrank.markov.pcca.pcca import Pcca, pcca
+from tokenrank.markov.pcca.simplex import crispness, feasible, inner_simplex, weighted_basis
 
 from . import heads
 from . import known_matrices as known
@@ -188,7 +188,7 @@ def test_a_cloud_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) -
         alone = pcca(x)
         assert float(alone.crispness) == pytest.approx(float(together.crispness[i]), abs=1e-9)
         assert torch.allclose(alone.memberships, together.memberships[i], atol=1e-6)
-    from tokenrank.markov import pcca as module
+    from tokenrank.markov.pcca import pcca as module
 
     monkeypatch.setattr(module, "CHUNK_BYTES", 2 * 8 * heads.N * 25)  # two at a time
     chunks = pcca(clouds)

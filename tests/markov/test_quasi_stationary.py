@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.operators import oracles as dense_oracles
 from tokenrank.errors import ChainError
-from tokenrank.markov import batching
+from tokenrank.markov.engine import batching
 from tokenrank.markov.quasi_stationary import QuasiStationary, quasi_stationary
 from tokenrank.operators import Dense, Operator, Reversed, from_query_key, from_weights
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenrank.markov import reach
-from tokenrank.markov.reach import reaches
+from tokenrank.markov.support import reachable as reach
+from tokenrank.markov.support.reachable import reaches
 from tokenrank.operators import Dense, QueryKey, from_query_key, from_weights
 
 from .strategies import chains

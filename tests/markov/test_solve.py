@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from tokenrank.markov import solve
-from tokenrank.markov.solve import Solved, solve_killed
+from tokenrank.markov.engine import transient as solve
+from tokenrank.markov.engine.transient import Solved, solve_killed
 from tokenrank.operators import Dense, Operator, QueryKey, Reversed, from_query_key, from_weights
 
 from . import heads, rational

@@ -190,7 +190,7 @@ def test_leading_dimensions(batch: tuple[int, ...]) -> None:
 
 def test_heads_in_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """More heads than fit into memory at a time: nothing is mixed up."""
-    from tokenrank.markov import batching
+    from tokenrank.markov.engine import batching
 
     q, k = 2 * torch.randn(2, 7, 20, 4, dtype=torch.float64)
     monkeypatch.setattr(batching, "DENSE_BYTES", 3 * 20 * 20 * 8)

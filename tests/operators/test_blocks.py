@@ -10,7 +10,7 @@ from torch import Tensor
 
 import tokenrank as tr
 from tokenrank.errors import ChainError
-from tokenrank.markov import batching
+from tokenrank.markov.engine import batching
 from tokenrank.operators import Blocks, Dense, Operator, from_query_key
 
 from .oracles import attention

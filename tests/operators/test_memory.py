@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tokenrank.markov import batching, lambda2, stationary
+from tokenrank.markov import lambda2, stationary
+from tokenrank.markov.engine import batching
 from tokenrank.operators import Operator, Reversed, from_query_key
 
 N, D = 8192, 32

@@ -5,7 +5,6 @@ from .bounce import bounce
 from .censor import censor
 from .certificate import Certificate
 from .classes import Classes, classes
-from .dobrushin import dobrushin, doeblin
 from .entropy import EntropyRate, entropy_rate
 from .extreme import Extreme, extreme_stationary
 from .first_passage import FirstPassage, mean_first_passage
@@ -15,12 +14,12 @@ from .horizon import Horizon, Rule, horizon
 from .kemeny import Kemeny, kemeny
 from .lambda2 import Lambda2, lambda2
 from .metastable import Metastable, metastable
-from .mixing import MixingTime, mixing_time
+from .mixing import MixingTime, dobrushin, doeblin, mixing_time
 from .quasi_stationary import QuasiStationary, quasi_stationary
 from .sinks import Sinks, sinks
 from .spectrum import Spectrum, spectrum
 from .stationary import Stationary, stationary
-from .uniqueness import closed_classes, uniqueness
+from .support.irreducible import closed_classes, uniqueness
 
 __all__ = [
     "Absorption",

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..errors import ChainError
 from ..operators import Operator
 from .certificate import Certificate
-from .reach import reaches
-from .solve import solve_killed
+from .engine.transient import solve_killed
+from .support.reachable import reaches
 
 TINY = torch.finfo(torch.float64).tiny
 

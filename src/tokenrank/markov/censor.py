@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Censored, Operator
-from .elimination import eliminate
-from .reach import reaches
-from .scattered import rows_of
+from .engine.batching import rows_of
+from .engine.elimination import eliminate
+from .support.reachable import reaches
 
 LOST = 1e-6  # probability of never coming back that rounding does not explain
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator, is_everywhere
-from .batching import head_groups
-from .communication import Bools, Ints, closed, communicating, periods
+from .engine.batching import head_groups
+from .support.communicating import Bools, Ints, closed, communicating, periods
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ..operators import Operator
-from .communication import Bools, Ints, communicating
 from .killed import Killed
 from .perron import perron
+from .support.communicating import Bools, Ints, communicating
 
 EQUAL = 1e-12  # Perron roots of classes closer than this, relatively, count as equal
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..operators import Operator
 from .certificate import Certificate
 from .extreme import extreme_stationary
-from .home import require_unique
+from .support.irreducible import require_unique
 
 
 @dataclass(frozen=True)

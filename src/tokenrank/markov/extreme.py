@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Dense, Operator
-from .batching import DENSE_BYTES, head_groups
 from .certificate import Certificate
 from .classes import Classes, classes
-from .elimination import try_stationary
+from .engine.batching import DENSE_BYTES, head_groups
+from .engine.elimination import try_stationary
 from .stationary import stationary
 
 ELIMINATED = 1024  # tokens of a class up to which elimination costs little

@@ -11,12 +11,11 @@ from torch import Tensor
 from ..errors import ChainError
 from ..operators import Operator
 from .absorption import checked_effort
-from .batching import DENSE_BYTES, head_groups
 from .certificate import Certificate
-from .elimination import eliminate
+from .engine.batching import DENSE_BYTES, head_groups, rows_of
+from .engine.elimination import eliminate
+from .engine.transient import rounding, stretch_of
 from .hitting import hitting_times
-from .scattered import rows_of
-from .solve import rounding, stretch_of
 
 LARGEST = 4096  # tokens up to which all pairs are eliminated; beyond, one solve a target
 LEAF = 16  # states that are targets one by one

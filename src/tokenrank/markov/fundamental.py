@@ -11,8 +11,8 @@ from ..errors import ChainError
 from ..operators import Operator
 from .absorption import checked_effort
 from .certificate import Certificate
-from .home import home, require_unique
-from .solve import Solved, rounding, solve_killed
+from .engine.transient import Solved, rounding, solve_killed
+from .support.irreducible import home, require_unique
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator
-from .batching import head_groups
+from .bounce import half_life
+from .engine.batching import head_groups
+from .engine.eigenvalues import quotient_matrix
 from .entropy_curve import entropy_curve, knee, knee_of_part, squared_norm
-from .half_life import half_life
 from .lambda2 import lambda2
-from .ordering import quotient_matrix
 from .spectrum import spectrum
 
 Rule = Literal["relax", "plateau", "knee", "halflife"]

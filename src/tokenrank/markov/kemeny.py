@@ -10,11 +10,10 @@ from torch import Tensor
 from ..errors import ChainError
 from ..operators import Operator
 from .absorption import checked_effort
-from .batching import head_groups
-from .deflated import deflated_solve
-from .elimination import eliminate, try_stationary
-from .scattered import leaving
-from .uniqueness import closed_classes
+from .engine.batching import head_groups, leaving
+from .engine.elimination import eliminate, try_stationary
+from .engine.krylov import Apply, gmres, largest_entry
+from .support.irreducible import closed_classes
 
 DIRECT = 2048  # tokens up to which elimination costs no more than three block solves
 WIDTH = 16  # probes that share a Krylov space
@@ -150,3 +149,49 @@ def _estimated(operator: Operator, unique: Tensor, count: int, tol: float, max_a
     error[some] = samples.std(-1) / count**0.5
     converged[some] = settled
     return Kemeny(values, error, converged, applies, "hutch++")
+
+
+def deflated_solve(operator: Operator, rhs: Tensor, tol: float, max_applies: int) -> tuple[Tensor, Tensor, int]:
+    """X = (A − 1uᵀ) X + R by block GMRES in the chain's precision, refined with residuals in float64.
+
+    Args:
+        operator: A, (h, N, N), one recurrent class each.
+        rhs: R, (h, N, c) in float64.
+        tol: ‖R − (I − A + 1uᵀ)X‖∞ wanted, relative to the largest entry of the column of R.
+        max_applies: attention applications allowed.
+
+    Returns:
+        X (h, N, c) in float64, the largest relative residual (h,), and the applies.
+    """
+    work = operator.dtype
+    size = rhs.abs().amax(-2, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    x, missing, applies = torch.zeros_like(rhs), rhs, 0
+    best = torch.full_like(rhs[:, 0, 0], torch.inf)
+    while True:
+        scale = missing.abs().amax(-2, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+        wanted = torch.full_like(best, max(0.5 * tol, 100 * torch.finfo(work).eps)).to(work)
+        d, _, spent = gmres(
+            lambda heads: _deflated(operator, heads), (missing / scale).to(work), wanted,
+            max(1, max_applies - applies - 1), largest_entry,
+        )  # fmt: skip
+        trial = x + scale * d.double()
+        left = rhs - trial + _centred(operator.matmul(trial), trial)
+        applies += spent + 1
+        residual = (left.abs() / size).amax((-2, -1))
+        better = residual < best
+        progress = residual < 0.5 * best
+        x = torch.where(better[:, None, None], trial, x)
+        best = torch.minimum(residual, best)
+        done = (best <= tol) | ~progress
+        if bool(done.all()) or applies + 2 > max_applies:
+            return x, best, applies
+        missing = torch.where(better[:, None, None], left, missing).masked_fill(done[:, None, None], 0.0)
+
+
+def _deflated(operator: Operator, heads: Tensor) -> Apply:
+    part = operator if len(heads) == operator.shape[0] else operator.index(heads)
+    return lambda x: _centred(part.matmul(x), x)
+
+
+def _centred(image: Tensor, x: Tensor) -> Tensor:
+    return image - x.mean(-2, keepdim=True)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..operators import Dense, Operator
-from .batching import head_groups
-from .krylov import Apply, KrylovSpace
-from .ordering import quotient_matrix
+from .engine.batching import head_groups
+from .engine.eigenvalues import quotient_matrix
+from .engine.krylov import Apply, KrylovSpace
 
 DIMENSION = 128  # of one Krylov space
 CHECKS = 8  # looks at the Ritz values while a space grows

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator
-from .ordering import cuts_pair
-from .pcca import pcca
-from .simplex import memberships, weighted_basis
+from .engine.eigenvalues import cuts_pair
+from .pcca.pcca import pcca
+from .pcca.simplex import memberships, weighted_basis
+from .pcca.state_count import NO_GAP, Candidates, Found, candidates, choose, gap
 from .spectrum import Spectrum, spectrum
-from .state_count import NO_GAP, Candidates, Found, candidates, choose, gap
 
 TRUSTED = 0.01  # residual, as a share of the gap, up to which the subspace is trusted
 

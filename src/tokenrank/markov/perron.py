@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .engine.krylov import KrylovSpace
 from .killed import Killed
-from .krylov import KrylovSpace
 
 DIRECT = 256  # tokens up to which a few eliminations cost no more than iterating
 STUBBORN = 1536  # and up to which they are worth while for heads that do not converge

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator, is_everywhere
-from .batching import head_groups
 from .distinguished import distinguished, tied_alone
+from .engine.batching import head_groups
 from .killed import Killed
 from .perron import STUBBORN, perron
 from .secular import exact, secular

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .engine.triangular import substitute_shifted
 from .killed import Killed
-from .shifted import substitute_shifted
 
 STEPS = 100  # of the root search; a dozen is usual
 ROUNDING = 4 * torch.finfo(torch.float64).eps

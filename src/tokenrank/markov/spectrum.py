@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Dense, Operator
-from .batching import head_groups
-from .krylov import Apply, KrylovSpace
-from .ordering import by_modulus, cuts_pair, quotient_matrix, real_basis
+from .engine.batching import head_groups
+from .engine.eigenvalues import by_modulus, cuts_pair, quotient_matrix, real_basis
+from .engine.krylov import Apply, KrylovSpace
+from .engine.triangular import triangular_vectors
 from .stationary import stationary
-from .triangular import triangular_vectors
 
 SMALL = 128  # up to here all eigenvalues cost less than a Krylov space
 RESTARTS = 12  # of one head's space before it is given up

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from ..operators import Dense, Operator
-from .batching import head_groups
 from .certificate import Certificate
-from .gmres import gmres
-from .krylov import Apply
-from .power import power
-from .substitution import substitute
+from .engine.batching import head_groups
+from .engine.krylov import Apply, gmres
+from .engine.power import power
+from .engine.triangular import substitute
 
 VIEWS_BYTES = 2**20  # of a head from which a product of its own costs no more than its share of a batched one
 ROUNDING = 8 * torch.finfo(torch.float64).eps  # ℓ1 error of a residual computed in float64, about

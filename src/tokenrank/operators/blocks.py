@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ChainError
-from .base import Operator
-from .everywhere import everywhere, is_everywhere
+from .base import Operator, everywhere, is_everywhere
 
 
 class Blocks(Operator):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .base import Operator
-from .everywhere import everywhere, is_everywhere
+from .base import Operator, Structure, everywhere, is_everywhere
 
 
 class Mixture(Operator):
@@ -58,3 +59,57 @@ class Mixture(Operator):
 
     def _sum(self, per_head: Tensor) -> Tensor:
         return torch.einsum("...h,...hij->...ij", self.weights.to(per_head.dtype), per_head)
+
+
+class Product(Operator):
+    """A₁ A₂ … A_L: a walk that takes a step of A₁ first and one of A_L last.
+
+    A time-inhomogeneous chain, such as the layers of a model. Attention rollout is the product
+    of ``Lazy(A, ½)`` from the last layer to the first.
+
+    Args:
+        factors: operators of one shape (*batch, N, N), at least one.
+    """
+
+    def __init__(self, factors: Sequence[Operator]) -> None:
+        self.factors = tuple(factors)
+        first = self.factors[0]
+        self.shape, self.device = first.shape, first.device
+        self.dtype = reduce(torch.promote_types, (f.dtype for f in self.factors))
+        structures: set[Structure] = {f.structure for f in self.factors}
+        self.structure = structures.pop() if len(structures) == 1 else "full"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        for factor in reversed(self.factors):
+            x = factor.matmul(x)
+        return x
+
+    def rmatmul(self, x: Tensor) -> Tensor:
+        for factor in self.factors:
+            x = factor.rmatmul(x)
+        return x
+
+    def rows(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
+        first, *rest = self.factors
+        x = first.rows(start, stop, dtype or self.dtype).mT
+        for factor in rest:
+            x = factor.rmatmul(x)
+        return x.mT
+
+    def columns(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
+        *rest, last = self.factors
+        x = last.columns(start, stop, dtype or self.dtype)
+        for factor in reversed(rest):
+            x = factor.matmul(x)
+        return x
+
+    def support(self) -> Tensor:
+        supports = (f.support() for f in self.factors)
+        # a sum of zeros and ones is positive exactly where one of them is, in any precision
+        return reduce(lambda a, b: a.float() @ b.float() > 0, supports)
+
+    def reshape(self, *batch: int) -> Product:
+        return Product([f.reshape(*batch) for f in self.factors])
+
+    def index(self, *index: Any) -> Product:
+        return Product([f.index(*index) for f in self.factors])

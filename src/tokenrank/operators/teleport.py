@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Operator
-from .everywhere import everywhere, is_everywhere
+from .base import Operator, everywhere, is_everywhere
 
 
 class Teleport(Operator):
@@ -58,3 +57,54 @@ class Teleport(Operator):
 
     def index(self, *index: Any) -> Teleport:
         return Teleport(self.inner.index(*index), self.alpha, self.jump[index])
+
+
+class Lazy(Operator):
+    """(1 − β) I + β A: with probability β take a step, otherwise stay.
+
+    With β = ½ this is a layer of attention rollout, where the residual connection counts as much
+    as attention. Eigenvectors stay, eigenvalues become 1 − β + βλ, so that a periodic chain
+    becomes an aperiodic one with the same stationary vector.
+
+    Args:
+        inner: operator of shape (*batch, N, N).
+        beta: probability of a step, 0 … 1.
+    """
+
+    def __init__(self, inner: Operator, beta: float) -> None:
+        self.inner, self.beta = inner, beta
+        self.shape, self.dtype, self.device = inner.shape, inner.dtype, inner.device
+        self.structure = inner.structure
+
+    def matmul(self, x: Tensor) -> Tensor:
+        return (1 - self.beta) * x + self.beta * self.inner.matmul(x)
+
+    def rmatmul(self, x: Tensor) -> Tensor:
+        return (1 - self.beta) * x + self.beta * self.inner.rmatmul(x)
+
+    def rows(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
+        return self._staying(self.inner.rows(start, stop, dtype).clone(), start, stop)
+
+    def columns(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
+        return self._staying(self.inner.columns(start, stop, dtype).mT.clone(), start, stop).mT
+
+    def diagonal(self, dtype: torch.dtype | None = None) -> Tensor:
+        return 1 - self.beta + self.beta * self.inner.diagonal(dtype)
+
+    def support(self) -> Tensor:
+        eye = torch.eye(self.num_tokens, dtype=torch.bool, device=self.device)
+        if self.beta == 0:
+            return eye
+        inner = self.inner.support()
+        return inner if self.beta == 1 or is_everywhere(inner) else inner | eye
+
+    def reshape(self, *batch: int) -> Lazy:
+        return Lazy(self.inner.reshape(*batch), self.beta)
+
+    def index(self, *index: Any) -> Lazy:
+        return Lazy(self.inner.index(*index), self.beta)
+
+    def _staying(self, rows: Tensor, start: int, stop: int) -> Tensor:
+        rows = rows * self.beta
+        rows[..., start:stop].diagonal(dim1=-2, dim2=-1).add_(1 - self.beta)
+        return rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import ChainError
+from ...errors import ChainError
 from .exchange import Exchange
 from .simplex import crispness, feasible, inner_simplex, memberships, weighted_basis
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..operators import Operator
+from ...operators import Operator
+from ..certificate import Certificate
 from .batching import head_groups
-from .certificate import Certificate
 from .elimination import eliminate
-from .gmres import gmres, largest_entry
-from .krylov import Apply
-from .substitution import substitute_killed
+from .krylov import Apply, gmres, largest_entry
+from .triangular import substitute_killed
 
 DIRECT = 512  # up to so many tokens elimination costs no more than iterating for each block of right-hand sides
 STUBBORN = 4096  # and up to so many it is worth while for heads that do not converge

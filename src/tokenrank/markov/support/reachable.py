@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..operators import Operator, is_everywhere
+from ...operators import Operator, is_everywhere
 
 ENTRIES = 2**22  # of the support looked at together
 

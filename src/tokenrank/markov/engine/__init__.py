@@ -1,0 +1,1 @@
+"""Solvers that several questions share: Krylov spaces, refinement, substitution, elimination, batching."""

@@ -1,0 +1,1 @@
+"""Questions to the support alone, exact: what can be reached, what communicates, how many recurrent classes."""
