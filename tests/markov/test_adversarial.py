@@ -164,13 +164,13 @@ def test_bound_of_absorption(a: np.ndarray, route: str) -> None:
     able = [i for i in range(1, n) if bool(found.reachable[i, 0])]
     system = [[(i == j) - p[i][j] for j in able] for i in able]
     exact = dict(zip(able, rational_solve(system, [p[i][0] for i in able]), strict=True)) if able else {}
-    error = max((abs(Fraction(float(found.probabilities[i, 0])) - x) for i, x in exact.items()), default=Fraction(0))
+    error = max((abs(Fraction(float(found.values[i, 0])) - x) for i, x in exact.items()), default=Fraction(0))
     if bool(found.certificate.converged):
         assert error <= Fraction(1, 10**8) + Fraction(1, 10**12)
     bound = float(found.certificate.error_bound)
     if np.isfinite(bound):
         assert error <= Fraction(bound) + Fraction(1, 10**11)
-    assert (found.probabilities[[i for i in range(1, n) if i not in exact], 0] == 0).all()
+    assert (found.values[[i for i in range(1, n) if i not in exact], 0] == 0).all()
 
 
 @settings(max_examples=200, deadline=None)

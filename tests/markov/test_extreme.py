@@ -36,9 +36,9 @@ def sound(found: Extreme, a: Tensor, tol: float = 1e-14) -> None:
     moved = (values @ a.double() - values).abs().sum(-1)
     assert moved.max() <= tol
     # the certificate: what a product of one's own finds, to rounding
-    assert (found.residual - moved).abs().max() < 1e-14
+    assert (found.certificate.residual - moved).abs().max() < 1e-14
     assert found.certificate.converged.all()
-    assert not found.residual[~there].any()
+    assert not found.certificate.residual[~there].any()
     # disjoint, and each within the class that it belongs to
     assert ((values > 0).sum(-2) <= 1).all()
     recurrent = found.classes.recurrent_tokens
@@ -64,7 +64,7 @@ def test_six_states() -> None:
     assert found.count == 2
     assert not found.unique
     assert found.classes.period.tolist() == [2, 0, 3]
-    assert (found.residual == 0).all()
+    assert (found.certificate.residual == 0).all()
     sound(found, torch.from_numpy(six()))
 
 
@@ -103,7 +103,7 @@ def test_kandori_mailath_rob(n: int, epsilon: float) -> None:
     a += np.diag(1 - a.sum(1))
     found = extreme_stationary(dense(a))
     assert found.unique
-    assert found.residual.max() < 4e-16
+    assert found.certificate.residual.max() < 4e-16
     assert np.abs(found.values[0].numpy() / oracles.gth(a) - 1).max() < 1e-12
 
 
@@ -153,7 +153,7 @@ def test_batches_of_all_kinds() -> None:
     found = extreme_stationary(Dense(weights))
     assert found.count.tolist() == [[6, 2, 1], [1, 2, 5]]
     assert found.values.shape == (2, 3, 6, 6)
-    assert found.residual.shape == found.certificate.converged.shape == (2, 3, 6)
+    assert found.certificate.residual.shape == found.certificate.converged.shape == (2, 3, 6)
     sound(found, weights)
     for at in np.ndindex(2, 3):
         alone = extreme_stationary(Dense(weights[at]))
@@ -231,7 +231,7 @@ def test_out_of_applies_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not found.certificate.converged[slow].any()
     assert found.certificate.converged[heads.NAMES.index("random")].all()
     moved = (found.values @ weights - found.values).abs().sum(-1)
-    assert torch.allclose(found.residual, moved, atol=1e-14)
+    assert torch.allclose(found.certificate.residual, moved, atol=1e-14)
     assert torch.isfinite(found.values).all()
 
 

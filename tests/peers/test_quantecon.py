@@ -37,7 +37,7 @@ def test_teleported(name: str) -> None:
 def test_classes_and_periods(name: str) -> None:
     a = REDUCIBLE[name]
     theirs, ours = quantecon.MarkovChain(a), classes(operator(a))
-    labels = ours.labels.numpy()
+    labels = ours.values.numpy()
 
     def members(which: Array) -> set[tuple[int, ...]]:
         return {tuple(np.flatnonzero(labels == c).tolist()) for c in which}

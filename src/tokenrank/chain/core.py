@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..errors import ChainError, LayoutError
 from ..layout import TokenLayout
+from ..markov import leading_index
 from ..operators import Operator, Reversed, from_query_key, from_scores, from_weights
 from .starts import Start, start_distribution
-from .token_map import leading_index
 
 if TYPE_CHECKING:
     from typing_extensions import Self

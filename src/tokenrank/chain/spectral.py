@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from ..markov import (
+    Dobrushin,
     EntropyRate,
     Horizon,
     Kemeny,
@@ -97,7 +96,7 @@ class Spectral(Core):
         """
         return mixing_time(self.operator, epsilon)
 
-    def dobrushin(self) -> Tensor:
+    def dobrushin(self) -> Dobrushin:
         """Dobrushin's coefficient: the largest distance of two walks after one step, (*batch), 0 … 1.
 
         Of ``tr.compose(layers)``: how much of its start a walk through all layers can remember at most.

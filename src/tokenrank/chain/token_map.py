@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import ChainError, InputError, LayoutError, NotFoundError, nearest
 from ..layout import TokenLayout
-from ..markov import Certificate
+from ..markov import Certificate, leading_index
 from ..models.images import read_image
 
 if TYPE_CHECKING:
@@ -231,38 +231,3 @@ def colourise(values: np.ndarray, colours: str = COLOURS) -> Image.Image:
     scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
     rgb = matplotlib.colormaps[colours](scaled)[..., :3]
     return Image.fromarray((rgb * 255).round().astype(np.uint8))
-
-
-def leading_index(index: Any, batch: torch.Size, tokens: str) -> tuple[Any, ...]:
-    """``index`` as a tuple without an ellipsis, that selects something from dimensions ``batch``.
-
-    Args:
-        index: whatever a tensor of shape ``batch`` can be indexed with.
-        batch: the leading dimensions.
-        tokens: what to do instead to select tokens, for the error message.
-
-    Raises:
-        ChainError: out of range, too many entries, or nothing selected.
-    """
-    entries = list(index) if isinstance(index, tuple) else [index]
-    entries = [torch.from_numpy(e) if isinstance(e, np.ndarray) else e for e in entries]
-    try:
-        on_cpu = tuple(e.cpu() if isinstance(e, Tensor) else e for e in entries)
-        selected = torch.empty(batch, dtype=torch.bool)[on_cpu]
-    except (IndexError, TypeError, ValueError, RuntimeError) as error:
-        raise ChainError(
-            f"index {index!r} does not fit the leading dimensions {tuple(batch)}: {error}; {tokens}"
-        ) from None
-    if not selected.numel():
-        raise ChainError(f"index {index!r} selects nothing from the leading dimensions {tuple(batch)}")
-    at = next((i for i, entry in enumerate(entries) if entry is Ellipsis), None)
-    if at is not None:
-        used = sum(_consumed(entry) for entry in entries)
-        entries[at : at + 1] = [slice(None)] * (len(batch) - used)
-    return tuple(entries)
-
-
-def _consumed(entry: Any) -> int:
-    if entry is None or entry is Ellipsis:
-        return 0
-    return entry.ndim if isinstance(entry, Tensor) and entry.dtype == torch.bool else 1

@@ -14,8 +14,9 @@ from .horizon import Horizon, Rule, horizon
 from .kemeny import Kemeny, kemeny
 from .lambda2 import Lambda2, lambda2
 from .metastable import Metastable, metastable
-from .mixing import MixingTime, dobrushin, doeblin, mixing_time
+from .mixing import Dobrushin, MixingTime, dobrushin, doeblin, mixing_time
 from .quasi_stationary import QuasiStationary, quasi_stationary
+from .result import Result, leading_index
 from .sinks import Sinks, sinks
 from .spectrum import Spectrum, spectrum
 from .stationary import Stationary, stationary
@@ -25,6 +26,7 @@ __all__ = [
     "Absorption",
     "Certificate",
     "Classes",
+    "Dobrushin",
     "EntropyRate",
     "Extreme",
     "FirstPassage",
@@ -36,6 +38,7 @@ __all__ = [
     "Metastable",
     "MixingTime",
     "QuasiStationary",
+    "Result",
     "Rule",
     "Sinks",
     "Spectrum",
@@ -54,6 +57,7 @@ __all__ = [
     "horizon",
     "kemeny",
     "lambda2",
+    "leading_index",
     "mean_first_passage",
     "metastable",
     "mixing_time",

@@ -10,11 +10,12 @@ from torch import Tensor
 from ..operators import Operator
 from .certificate import Certificate
 from .extreme import extreme_stationary
+from .result import Result
 from .support.irreducible import require_unique
 
 
-@dataclass(frozen=True)
-class EntropyRate:
+@dataclass(frozen=True, repr=False)
+class EntropyRate(Result):
     """Entropy rate of every chain.
 
     Attributes:
@@ -22,6 +23,8 @@ class EntropyRate:
         stationary: π, (*batch, N), that rows were weighted with.
         certificate: of π: ``residual`` is ‖πᵀA − πᵀ‖₁; no error bound.
     """
+
+    OVER_TOKENS = (("stationary", -1),)
 
     values: Tensor
     stationary: Tensor

@@ -15,6 +15,7 @@ from .certificate import Certificate
 from .classes import Classes, classes
 from .engine.batching import DENSE_BYTES, head_groups
 from .engine.elimination import try_stationary
+from .result import Result
 from .stationary import stationary
 
 ELIMINATED = 1024  # tokens of a class up to which elimination costs little
@@ -23,8 +24,8 @@ PATIENCE = 256  # applies after which elimination is the cheaper way
 ORDER = ("none", "power", "gmres", "elimination")
 
 
-@dataclass(frozen=True)
-class Extreme:
+@dataclass(frozen=True, repr=False)
+class Extreme(Result):
     """The extreme stationary distributions of every chain; C is the largest number of any of them.
 
     Attributes:
@@ -36,15 +37,13 @@ class Extreme:
         classes: the classes of all tokens, transient ones too.
     """
 
+    AXES = ("classes", "tokens")
+    OVER_TOKENS = (("values", -1),)
+
     values: Tensor
     count: Tensor
     certificate: Certificate
     classes: Classes
-
-    @property
-    def residual(self) -> Tensor:
-        """‖πᵀA − πᵀ‖₁ of every distribution, (*batch, C)."""
-        return self.certificate.residual
 
     @property
     def unique(self) -> Tensor:
@@ -78,7 +77,7 @@ def extreme_stationary(operator: Operator, tol: float = 1e-10, max_applies: int 
         raise ChainError(f"max_applies = {max_applies!r}, expected at least 2: one step and one to judge it by")
     found = classes(operator)
     n, device = operator.num_tokens, operator.device
-    labels, recurrent = (t.reshape(-1, t.shape[-1]) for t in (found.labels, found.recurrent))
+    labels, recurrent = (t.reshape(-1, t.shape[-1]) for t in (found.values, found.recurrent))
     place = recurrent.cumsum(-1) - 1  # of a class among the recurrent ones
     width = int(found.recurrent_count.max())
     values = torch.zeros(len(labels), width, n, dtype=torch.float64, device=device)

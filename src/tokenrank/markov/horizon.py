@@ -155,9 +155,9 @@ def _moduli(operator: Operator, count: int, largest: int) -> tuple[Tensor, Tenso
         if count == 2:
             second = lambda2(operator)
             moduli = torch.stack([torch.ones_like(second.values), second.values], -1).double()
-            return moduli, second.uncertain, second.applies
+            return moduli, second.certificate.uncertain, second.certificate.applies
         some = spectrum(operator, count)
-        return some.values[..., :count].abs().clamp(max=1), some.uncertain, some.applies
+        return some.values[..., :count].abs().clamp(max=1), some.certificate.uncertain, some.certificate.applies
     if operator.structure != "full":
         every, applies = operator.diagonal(torch.float64), 1
     else:

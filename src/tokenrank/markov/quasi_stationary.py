@@ -9,18 +9,20 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator, is_everywhere
+from .certificate import Certificate
 from .distinguished import distinguished, tied_alone
 from .engine.batching import head_groups
 from .killed import Killed
 from .perron import STUBBORN, perron
+from .result import Result
 from .secular import exact, secular
 
 NEGLIGIBLE = 1e-300  # entries below are zero, so that ratios of what is left keep their digits
 ORDER = ("substitution", "arnoldi", "inverse iteration", "classes")
 
 
-@dataclass(frozen=True)
-class QuasiStationary:
+@dataclass(frozen=True, repr=False)
+class QuasiStationary(Result):
     """Quasi-stationary distribution of every chain, and what it is worth.
 
     Attributes:
@@ -29,22 +31,19 @@ class QuasiStationary:
         lower, upper: bounds of θ, (*batch), proved up to rounding: the smallest and largest (vᵀQ)_i/v_i over the
             tokens with v_i > 0 (Collatz–Wielandt); the upper one only if that is all that are left, else the largest
             row sum of Q.
-        residual: ‖vᵀQ − θvᵀ‖₁, (*batch). No bound of the distance to the exact v follows from it.
         unique: bool (*batch), True where v is proved to be the only one for θ. With teleport it always is.
-        converged: bool (*batch): the residual is at most ``tol``.
-        applies: attention applications, substitutions or eliminations spent (the largest over the batch).
-        method: "substitution", "arnoldi", "inverse iteration" or "classes".
+        certificate: ``residual`` is ‖vᵀQ − θvᵀ‖₁. No bound of the distance to the exact v follows from it.
     """
+
+    AXES = ("tokens",)
+    OVER_TOKENS = (("values", -1),)
 
     values: Tensor
     survival: Tensor
     lower: Tensor
     upper: Tensor
-    residual: Tensor
     unique: Tensor
-    converged: Tensor
-    applies: int
-    method: str
+    certificate: Certificate
 
 
 def quasi_stationary(
@@ -101,13 +100,12 @@ def quasi_stationary(
         parts.append(_of_group(Killed(group, alive[heads], float(alpha)), flat.index(heads), tol, max_applies))
     fields = {
         name: torch.cat([getattr(p, name) for p in parts]).reshape(operator.batch)
-        for name in ("survival", "lower", "upper", "residual", "unique", "converged")
+        for name in ("survival", "lower", "upper", "unique")
     }
     return QuasiStationary(
         values=torch.cat([p.values for p in parts]).reshape(operator.shape[:-1]),
         **fields,
-        applies=max(p.applies for p in parts),
-        method=max((p.method for p in parts), key=ORDER.index),
+        certificate=Certificate.joined([p.certificate for p in parts], operator.batch, ORDER),
     )
 
 
@@ -167,4 +165,5 @@ def _judged(
     if theta is not None:
         survival = lower = upper = theta
     residual = (image - survival[:, None] * x).abs().sum(-1)
-    return QuasiStationary(x, survival, lower, upper, residual, unique, residual <= tol, applies + 1, method)
+    certificate = Certificate(residual <= tol, residual, None, applies + 1, method)
+    return QuasiStationary(x, survival, lower, upper, unique, certificate)

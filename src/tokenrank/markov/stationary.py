@@ -14,14 +14,18 @@ from .engine.batching import head_groups
 from .engine.krylov import Apply, gmres
 from .engine.power import power
 from .engine.triangular import substitute
+from .result import Result
 
 VIEWS_BYTES = 2**20  # of a head from which a product of its own costs no more than its share of a batched one
 ROUNDING = 8 * torch.finfo(torch.float64).eps  # ℓ1 error of a residual computed in float64, about
 
 
-@dataclass(frozen=True)
-class Stationary:
+@dataclass(frozen=True, repr=False)
+class Stationary(Result):
     """π (*batch, N) in float64 and what it is worth."""
+
+    AXES = ("tokens",)
+    OVER_TOKENS = (("values", -1),)
 
     values: Tensor
     certificate: Certificate
