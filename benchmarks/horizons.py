@@ -1,4 +1,4 @@
-"""How many bounces: the rules of ``horizon`` against the best fixed number, on ECSSD.
+"""How many bounces: rules that read it off the chain (``bounce_rules.py``) against the best fixed number, on ECSSD.
 
     python benchmarks/horizons.py DATA [--images 500] [--size 128] [--cache DIR] [--out FILE] [--figure FILE]
 
@@ -26,15 +26,14 @@ from typing import Any
 import numpy as np
 import scipy
 import torch
+from bounce_rules import LIMIT, RULES, bounces_by
 from ecssd import ious, mask_of, pictures, seed_of
 from rich.progress import track
 from scipy.stats import wilcoxon
 
 import tokenrank as tr
-from tokenrank.markov.horizon import LIMIT, horizon
 from tokenrank.models import load
 
-RULES = ("relax", "plateau", "knee", "halflife")
 WEIGHTINGS = ("uniform", "lambda2")
 COLOURS = {"relax": "#b3541e", "plateau": "#1b7f79", "knee": "#7a5ea8", "halflife": "#c2185b"}
 RESAMPLES = 10_000
@@ -55,9 +54,9 @@ def table_of(model: Any, picture: Path) -> dict[str, np.ndarray]:
         for weighting in WEIGHTINGS:
             chain = heads.aggregate(weighting)
             scores.append(ious(chain.bounce(seed, LIMIT, path=True).values, mask, grid).numpy())
-            found = [horizon(chain.operator, rule, start if rule == "halflife" else None) for rule in RULES]
-            steps.append([int(h.steps) for h in found])
-            capped.append([bool(h.capped) for h in found])
+            found = [bounces_by(rule, chain.operator, start) for rule in RULES]
+            steps.append([int(n) for n, _ in found])
+            capped.append([bool(reached) for _, reached in found])
     shape = (-1, len(WEIGHTINGS))
     return {
         "iou": np.array(scores).reshape(*shape, LIMIT + 1),

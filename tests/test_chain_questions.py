@@ -11,7 +11,7 @@ from torch import Tensor
 import tokenrank as tr
 from tokenrank import AttentionChain, TokenLayout
 from tokenrank.errors import ChainError, NotUniqueWarning
-from tokenrank.markov import horizon
+from tokenrank.markov import half_life
 
 N = 8
 TEXT = TokenLayout.text(["[CLS]", "a", "cat", "sat", "here", "by", "the", "[SEP]"])
@@ -26,18 +26,23 @@ def chain() -> AttentionChain:
     return AttentionChain(weights(2, 3), TEXT)
 
 
-def test_bounces_by_rule_take_every_head_its_own_way(chain: AttentionChain) -> None:
+def test_bounces_by_half_life_take_every_head_its_own_way(chain: AttentionChain) -> None:
     v = torch.eye(N, dtype=torch.float64)[2].expand(2, 3, N)
-    for rule in ("relax", "plateau", "knee", "halflife"):
-        steps = horizon(chain.operator, rule, v).steps
-        found = chain.bounce("cat", rule)
-        way = chain.bounce("cat", rule, path=True).values
-        assert len(way) == int(steps.max()) + 1
-        for i in range(2):
-            for j in range(3):
-                expected = chain[i, j].bounce("cat", int(steps[i, j])).values
-                assert torch.allclose(found.values[i, j], expected, atol=1e-12)
-                assert torch.allclose(way[int(steps[i, j]) :, i, j], expected.expand(len(way) - int(steps[i, j]), -1))
+    steps = half_life(chain.operator, v).values
+    found = chain.bounce("cat", "halflife")
+    way = chain.bounce("cat", "halflife", path=True).values
+    assert len(way) == int(steps.max()) + 1
+    for i in range(2):
+        for j in range(3):
+            expected = chain[i, j].bounce("cat", int(steps[i, j])).values
+            assert torch.allclose(found.values[i, j], expected, atol=1e-12)
+            assert torch.allclose(way[int(steps[i, j]) :, i, j], expected.expand(len(way) - int(steps[i, j]), -1))
+
+
+@pytest.mark.parametrize("n", [-1, 1.5, True, "plateau", None])
+def test_bounces_that_are_no_number_and_no_half_life(chain: AttentionChain, n: object) -> None:
+    with pytest.raises(ChainError, match="expected a whole number ≥ 0 or 'halflife'"):
+        chain.bounce("cat", n)  # type: ignore[arg-type]
 
 
 def test_lazy_and_censored(chain: AttentionChain) -> None:
@@ -114,8 +119,7 @@ def test_numbers_have_the_leading_dimensions(chain: AttentionChain) -> None:
     assert chain.mixing_time().lower.shape == (2, 3)
     assert chain.metastable(2).values.shape[:3] == (2, 3, N)
     assert chain.spectrum(3).values.shape[:2] == (2, 3)
-    assert chain.horizon("relax").steps.shape == (2, 3)
-    assert chain.horizon("halflife", start="cat").steps.shape == (2, 3)
+    assert chain.half_life("cat").values.shape == (2, 3)
     assert chain.mean_first_passage("cat").values.shape == (2, 3, N, 1)
     assert chain.fundamental(torch.ones(N, 1)).values.shape == (2, 3, N, 1)
     assert chain.quasi_stationary("[CLS]").values.shape == (2, 3, N)

@@ -45,9 +45,6 @@ def finite_or_infinite(name: str, value: object) -> None:
 QUESTIONS: dict[str, Callable[[AttentionChain], object]] = {
     "bounce": lambda c: c.bounce(0, 3),
     "bounce backward": lambda c: c.bounce(0, 3, "backward"),
-    "bounce by relax": lambda c: c.bounce(0, "relax"),
-    "bounce by plateau": lambda c: c.bounce(0, "plateau"),
-    "bounce by knee": lambda c: c.bounce(0, "knee"),
     "bounce by halflife": lambda c: c.bounce(0, "halflife"),
     "tokenrank": lambda c: c.tokenrank(),
     "tokenrank to one token": lambda c: c.tokenrank(0.5, personalization=0),

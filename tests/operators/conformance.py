@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tokenrank.operators import Operator, base
+from tokenrank.errors import ChainError
+from tokenrank.operators import Operator, base, restrict
 
 BATCHES: list[tuple[int, ...]] = [(), (3,), (2, 1, 3)]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -95,6 +96,28 @@ class OperatorConformance:
         y = operator.rmatmul(x)
         assert y.dtype == dtype
         assert_close(y, dense.mT @ x.double(), dtype)
+
+    def test_vectors_and_columns_by_the_at_sign(
+        self, operator: Operator, dense: Tensor, dtype: torch.dtype, x: Tensor
+    ) -> None:
+        """A @ x and Aᵀ @ x, in the precision of the operator and in both others that are asked for."""
+        for precision in (dtype, torch.float32, torch.float64):
+            v, columns = x[..., 0].to(precision), x.to(precision)
+            wide = columns.double()
+            ahead, back = operator @ v, operator.T @ v
+            assert ahead.dtype == back.dtype == (operator @ columns).dtype == precision
+            assert_close(ahead, (dense @ wide)[..., 0], precision)
+            assert_close(back, (dense.mT @ wide)[..., 0], precision)
+            assert_close(operator @ columns, dense @ wide, precision)
+            assert_close(operator.T @ columns, dense.mT @ wide, precision)
+        assert operator.T.T is operator
+
+    def test_products_refuse_what_does_not_fit(self, operator: Operator, x: Tensor) -> None:
+        """Leading dimensions are never broadcast, so that a vector is never taken for columns."""
+        for wrong in (x[..., :-1, 0], x[..., :-1, :], x[None], x.mT):
+            for side in (operator, operator.T):
+                with pytest.raises(ChainError, match=r"x has shape .* expected .*a vector a chain"):
+                    side @ wrong
 
     def test_one_column(self, operator: Operator, dense: Tensor, dtype: torch.dtype, x: Tensor) -> None:
         assert_close(operator.matmul(x[..., :1]), dense @ x[..., :1].double(), dtype)
@@ -217,7 +240,7 @@ class OperatorConformance:
 
     def test_restrict(self, operator: Operator, dense: Tensor, dtype: torch.dtype) -> None:
         keep = torch.tensor([0, 1, 3, 4, 6])
-        part = operator.restrict(keep)
+        part = restrict(operator, keep)
         block = dense[..., keep, :][..., keep]
         a = block / block.sum(-1, keepdim=True)
         x = torch.randn(*a.shape[:-1], 2, dtype=dtype)

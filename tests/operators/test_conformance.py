@@ -22,6 +22,7 @@ from tokenrank.operators import (
     from_query_key,
     from_scores,
     from_weights,
+    restrict,
 )
 
 from . import oracles
@@ -348,7 +349,7 @@ class TestRestrictedQueryKey(OperatorConformance):
     def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
         q, k = queries_and_keys(batch, dtype)
         mask = torch.arange(N) != 3  # padding that is not kept
-        operator = from_query_key(q, k, None, mask, False).restrict(KEEP)
+        operator = restrict(from_query_key(q, k, None, mask, False), KEEP)
         return operator, oracles.restrict(oracles.attention(q, k, mask=mask), KEEP)
 
 
@@ -358,7 +359,7 @@ class TestRestrictedMaskedCausal(OperatorConformance):
     def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
         q, k = queries_and_keys(batch, dtype)
         mask = (torch.rand(*batch, N, N) > 0.4) | torch.eye(N, dtype=torch.bool)
-        operator = from_query_key(q, k, None, mask, True).restrict(KEEP)
+        operator = restrict(from_query_key(q, k, None, mask, True), KEEP)
         return operator, oracles.restrict(oracles.attention(q, k, mask=mask, is_causal=True), KEEP)
 
 

@@ -72,10 +72,10 @@ def test_segment_options_reach_the_task(run: Run, picture: Path, vit: Path, tmp_
     mask = np.zeros((40, 60), np.uint8)
     mask[10:20, 5:30] = 255
     PIL.Image.fromarray(mask).save(tmp_path / "mask.png")
-    ran = run("segment", picture, "--model", vit, "--mask", tmp_path / "mask.png", "--n", "relax", "--layer", "-1",
+    ran = run("segment", picture, "--model", vit, "--mask", tmp_path / "mask.png", "--n", "halflife", "--layer", "-1",
               "--head", "1", "--backward", "--rule", "0.5", "--component", "--size", 40, "--out", tmp_path)  # fmt: skip
     assert ran.exit_code == 0, ran.output
-    expected = cut_out(picture, mask > 0, model=vit, n="relax", layer=-1, heads=1, direction="backward", rule=0.5,
+    expected = cut_out(picture, mask > 0, model=vit, n="halflife", layer=-1, heads=1, direction="backward", rule=0.5,
                        component=True, size=40)  # fmt: skip
     assert (labels_in(tmp_path, "segment")[0] == expected.labels).all()
 

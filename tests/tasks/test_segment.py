@@ -181,10 +181,10 @@ def test_component_of_a_point_holds_the_point():
     assert not found[10, 14]
 
 
-def test_a_horizon_rule_is_the_number_it_finds(vit_chain: tr.AttentionChain):
+def test_the_half_life_is_the_number_it_finds(vit_chain: tr.AttentionChain):
     mixed = vit_chain.restrict("image").aggregate("uniform")
-    steps = int(mixed.horizon("plateau").steps)
-    by_rule = segment_chain(vit_chain, SIZE, 3, n="plateau", heads="uniform")
+    steps = int(mixed.half_life(3).values)
+    by_rule = segment_chain(vit_chain, SIZE, 3, n="halflife", heads="uniform")
     assert np.allclose(by_rule.scores, segment_chain(vit_chain, SIZE, 3, n=steps, heads="uniform").scores)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..markov import censor
-from ..operators import Lazy, Mixture, Reversed, Teleport
+from ..operators import Lazy, Mixture, Reversed, Teleport, restrict
 from .core import probability
 from .spectral import Spectral
 from .starts import Start, start_distribution
@@ -95,7 +95,7 @@ class Derived(Spectral):
         chosen = start_distribution(tokens, torch.Size(self.shape[-2:]), self.layout) > 0
         keep = chosen.nonzero()[:, 0].to(self.device)
         layout = None if self.layout is None else self.layout.select(keep.tolist())
-        operator = self.operator.restrict(keep) if how == "renormalise" else censor(self.operator, keep)
+        operator = restrict(self.operator, keep) if how == "renormalise" else censor(self.operator, keep)
         return self.from_operator(operator, layout)
 
     def teleport(self, alpha: float = 0.99, personalization: Start | None = None) -> Self:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from ..markov import (
     Dobrushin,
     EntropyRate,
-    Horizon,
+    HalfLife,
     Kemeny,
     Lambda2,
     Metastable,
     MixingTime,
-    Rule,
     Spectrum,
     dobrushin,
     entropy_rate,
-    horizon,
+    half_life,
     kemeny,
     lambda2,
     metastable,
@@ -47,18 +46,16 @@ class Spectral(Core):
         """
         return spectrum(self.operator, k, left)
 
-    def horizon(self, rule: Rule = "plateau", start: Start | None = None, limit: int = 64) -> Horizon:
-        """How many bounces to take, for every head.
+    def half_life(self, start: Start, limit: int = 64) -> HalfLife:
+        """Bounces until half of what one bounce tells of its start is forgotten, for every head.
 
         Args:
-            rule: "relax", "plateau", "knee", or "halflife", which depends on the start.
-            start: for "halflife": where the walk begins, as in ``bounce``.
-            limit: the most bounces allowed.
+            start: where the walk begins, as in ``bounce``.
+            limit: the most bounces looked at.
 
-        See ``tokenrank.markov.horizon``; ``bounce(n=rule)`` uses it.
+        See ``tokenrank.markov.half_life``; ``bounce(n="halflife")`` uses it.
         """
-        v = None if start is None else self._distribution(start)
-        return horizon(self.operator, rule, v, limit)
+        return half_life(self.operator, self._distribution(start), limit)
 
     def metastable(self, k: int | None = None, largest: int = 8) -> Metastable:
         """Groups of tokens that the walk rarely leaves (PCCA+): memberships, and the chain between the groups.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import get_args
 
 import numpy as np
 import torch
 
 from ..errors import ChainError, NotConvergedWarning, NotUniqueWarning
-from ..markov import QuasiStationary, Rule, bounce, closed_classes, horizon, quasi_stationary, stationary
+from ..markov import Bounces, QuasiStationary, bounce, closed_classes, half_life, quasi_stationary, stationary
 from ..operators import Operator
 from .core import Core, Direction, probability
 from .starts import Start, start_distribution
@@ -21,18 +20,18 @@ MAX_APPLIES = 5000  # attention applications of one TokenRank
 class Walks(Core):
     """Bounces and stationary distributions."""
 
-    def bounce(self, start: Start, n: int | Rule = 1, direction: Direction = "forward", path: bool = False) -> TokenMap:
+    def bounce(self, start: Start, n: Bounces = 1, direction: Direction = "forward", path: bool = False) -> TokenMap:
         """Multi-bounce attention from ``start``: vᵀAⁿ.
 
         Args:
             start: a token index, several, a bool mask, ``tr.at(x, y)``, a span's name, a word,
                 or a distribution (…, N).
             n: bounces; 1 is row selection (forward) or normalised column selection (backward),
-                0 the start itself. Or a rule that finds the number for every head: "relax", "plateau", "knee",
-                "halflife" (see ``horizon``).
+                0 the start itself. Or "halflife", the number after which half is forgotten, for every head
+                its own (see ``half_life``).
             direction: "forward" follows attention; "backward" walks the column-normalised
                 reversed chain, towards the tokens that attend to the start.
-            path: also return the way: values (n + 1, *batch, N), entry k after k bounces. With a rule n is the
+            path: also return the way: values (n + 1, *batch, N), entry k after k bounces. With "halflife" n is the
                 largest number of any head, and a head rests after its own.
 
         Returns:
@@ -42,15 +41,15 @@ class Walks(Core):
         """
         operator = self._towards(direction)
         v = start_distribution(start, self.shape, self.layout).to(self.device)
-        if isinstance(n, str) and n in get_args(Rule):
-            steps = horizon(operator, n, v).steps
+        if isinstance(n, str) and n == "halflife":
+            steps = half_life(operator, v).values
             way = bounce(operator, v.to(self.dtype), int(steps.max()))
             time = torch.arange(len(way), device=self.device).reshape(-1, *([1] * steps.ndim))
             way = way.gather(0, torch.minimum(time, steps)[..., None].expand_as(way))
         elif isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0:
             way = bounce(operator, v.to(self.dtype), int(n))
         else:
-            raise ChainError(f"n = {n!r} bounces, expected a whole number ≥ 0 or one of {', '.join(get_args(Rule))}")
+            raise ChainError(f"n = {n!r} bounces, expected a whole number ≥ 0 or 'halflife'")
         return TokenMap(way if path else way[-1], self.layout)
 
     def tokenrank(

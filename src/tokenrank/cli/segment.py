@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError, nearest
+from ..errors import InputError
 from .options import Head, Layer, Out, Size, head_of, layer_of
 from .report import one_line, progress, reported
 
 if TYPE_CHECKING:
-    from ..markov import Rule
+    from ..markov import Bounces
 
 PREFIX = "segment"
 
@@ -40,7 +40,7 @@ def segment(
     mask: Annotated[
         str | None, typer.Option(metavar="FILE", help="Or a mask: a picture of the same size, white is inside.")
     ] = None,
-    n: Annotated[str, typer.Option("--n", help="Bounces, or relax, plateau, knee: how many is found out.")] = "2",
+    n: Annotated[str, typer.Option("--n", help="Bounces, or halflife: how many is found out.")] = "2",
     layer: Layer = None,
     head: Head = "lambda2",
     backward: Annotated[
@@ -121,21 +121,18 @@ def box_of(text: str) -> tuple[float, float, float, float]:
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
-def steps_of(text: str) -> int | Rule:
+def steps_of(text: str) -> Bounces:
     """What ``--n`` means.
 
     Raises:
-        InputError: neither a whole number nor the name of a rule.
+        InputError: neither a whole number nor "halflife".
     """
-    from ..markov import Rule
     from .options import MOST_BOUNCES
 
-    for rule in get_args(Rule):
-        if text == rule:
-            return cast("Rule", rule)
+    if text == "halflife":
+        return "halflife"
     if not re.fullmatch(r"\d+", text) or int(text) > MOST_BOUNCES:
-        known = [str(rule) for rule in get_args(Rule)]
-        raise InputError(f"n = {one_line(text)!r}, expected 0 to {MOST_BOUNCES:,} or a rule; {nearest(text, known)}")
+        raise InputError(f"n = {one_line(text)!r}, expected 0 to {MOST_BOUNCES:,}, or halflife")
     return int(text)
 
 

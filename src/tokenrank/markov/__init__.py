@@ -1,7 +1,7 @@
 """Algorithms on the operator contract: pure functions that return numbers with certificates."""
 
 from .absorption import Absorption, absorption
-from .bounce import bounce
+from .bounce import Bounces, HalfLife, bounce, half_life
 from .censor import censor
 from .certificate import Certificate
 from .classes import Classes, classes
@@ -10,7 +10,6 @@ from .extreme import Extreme, extreme_stationary
 from .first_passage import FirstPassage, mean_first_passage
 from .fundamental import Fundamental, fundamental
 from .hitting import HittingTimes, hitting_times
-from .horizon import Horizon, Rule, horizon
 from .kemeny import Kemeny, kemeny
 from .lambda2 import Lambda2, lambda2
 from .metastable import Metastable, metastable
@@ -24,6 +23,7 @@ from .support.irreducible import closed_classes, uniqueness
 
 __all__ = [
     "Absorption",
+    "Bounces",
     "Certificate",
     "Classes",
     "Dobrushin",
@@ -31,15 +31,14 @@ __all__ = [
     "Extreme",
     "FirstPassage",
     "Fundamental",
+    "HalfLife",
     "HittingTimes",
-    "Horizon",
     "Kemeny",
     "Lambda2",
     "Metastable",
     "MixingTime",
     "QuasiStationary",
     "Result",
-    "Rule",
     "Sinks",
     "Spectrum",
     "Stationary",
@@ -53,8 +52,8 @@ __all__ = [
     "entropy_rate",
     "extreme_stationary",
     "fundamental",
+    "half_life",
     "hitting_times",
-    "horizon",
     "kemeny",
     "lambda2",
     "leading_index",

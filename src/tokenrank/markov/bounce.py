@@ -1,12 +1,24 @@
-"""Multi-bounce attention: where n steps of the walk lead."""
+"""Bounces: where n steps of the walk lead, and after how many half of the start is forgotten."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..errors import ChainError
 from ..operators import Operator
+from .certificate import Certificate
 from .engine.batching import head_groups
+from .result import Result
+
+Bounces = int | Literal["halflife"]  # how many, or the half-life of every head
+
+LIMIT = 64  # bounces; beyond that TokenRank is the question
+FORGOTTEN = 1e-9  # nats; one bounce that tells less tells nothing
+SUM_TOLERANCE = 1e-4  # of a start given in single precision
 
 
 def bounce(operator: Operator, start: Tensor, n: int) -> Tensor:
@@ -18,31 +30,51 @@ def bounce(operator: Operator, start: Tensor, n: int) -> Tensor:
     """
     steps = [start]
     for _ in range(n):
-        steps.append(operator.rmatmul(steps[-1][..., None])[..., 0])
+        steps.append(operator.T @ steps[-1])
     return torch.stack(steps)
 
 
-FORGOTTEN = 1e-9  # nats; one bounce that tells less tells nothing
+@dataclass(frozen=True, repr=False)
+class HalfLife(Result):
+    """How many bounces until half of what one bounce tells of its start is forgotten.
+
+    Attributes:
+        values: int64 (*batch), 1 … limit: bounces for every chain.
+        curve: D(0), D(1), … in nats, float64 (*batch, …), as far as it was followed.
+        limit: the most bounces looked at.
+        certificate: converged where half was reached; elsewhere the value is ``limit``, and ``residual`` is what D is
+            above half there.
+    """
+
+    values: Tensor
+    curve: Tensor
+    limit: int
+    certificate: Certificate
 
 
-def half_life(operator: Operator, start: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+def half_life(operator: Operator, start: Tensor, limit: int = LIMIT) -> HalfLife:
     """The first n ≥ 1 with D(n) ≤ D(1) / 2, where D(n) = KL(vᵀAⁿ ‖ uᵀAⁿ) in nats and u is uniform.
 
     D(n) is what the map after n bounces still tells of having begun in v and not anywhere; it never grows (data
     processing inequality: one chain moves both). Its mean over single-token starts is the mutual information of
     the start and the state after n bounces. Every u_j Aⁿ is at least v_j Aⁿ / (N max v), so D(n) ≤ log(N max v).
+    Two vectors are walked; no eigenvalue is needed.
+
+    The answer is 1 where one bounce tells nothing (the uniform start, one token, a chain of rank one) and ``limit``
+    where half is remembered for ever.
 
     Args:
         operator: (*batch, N, N).
-        start: v, (*batch, N), a distribution.
-        limit: the last n looked at.
+        start: v, (*batch, N) or broadcastable, a distribution.
+        limit: the most bounces looked at, at least 1.
 
-    Returns:
-        n (*batch), 1 where one bounce tells nothing (the uniform start, a chain of rank one); whether D(limit) was
-        still above half (*batch), n is then ``limit``; and D(0), D(1), … (*batch, …) as far as it was followed.
+    Raises:
+        ChainError: a limit that is no whole number from 1, or a start that is no distribution of a fitting shape.
     """
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ChainError(f"limit = {limit!r} bounces, expected a whole number ≥ 1, such as {LIMIT}")
     n = operator.num_tokens
-    v = start.double().expand(operator.shape[:-1]).reshape(-1, n)
+    v = _distribution(operator, start).reshape(-1, n)
     pair = torch.stack([v, torch.full_like(v, 1 / n)], -1)
     groups = list(head_groups(operator, torch.float64))
     curve = [_divergence(pair)]
@@ -55,7 +87,27 @@ def half_life(operator: Operator, start: Tensor, limit: int) -> tuple[Tensor, Te
     halved = _halved(told[:, 1:], told[:, 1:2])
     never = ~halved.any(-1)
     steps = torch.where(never, limit, halved.long().argmax(-1) + 1)
-    return steps.reshape(operator.batch), never.reshape(operator.batch), told.reshape(*operator.batch, -1)
+    left = torch.where(never, told[:, -1] - told[:, 1] / 2, 0.0).reshape(operator.batch)
+    return HalfLife(
+        values=steps.reshape(operator.batch),
+        curve=told.reshape(*operator.batch, -1),
+        limit=limit,
+        certificate=Certificate(~never.reshape(operator.batch), left, None, len(curve) - 1, "two walks"),
+    )
+
+
+def _distribution(operator: Operator, start: Tensor) -> Tensor:
+    """The start in float64, (*batch, N)."""
+    wanted = tuple(operator.shape[:-1])
+    if start.shape[-1:] != operator.shape[-1:]:
+        raise ChainError(f"start has shape {tuple(start.shape)}, expected {wanted}: one number a token")
+    try:
+        v = start.double().expand(wanted)
+    except RuntimeError:
+        raise ChainError(f"start has shape {tuple(start.shape)}, expected one that broadcasts to {wanted}") from None
+    if not torch.isfinite(v).all() or v.amin() < 0 or (v.sum(-1) - 1).abs().max() > SUM_TOLERANCE:
+        raise ChainError("start is no distribution over tokens, expected numbers ≥ 0 that sum to one")
+    return v / v.sum(-1, keepdim=True)
 
 
 def _halved(now: Tensor, first: Tensor) -> Tensor:

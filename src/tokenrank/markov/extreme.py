@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ChainError
-from ..operators import Dense, Operator
+from ..operators import Dense, Operator, restrict
 from .certificate import Certificate
 from .classes import Classes, classes
 from .engine.batching import DENSE_BYTES, head_groups
@@ -135,7 +135,7 @@ def _solve(operator: Operator, heads: Tensor, tokens: Tensor, tol: float, max_ap
             part: Operator = Dense(block / block.sum(-1, keepdim=True))
         else:
             part = operator.index(some)
-            part = part.restrict(tokens) if m < n else part
+            part = restrict(part, tokens) if m < n else part
         parts.append(_of_class(part, tol, max_applies))
     return _Solved(
         torch.cat([p.values for p in parts]),
@@ -173,7 +173,7 @@ def _iterated(operator: Operator, tol: float, max_applies: int) -> _Solved:
 
 
 def _residual(operator: Operator, values: Tensor) -> Tensor:
-    return (operator.rmatmul(values[..., None])[..., 0] - values).abs().sum(-1)
+    return (operator.T @ values - values).abs().sum(-1)
 
 
 def _replaced(whole: _Solved, heads: Tensor, part: _Solved) -> _Solved:

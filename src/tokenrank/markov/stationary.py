@@ -107,7 +107,7 @@ def _iterate(operator: Operator, alpha: float, jump: Tensor, tol: float, max_app
 
 
 def _step(operator: Operator, alpha: float, rhs: Tensor, x: Tensor) -> Tensor:
-    return alpha * operator.rmatmul(x[..., None])[..., 0] + rhs
+    return alpha * (operator.T @ x) + rhs
 
 
 def _part_of(operator: Operator, alpha: float, heads: Tensor) -> Apply:
@@ -127,7 +127,7 @@ def _exact(operator: Operator, alpha: float, jump: Tensor) -> Part:
     else:
         x = torch.zeros_like(jump)
         x[:, 0 if operator.structure == "lower" else -1] = 1.0
-    image = alpha * operator.rmatmul(x[..., None])[..., 0] + (1 - alpha) * jump
+    image = alpha * (operator.T @ x) + (1 - alpha) * jump
     return x, (image - x).abs().sum(-1), 2 if alpha < 1 else 1, "substitution"
 
 

@@ -1,14 +1,16 @@
-"""The contract that every operator fulfils."""
+"""Operator: the contract that every chain fulfils, as a matrix to multiply with, built or not."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from ..errors import ChainError
 
 Structure = Literal["full", "lower", "upper"]
 
@@ -22,6 +24,8 @@ class Operator(ABC):
     ``A[..., i, j]`` is the probability of going from token i to token j. An operator is
     applied in the precision of the tensor that it is given: a float32 operator times a
     float64 vector is computed in float64. That is what certificates rest on.
+
+    ``A @ x`` and ``A.T @ x`` take a vector a chain, (*batch, N), or columns, (*batch, N, c).
 
     A subclass supplies ``matmul``, ``rmatmul``, ``support``, ``reshape`` and ``index``, and whatever
     of the rest it can do faster.
@@ -41,6 +45,19 @@ class Operator(ABC):
     def num_tokens(self) -> int:
         """N, the number of states."""
         return self.shape[-1]
+
+    @property
+    def T(self) -> Transposed:  # noqa: N802  the name that torch and numpy give it
+        """Aᵀ, to multiply with: ``A.T @ x``. Its rows do not sum to one, so that it is no chain."""
+        return Transposed(self)
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """A x for vectors (*batch, N) or columns (*batch, N, c), in the dtype of x.
+
+        Raises:
+            ChainError: x of another shape; leading dimensions are never broadcast.
+        """
+        return _applied(self.matmul, self.shape, x)
 
     @abstractmethod
     def matmul(self, x: Tensor) -> Tensor:
@@ -90,19 +107,16 @@ class Operator(ABC):
 
     def column_sums(self, dtype: torch.dtype | None = None) -> Tensor:
         """Σ_i A[..., i, j], (*batch, N)."""
-        ones = torch.ones(*self.batch, self.num_tokens, 1, dtype=dtype or self.dtype, device=self.device)
-        return self.rmatmul(ones)[..., 0]
+        return self.T @ torch.ones(*self.batch, self.num_tokens, dtype=dtype or self.dtype, device=self.device)
 
     def row_entropies(self, dtype: torch.dtype | None = None) -> Tensor:
         """−Σ_j A[..., i, j] log A[..., i, j] in nats, (*batch, N)."""
         parts = [torch.special.entr(self.rows(*block, dtype)).sum(-1) for block in self.blocks(dtype)]
         return torch.cat(parts, -1).clamp(min=0)  # a probability rounded to just above one counts as one
 
-    def restrict(self, keep: Tensor) -> Operator:
-        """The chain on the tokens ``keep`` (increasing indices), rows renormalised."""
-        from .restricted import Restricted
-
-        return Restricted(self, keep)
+    def restricted(self, keep: Tensor) -> Operator | None:
+        """The chain on the tokens ``keep`` where this kind has a form of its own for it; see ``restrict``."""
+        return None
 
     def blocks(self, dtype: torch.dtype | None = None) -> Iterator[tuple[int, int]]:
         """Ranges of rows whose blocks take about ``BLOCK_BYTES``, or ``BLOCK_ROWS`` rows if that is more."""
@@ -115,6 +129,29 @@ class Operator(ABC):
         eye = torch.zeros(self.num_tokens, stop - start, dtype=dtype or self.dtype, device=self.device)
         eye[start:stop].fill_diagonal_(1)
         return eye.expand(*self.batch, -1, -1)
+
+
+class Transposed:
+    """Aᵀ of an operator A: nothing but a product, ``A.T @ x``."""
+
+    def __init__(self, operator: Operator) -> None:
+        self.T = operator
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """Aᵀ x for vectors (*batch, N) or columns (*batch, N, c), in the dtype of x; see ``Operator``."""
+        return _applied(self.T.rmatmul, self.T.shape, x)
+
+
+def _applied(product: Callable[[Tensor], Tensor], shape: torch.Size, x: Tensor) -> Tensor:
+    """A product that takes columns, of columns or of vectors."""
+    if x.shape == shape[:-1]:
+        return product(x[..., None])[..., 0]
+    if x.shape[:-1] == shape[:-1]:
+        return product(x)
+    raise ChainError(
+        f"x has shape {tuple(x.shape)}, expected {tuple(shape[:-1])}, a vector a chain, or {(*shape[:-1], 'c')}, "
+        "columns; expand it to the leading dimensions first"
+    )
 
 
 def everywhere(rows: int, columns: int, device: torch.device) -> Tensor:

@@ -58,13 +58,13 @@ class Blocks(Operator):
         return self._assembled(self.inner.to_dense(dtype)).reshape(self.shape)
 
     def diagonal(self, dtype: torch.dtype | None = None) -> Tensor:
-        return self._gathered(self.inner.diagonal(dtype)[..., None])[..., 0]
+        return self._gathered_vectors(self.inner.diagonal(dtype))
 
     def column_sums(self, dtype: torch.dtype | None = None) -> Tensor:
-        return self._gathered(self.inner.column_sums(dtype)[..., None])[..., 0]
+        return self._gathered_vectors(self.inner.column_sums(dtype))
 
     def row_entropies(self, dtype: torch.dtype | None = None) -> Tensor:
-        return self._gathered(self.inner.row_entropies(dtype)[..., None])[..., 0]
+        return self._gathered_vectors(self.inner.row_entropies(dtype))
 
     def support(self) -> Tensor:
         inner = self.inner.support()
@@ -106,6 +106,10 @@ class Blocks(Operator):
         """(*batch, W, H, n, c) to (…, N, c) in the order of the sequence."""
         y = y.transpose(-4, -3).reshape(*self.batch, self.num_tokens, y.shape[-1])
         return y.index_select(-2, self._place)
+
+    def _gathered_vectors(self, y: Tensor) -> Tensor:
+        """(*batch, W, H, n) to (…, N) in the order of the sequence."""
+        return y.transpose(-3, -2).reshape(self.shape[:-1]).index_select(-1, self._place)
 
     def _lines(self, start: int, stop: int, dtype: torch.dtype | None, columns: bool) -> Tensor:
         """Rows, or columns lying down, (…, stop − start, N); only the windows that hold these tokens are built."""

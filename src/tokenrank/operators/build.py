@@ -76,7 +76,7 @@ def from_query_key(q: Tensor, k: Tensor, scale: float | None, mask: Tensor | Non
     if is_causal:
         lower = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool, device=q.device).tril()
         mask = mask & lower if mask.dtype == torch.bool else mask.masked_fill(~lower, -math.inf)
-    causal = is_causal or not _allowed(mask).expand(*mask.shape[:-1], q.shape[-2]).triu(1).any()
+    causal = is_causal or not checks.allowed(mask).expand(*mask.shape[:-1], q.shape[-2]).triu(1).any()
     return QueryKey(q, k, scale, mask, False, "lower" if causal else "full")
 
 
@@ -115,13 +115,9 @@ def _checked_mask(mask: Tensor, q: Tensor, is_causal: bool) -> Tensor:
     return mask if mask.dtype == torch.bool else mask.to(q.dtype)
 
 
-def _allowed(mask: Tensor) -> Tensor:
-    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-
-
 def _as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     bias = torch.zeros_like(mask, dtype=dtype) if mask.dtype == torch.bool else mask.to(dtype)
-    return bias.masked_fill(~_allowed(mask), MASKED)
+    return bias.masked_fill(~checks.allowed(mask), MASKED)
 
 
 def _structure(weights: Tensor) -> Structure:

@@ -78,20 +78,28 @@ def square(shape: Sequence[int]) -> None:
         raise ChainError(f"shape {tuple(shape)} is empty, expected at least one token and one matrix")
 
 
+def allowed(mask: Tensor) -> Tensor:
+    """Where a mask lets a query attend, bool: from a bool mask, or a float one that is added to the logits.
+
+    Values at or below half the most negative number of their dtype count as masked, −inf among them. It is the only
+    such threshold.
+    """
+    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+
+
 def no_masked_rows(mask: Tensor, is_causal: bool, num_tokens: int) -> None:
     """Raise ChainError if some query may attend to no key at all.
 
     ``mask`` is bool (True may attend) or float (added to the logits), broadcastable to
-    (*batch, N, N); values at or below half the dtype's minimum count as masked.
+    (*batch, N, N); see ``allowed``.
     """
-    allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-    if is_causal and allowed.shape[-2] == 1:
-        reachable = allowed.expand(*allowed.shape[:-1], num_tokens).cummax(-1).values.transpose(-1, -2)
+    seen = allowed(mask)
+    if is_causal and seen.shape[-2] == 1:
+        reachable = seen.expand(*seen.shape[:-1], num_tokens).cummax(-1).values.transpose(-1, -2)
     elif is_causal:
-        allowed = allowed.expand(*allowed.shape[:-2], num_tokens, num_tokens)
-        reachable = allowed.tril().any(-1, keepdim=True)
+        reachable = seen.expand(*seen.shape[:-2], num_tokens, num_tokens).tril().any(-1, keepdim=True)
     else:
-        reachable = allowed.any(-1, keepdim=True)
+        reachable = seen.any(-1, keepdim=True)
     if not reachable.all():
         bad = _first(~reachable[..., 0])
         raise ChainError(

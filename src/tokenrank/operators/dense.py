@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .base import Operator, Structure
+from .checks import renormalised
 
 # in double precision at a time: on CPU what stays in the cache from the copy to the product, elsewhere few launches
 WIDE_BYTES = {"cpu": 2 * 2**20}
@@ -68,9 +69,7 @@ class Dense(Operator):
     def index(self, *index: Any) -> Dense:
         return Dense(self.weights[index], self.structure)
 
-    def restrict(self, keep: Tensor) -> Operator:
-        from .checks import renormalised
-
+    def restricted(self, keep: Tensor) -> Dense:
         block = self.weights.index_select(-2, keep).index_select(-1, keep)
         return Dense(renormalised(block, keep), self.structure)
 

@@ -38,7 +38,7 @@ class Mixture(Operator):
         return self._sum(self.heads.columns(start, stop, dtype))
 
     def diagonal(self, dtype: torch.dtype | None = None) -> Tensor:
-        return self._sum(self.heads.diagonal(dtype)[..., None])[..., 0]
+        return self._sum(self.heads.diagonal(dtype))
 
     def support(self) -> Tensor:
         heads = self.heads.support()
@@ -58,7 +58,9 @@ class Mixture(Operator):
         return x[..., None, :, :].expand(*self.heads.batch, -1, -1)
 
     def _sum(self, per_head: Tensor) -> Tensor:
-        return torch.einsum("...h,...hij->...ij", self.weights.to(per_head.dtype), per_head)
+        """Over the heads of (*batch, H, …), vectors or matrices."""
+        inner = "ij"[: per_head.ndim - self.weights.ndim]
+        return torch.einsum(f"...h,...h{inner}->...{inner}", self.weights.to(per_head.dtype), per_head)
 
 
 class Product(Operator):

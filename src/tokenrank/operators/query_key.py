@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Operator, Structure, everywhere
+from .checks import allowed, no_empty_rows, no_masked_rows
 
 MASKED = -1e30  # the logit of a padded key: zero after any softmax, finite in products
 FAR = -1e3  # a token's logit with itself below which it says too little about the others
@@ -129,8 +130,7 @@ class QueryKey(Operator):
         if self.is_causal:
             possible = possible.tril()
         elif self.mask is not None:
-            possible = self.mask if self.mask.dtype == torch.bool else self.mask > torch.finfo(self.mask.dtype).min / 2
-            possible = possible.expand(*possible.shape[:-2], n, n)
+            possible = allowed(self.mask).expand(*self.mask.shape[:-2], n, n)
         masked = (self.q[..., -1] == 1).all() & (self.scale * self.k[..., -1] <= MASKED / 2)
         return possible & ~masked[..., None, :] if bool(masked.any()) else possible
 
@@ -162,9 +162,7 @@ class QueryKey(Operator):
                 mask = mask.expand(*self.batch, *mask.shape[-2:])[index]
         return QueryKey(self.q[index], self.k[index], self.scale, mask, self.is_causal, self.structure)
 
-    def restrict(self, keep: Tensor) -> QueryKey:
-        from .checks import no_empty_rows, no_masked_rows
-
+    def restricted(self, keep: Tensor) -> QueryKey:
         mask = self.mask
         if mask is not None:
             mask = mask.expand(*mask.shape[:-2], *self.shape[-2:])

@@ -11,6 +11,18 @@ from .base import Operator, everywhere, is_everywhere
 from .checks import no_empty_rows
 
 
+def restrict(operator: Operator, keep: Tensor) -> Operator:
+    """The chain on the tokens ``keep`` (increasing indices, (M,)), rows renormalised.
+
+    In the operator's own form where it has one (weights, queries and keys), else as ``Restricted``.
+
+    Raises:
+        ChainError: a kept token sends no probability to the kept tokens.
+    """
+    own = operator.restricted(keep)
+    return Restricted(operator, keep) if own is None else own
+
+
 class Restricted(Operator):
     """A[S, S] with every row divided by its sum: the walk is not allowed to leave S.
 

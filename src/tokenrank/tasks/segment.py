@@ -13,7 +13,7 @@ from ..chain import AttentionChain, TokenMap
 from ..chain.core import Direction
 from ..errors import InputError
 from ..layout import Point
-from ..markov import Rule as Horizon
+from ..markov import Bounces
 from ..models import ImageSource, read_image
 from .masks import Segmentation
 from .places import Place, box_share, mask_share
@@ -30,7 +30,7 @@ def segment(
     *,
     text: str | Sequence[str] | None = None,
     model: Source = "bundled",
-    n: int | Horizon = 2,
+    n: Bounces = 2,
     layer: int | str | None = None,
     heads: Heads = "lambda2",
     direction: Direction | None = None,
@@ -54,7 +54,7 @@ def segment(
             layout must have token strings. Labels get their names.
         model: a name for ``tr.load``, a model, or attention that was captured already: an ``Observation``, a
             ``Trace`` or a chain. These are taken as they are, with ``image`` for its size and looks.
-        n: bounces, or a rule for their number; 2 is the paper's choice for segmentation.
+        n: bounces, or "halflife", which finds their number; 2 is the paper's choice for segmentation.
         layer: two thirds up the stack where None.
         heads: "lambda2" (by |λ2| of the chain that is walked), "uniform", or one head.
         direction: "forward" follows attention, "backward" walks to those that attend to the start. Forward where
@@ -90,7 +90,7 @@ def segment_chain(
     start: Starts | None = None,
     *,
     text: str | Sequence[str] | None = None,
-    n: int | Horizon = 2,
+    n: Bounces = 2,
     heads: Heads = "lambda2",
     direction: Direction | None = None,
     rule: Threshold = "mean",
@@ -128,9 +128,7 @@ def segment_chain(
     return Segmentation(combined(scores, masks), ("background", *places), np.stack(scores).astype(np.float32))
 
 
-def start_map(
-    chain: AttentionChain, place: Place, n: int | Horizon, direction: Direction, size: tuple[int, int]
-) -> TokenMap:
+def start_map(chain: AttentionChain, place: Place, n: Bounces, direction: Direction, size: tuple[int, int]) -> TokenMap:
     """The picture's part of n bounces from a place, normalised to sum one: (P,) values.
 
     Args:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import CaptureError
+from ..operators import allowed
 from ..recording import AttentionRecord
-from .masks import allowed
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..operators import allowed
 from ..recording import AttentionRecord
-from .masks import allowed
 
 
 def seen_keys(record: AttentionRecord) -> list[int] | None:
