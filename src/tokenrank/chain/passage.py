@@ -9,12 +9,6 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..markov import (
-    Absorption,
-    Classes,
-    Extreme,
-    FirstPassage,
-    Fundamental,
-    Sinks,
     absorption,
     classes,
     extreme_stationary,
@@ -23,9 +17,9 @@ from ..markov import (
     mean_first_passage,
     sinks,
 )
+from .answers import Absorption, Classes, Extreme, FirstPassage, Fundamental, HittingTimes, Sinks, placed
 from .core import Core
 from .starts import Start, start_distribution
-from .token_map import TokenMap
 
 
 class Passage(Core):
@@ -43,7 +37,7 @@ class Passage(Core):
 
         See ``tokenrank.markov.classes``.
         """
-        return classes(self.operator, threshold)
+        return placed(Classes, classes(self.operator, threshold), self.layout)
 
     def stationary_distributions(self, tol: float = 1e-10) -> Extreme:
         """All extreme stationary distributions: one for every recurrent class; every other one is a mixture.
@@ -53,7 +47,7 @@ class Passage(Core):
 
         See ``tokenrank.markov.extreme_stationary``.
         """
-        return extreme_stationary(self.operator, tol)
+        return placed(Extreme, extreme_stationary(self.operator, tol), self.layout)
 
     def sinks(self, threshold: float = 0.3) -> Sinks:
         """Attention sinks of every head: tokens that take a large part of everybody's attention.
@@ -63,7 +57,7 @@ class Passage(Core):
 
         See ``tokenrank.markov.sinks``.
         """
-        return sinks(self.operator, threshold)
+        return placed(Sinks, sinks(self.operator, threshold), self.layout)
 
     def absorption(self, targets: Start | Mapping[str, Start], tol: float = 1e-8) -> Absorption:
         """Where the walk enters first: probabilities (*batch, N, T) for T targets, and the expected bounces.
@@ -76,15 +70,14 @@ class Passage(Core):
         With ``tr.bipartite`` and ``targets="text"`` the rows of image tokens are a soft segmentation; ``unreached``
         says which targets no token can get to. See ``tokenrank.markov.absorption``.
         """
-        return absorption(self.operator, self._sets(targets), tol)
+        return placed(Absorption, absorption(self.operator, self._sets(targets), tol), self.layout)
 
-    def hitting_times(self, targets: Start, tol: float = 1e-8) -> TokenMap:
+    def hitting_times(self, targets: Start, tol: float = 1e-8) -> HittingTimes:
         """Expected bounces from every token until the walk is first on one of ``targets``; ∞ where it may miss them.
 
         See ``tokenrank.markov.hitting_times``.
         """
-        found = hitting_times(self.operator, self._tokens(targets), tol)
-        return TokenMap(found.values, self.layout, found.certificate)
+        return placed(HittingTimes, hitting_times(self.operator, self._tokens(targets), tol), self.layout)
 
     def mean_first_passage(self, tokens: Start | None = None) -> FirstPassage:
         """Expected bounces from every token until the walk is first on each of ``tokens``: (*batch, N, T), 0 on itself.
@@ -95,7 +88,7 @@ class Passage(Core):
         See ``tokenrank.markov.mean_first_passage``.
         """
         chosen = None if tokens is None else self._tokens(tokens).nonzero()[:, 0]
-        return mean_first_passage(self.operator, chosen)
+        return placed(FirstPassage, mean_first_passage(self.operator, chosen), self.layout)
 
     def fundamental(self, x: Tensor, tol: float = 1e-8) -> Fundamental:
         """Z x and the deviation (Z − 1πᵀ) x, with Z = (I − A + 1πᵀ)⁻¹ the fundamental matrix.
@@ -108,7 +101,7 @@ class Passage(Core):
         """
         if x.ndim < 2 or x.shape[-2] != self.num_tokens:
             raise ChainError(f"x has shape {tuple(x.shape)}, expected (…, {self.num_tokens}, c): one row a token")
-        return fundamental(self.operator, x.to(self.device), tol)
+        return placed(Fundamental, fundamental(self.operator, x.to(self.device), tol), self.layout)
 
     def _tokens(self, tokens: Start) -> Tensor:
         """One set of tokens for all chains, bool (N,)."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from ..markov import (
     Dobrushin,
-    EntropyRate,
     HalfLife,
     Kemeny,
     Lambda2,
-    Metastable,
     MixingTime,
-    Spectrum,
     dobrushin,
     entropy_rate,
     half_life,
@@ -20,6 +17,7 @@ from ..markov import (
     mixing_time,
     spectrum,
 )
+from .answers import EntropyRate, Metastable, Spectrum, placed
 from .core import Core
 from .starts import Start
 
@@ -44,7 +42,7 @@ class Spectral(Core):
 
         See ``tokenrank.markov.spectrum``.
         """
-        return spectrum(self.operator, k, left)
+        return placed(Spectrum, spectrum(self.operator, k, left), self.layout)
 
     def half_life(self, start: Start, limit: int = 64) -> HalfLife:
         """Bounces until half of what one bounce tells of its start is forgotten, for every head.
@@ -67,7 +65,7 @@ class Spectral(Core):
 
         See ``tokenrank.markov.metastable``.
         """
-        return metastable(self.operator, k, largest)
+        return placed(Metastable, metastable(self.operator, k, largest), self.layout)
 
     def kemeny(self) -> Kemeny:
         """Kemeny's constant Σ_{i≥2} 1/(1 − λ_i): bounces to a token drawn from π, whatever the start.
@@ -81,7 +79,7 @@ class Spectral(Core):
 
         See ``tokenrank.markov.entropy_rate``.
         """
-        return entropy_rate(self.operator)
+        return placed(EntropyRate, entropy_rate(self.operator), self.layout)
 
     def mixing_time(self, epsilon: float = 0.25) -> MixingTime:
         """Bounces until the start does not matter any more, with proved bounds.

@@ -52,7 +52,7 @@ class Result(Batched):
 
     def __repr__(self) -> str:
         certificate = "" if self.certificate is None else f"; {self.certificate}"
-        return f"{type(self).__name__}({self._shape_words()}, {range_words(self.values)}{certificate})"
+        return f"{type(self).__name__}({self.shape_words()}, {range_words(self.values)}{certificate})"
 
     def _repr_html_(self) -> str:
         rows = [
@@ -61,21 +61,17 @@ class Result(Batched):
             if isinstance(value, Tensor)
         ]
         return panel(
-            f"{type(self).__name__} of {self._shape_words()}",
+            f"{type(self).__name__} of {self.shape_words()}",
             table(rows, ("", "shape", "")),
             note(self.certificate or ""),
         )
 
-    def _shape_words(self) -> str:
-        return shape_words(self.values.shape, self.AXES, self.ONE)
-
-
-def shape_words(shape: torch.Size, axes: tuple[str, ...], one: str = "chain") -> str:
-    """What the dimensions of an answer are: "2 × 12 chains, 197 tokens × 5 targets" for instance."""
-    batch, rest = shape[: len(shape) - len(axes)], shape[len(shape) - len(axes) :]
-    chains = f"{' × '.join(map(str, batch))} {one}s" if batch else f"1 {one}"
-    each = " × ".join(f"{n} {name}" for n, name in zip(rest, axes, strict=True))
-    return f"{chains}, {each}" if axes else chains
+    def shape_words(self) -> str:
+        """What the dimensions of ``values`` are: "2 × 12 chains, 197 tokens × 5 targets" for instance."""
+        rest = self.values.shape[len(self.batch) :]
+        batch = f"{' × '.join(map(str, self.batch))} {self.ONE}s" if self.batch else f"1 {self.ONE}"
+        each = " × ".join(f"{n} {name}" for n, name in zip(rest, self.AXES, strict=True))
+        return f"{batch}, {each}" if each else batch
 
 
 def range_words(values: Tensor) -> str:
