@@ -67,7 +67,7 @@ def board(cells: Iterable[str], more: int = 0) -> str:
 
 def panel(title: object, *parts: str) -> str:
     """A whole answer: a bold title over ready HTML."""
-    return f"<div><div><b>{escape(title)}</b></div>{''.join(parts)}</div>"
+    return f'<div style="margin-bottom:.6em"><div><b>{escape(title)}</b></div>{"".join(parts)}</div>'
 
 
 def note(text: object) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from tests import tally
 from tokenrank import AttentionChain
 from tokenrank.errors import NotConvergedWarning, NotUniqueWarning, TokenRankError
-from tokenrank.markov import absorption, closed_classes, extreme_stationary, hitting_times, stationary
+from tokenrank.markov import absorption, closed_classes, hitting_times, stationary, stationary_distributions
 from tokenrank.operators import Operator, from_weights
 
 from .strategies import KINDS, chains, make
@@ -175,7 +175,7 @@ def test_bound_of_absorption(a: np.ndarray, route: str) -> None:
 def test_extreme_vectors_are_stationary_and_complete(a: np.ndarray) -> None:
     tally.count("extreme stationary vectors")
     operator: Operator = from_weights(torch.from_numpy(a))
-    found = extreme_stationary(operator)
+    found = stationary_distributions(operator)
     count = int(found.count)
     assert count == int(closed_classes(operator))
     vectors = found.values[:count].numpy()

@@ -1,4 +1,4 @@
-"""Quasi-stationary distributions against dense eigenvectors and classes found by matrix powers."""
+"""Quasi-stationary distributions against dense eigenvectors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.operators import oracles as dense_oracles
 from tokenrank.errors import ChainError
 from tokenrank.markov.engine import batching
 from tokenrank.markov.quasi_stationary import QuasiStationary, quasi_stationary
-from tokenrank.operators import Dense, Operator, Reversed, from_query_key, from_weights
+from tokenrank.operators import Dense, Operator, Reversed, from_query_key
 
 from . import heads, oracles, strategies
 
@@ -31,24 +31,6 @@ def dense_vector(q: np.ndarray) -> tuple[float, np.ndarray]:
     place = values.real.argmax()
     v = np.abs(vectors[:, place].real)
     return float(values[place].real), v / v.sum()
-
-
-def reach(a: np.ndarray) -> np.ndarray:
-    r = (a > 0) | np.eye(len(a), dtype=bool)
-    for _ in range(len(a).bit_length()):
-        r = (r.astype(float) @ r) > 0
-    return r
-
-
-def root_of_classes(q: np.ndarray, keep: np.ndarray) -> float:
-    """The largest eigenvalue, class by class: whole, a reducible Q would lose half its digits and more."""
-    inside = q[np.ix_(keep, keep)]
-    r = reach(inside)
-    both = r & r.T
-    return max(
-        float(np.abs(np.linalg.eigvals(inside[np.ix_(c, c)])).max())
-        for c in {tuple(np.flatnonzero(row)) for row in both}
-    )
 
 
 def check(answer: QuasiStationary, q: np.ndarray, drop: np.ndarray, tol: float = 1e-12) -> None:
@@ -71,7 +53,7 @@ def check(answer: QuasiStationary, q: np.ndarray, drop: np.ndarray, tol: float =
 # ---- the nine heads
 
 
-@pytest.mark.parametrize("alpha", [1.0, 0.99, 0.5, 0.0])
+@pytest.mark.parametrize("alpha", [0.99, 0.5, 0.0])
 @pytest.mark.parametrize("route", ["dense", "float32", "queries and keys", "matrix-free"])
 def test_nine_heads_without_token_0(alpha: float, route: str, request: pytest.FixtureRequest) -> None:
     drop = torch.zeros(heads.N, dtype=torch.bool)
@@ -84,11 +66,9 @@ def test_nine_heads_without_token_0(alpha: float, route: str, request: pytest.Fi
         request.getfixturevalue("matrix_free")
     answer = quasi_stationary(operator, drop, alpha)
     assert answer.values.shape == (9, heads.N)
-    assert (
-        answer.survival.shape == answer.lower.shape == answer.upper.shape == answer.certificate.residual.shape == (9,)
-    )
+    assert answer.survival.shape == answer.lower.shape == answer.upper.shape == (9,)
+    assert answer.certificate.residual.shape == (9,)
     assert answer.certificate.converged.all()
-    assert answer.unique.all()
     for i, name in enumerate(heads.NAMES):
         root, v = dense_vector(killed(heads.nine_heads()[name], drop.numpy(), alpha))
         wide = 1e-6 if route == "float32" else 1e-9
@@ -98,7 +78,7 @@ def test_nine_heads_without_token_0(alpha: float, route: str, request: pytest.Fi
 
 
 def test_the_sink_head_is_the_rest_of_the_chain() -> None:
-    """0.6 to token 0, else noise: what survives a step is a little less than 0.4 of the walk."""
+    """0.6 to token 0, else noise: what survives a step is about 0.4 of the walk."""
     drop = torch.arange(heads.N) == 0
     a = torch.from_numpy(heads.nine_heads()["sink"])
     answer = quasi_stationary(Dense(a), drop)
@@ -107,9 +87,9 @@ def test_the_sink_head_is_the_rest_of_the_chain() -> None:
     assert float(answer.values.max()) < 0.02  # nothing in the noise sticks out
 
 
-@pytest.mark.parametrize("alpha", [1.0, 0.9])
-def test_large_heads_by_arnoldi(alpha: float) -> None:
-    """More tokens than are eliminated; one head with two clusters and one with a ring."""
+@pytest.mark.parametrize("alpha", [0.999999, 0.9])
+def test_large_heads(alpha: float) -> None:
+    """One head with two clusters and one with a ring."""
     n = 400
     label = torch.arange(n) % 2
     clusters = torch.where(label[:, None] == label, 0.0, -7.0) + torch.randn(n, n)
@@ -129,21 +109,10 @@ def heads_ring(n: int) -> Tensor:
     return 0.9 * torch.roll(torch.eye(n), 1, 1) + 0.1 * torch.randn(n, n).softmax(-1)
 
 
-def test_not_converged_is_said() -> None:
-    n = 2000  # more than are eliminated
-    q, k = 4 * torch.randn(2, n, 8)
-    answer = quasi_stationary(from_query_key(q, k, None, None, False), torch.arange(n) < 2, 1.0, 1e-12, 3)
-    assert not bool(answer.certificate.converged)
-    assert float(answer.certificate.residual) > 1e-12
-    better = quasi_stationary(from_query_key(q, k, None, None, False), torch.arange(n) < 2, 1.0, 1e-9)
-    assert bool(better.certificate.converged)
-    assert float(answer.lower) <= float(better.survival) <= float(answer.upper)
-
-
 # ---- nothing dropped: TokenRank
 
 
-@pytest.mark.parametrize("alpha", [1.0, 0.99, 0.3])
+@pytest.mark.parametrize("alpha", [0.99, 0.3, 0.0])
 @pytest.mark.parametrize("structure", ["full", "lower", "upper"])
 def test_dropping_nothing_is_tokenrank(alpha: float, structure: str) -> None:
     a = torch.randn(2, 20, 20, dtype=torch.float64)
@@ -156,10 +125,7 @@ def test_dropping_nothing_is_tokenrank(alpha: float, structure: str) -> None:
     answer = quasi_stationary(operator, torch.zeros(20, dtype=torch.bool), alpha)
     assert torch.allclose(answer.survival, torch.ones(2, dtype=torch.float64), atol=1e-14)
     for i in range(2):
-        if alpha < 1 or structure == "full":
-            expected = oracles.pagerank(a[i].numpy(), alpha)
-        else:
-            expected = np.eye(20)[0 if structure == "lower" else 19]
+        expected = oracles.pagerank(a[i].numpy(), alpha)
         assert np.abs(answer.values[i].numpy() - expected).sum() < 1e-12
 
 
@@ -195,129 +161,18 @@ def test_causal_with_teleport(n: int, alpha: float, backward: bool) -> None:
         assert (one.values[~drop[i, 0]] >= (1 - alpha) / n * (1 - 1e-9)).all()
 
 
-@pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize("n", [2, 30, 300])
-def test_causal_without_teleport_ends_at_the_largest_self_attention(n: int, backward: bool) -> None:
-    operator, a = causal(n)
-    if backward:
-        operator, a = Reversed(operator), dense_oracles.reverse(a)
-    dense = a[0].numpy()
-    end = n - 1 if backward else 0
-    drop = torch.arange(n) == end
-    answer = quasi_stationary(operator, drop)
-    diagonal = np.where(drop.numpy(), -1, np.diag(dense))
-    place = diagonal.argmax()
-    one = answer[0]
-    check(one, killed(dense, drop.numpy(), 1.0), drop.numpy())
-    assert float(answer.survival) == pytest.approx(diagonal[place], rel=1e-13)
-    assert float(answer.lower) == float(answer.upper) == float(answer.survival)
-    beyond = slice(0, place) if backward else slice(place + 1, None)
-    assert (answer.values[0, beyond] == 0).all()
-    assert answer.values[0, place] > 0
-    assert bool(answer.unique)
-
-
-def test_ties_of_self_attention() -> None:
-    """Three tokens that attend half to themselves: the later two feed the first or they do not."""
-    feeding = np.array([[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.3, 0.5, 0], [0.5, 0, 0, 0.5]])
-    answer = quasi_stationary(from_weights(torch.from_numpy(feeding)), torch.arange(4) == 0)
-    assert answer.values.tolist() == [0, 1, 0, 0]  # token 2 ends there too; token 3 does not
-    assert float(answer.survival) == 0.5
-    assert not bool(answer.unique)
-    one = quasi_stationary(from_weights(torch.from_numpy(feeding[:3, :3])), torch.arange(3) == 0)
-    assert one.values.tolist() == [0, 1, 0]
-    assert bool(one.unique)
-    # the same as a full chain, to the other algorithm
-    for n, alone in [(4, False), (3, True)]:
-        full = quasi_stationary(Dense(torch.from_numpy(feeding[:n, :n])), torch.arange(n) == 0)
-        assert full.values.tolist() == [0, 1, 0, 0][:n]
-        assert bool(full.unique) is alone
-
-
-@pytest.mark.parametrize("kind", ["queries and keys", "upper"])
-def test_pivots_that_vanish_one_after_the_other(kind: str) -> None:
-    """Self-attention of 0.5 less a few ulps, forty tokens in a row: v grows beyond the range of float64."""
-    n = 40
-    a = np.tril(np.full((n, n), 1e-3), -1)
-    diagonal = 0.5 - 2.0**-52 * np.arange(n)[::-1]
-    a[np.arange(n), np.arange(n)] = diagonal
-    a[:, 0] += 1 - a.sum(1)
-    drop = np.arange(n) == 0
-    if kind == "upper":
-        a, drop = a[::-1, ::-1].copy(), drop[::-1].copy()
-    weights = torch.from_numpy(a)
-    operator = Dense(weights, "lower" if kind != "upper" else "upper")
-    answer = quasi_stationary(operator, torch.from_numpy(drop))
-    assert torch.isfinite(answer.values).all()
-    assert float(answer.survival) == 0.5
-    assert float(answer.certificate.residual) < 1e-14
-    near = 1 if kind != "upper" else n - 2
-    assert float(answer.values[near]) > 0.9  # everything piles up at the end of the walk
-
-
 def test_a_causal_chain_matrix_free(matrix_free: None) -> None:
     operator, a = causal(600, scale=1.0)
     drop = torch.arange(600) == 0
-    for alpha in (0.99, 1.0):
+    for alpha in (0.99, 0.999999):
         answer = quasi_stationary(operator, drop, alpha)
         v, q = answer.values[0].numpy(), killed(a[0].numpy(), drop.numpy(), alpha)
         assert np.abs(v @ q - float(answer.survival) * v).sum() < 1e-12
 
 
-# ---- cycles, permutations, chains that die
-
-
-def test_a_cycle_that_is_cut_dies() -> None:
-    """0 → 1 → 2 → 3 → 0 without 0: from 1 on it takes three steps; v sits on 3, where the next step kills."""
-    answer = quasi_stationary(Dense(torch.roll(torch.eye(4, dtype=torch.float64), 1, 1)), torch.arange(4) == 0)
-    assert answer.values.tolist() == [0, 0, 0, 1]
-    assert float(answer.survival) == 0
-    assert bool(answer.unique)
-    assert bool(answer.certificate.converged)
-
-
-def test_a_cycle_that_is_kept_survives() -> None:
-    """(0 1 2)(3 4): dropping 4 leaves the cycle of three, periodic as it is."""
-    a = torch.eye(5, dtype=torch.float64)[[1, 2, 0, 4, 3]]
-    answer = quasi_stationary(Dense(a), torch.arange(5) == 4)
-    assert torch.allclose(answer.values, torch.tensor([1, 1, 1, 0, 0], dtype=torch.float64) / 3)
-    assert float(answer.survival) == pytest.approx(1, abs=1e-15)
-    both = quasi_stationary(Dense(a), torch.zeros(5, dtype=torch.bool))
-    assert not bool(both.unique)
-    assert torch.allclose(both.values, torch.tensor([1, 1, 1, 0, 0], dtype=torch.float64) / 3)
-
-
-def test_a_class_that_feeds_another() -> None:
-    """{1, 2} survives with 0.8 and feeds {3, 4}, which survives with 0.5; token 5 feeds both and gets nothing."""
-    a = np.zeros((6, 6))
-    a[0, 0] = 1
-    a[1, [1, 2, 3, 0]] = 0.3, 0.5, 0.1, 0.1
-    a[2, [1, 2, 4, 0]] = 0.5, 0.3, 0.1, 0.1
-    a[3, [3, 4, 0]] = 0.2, 0.3, 0.5
-    a[4, [3, 4, 0]] = 0.3, 0.2, 0.5
-    a[5, [1, 3, 5]] = 0.4, 0.5, 0.1
-    drop = np.arange(6) == 0
-    answer = quasi_stationary(Dense(torch.from_numpy(a)), torch.from_numpy(drop))
-    # by symmetry v = (x, x, y, y): 0.8 y = 0.1 x + 0.5 y, so y = x / 3
-    assert np.allclose(answer.values.numpy(), np.array([0, 3, 3, 1, 1, 0]) / 8, atol=1e-14)
-    assert float(answer.survival) == pytest.approx(0.8, abs=1e-14)
-    assert bool(answer.unique)
-    assert answer.certificate.method == "classes"
-
-
-def test_equal_classes_are_said_to_be_several() -> None:
-    a = np.kron(np.eye(2), np.full((2, 2), 0.4))
-    a = np.pad(a, ((1, 0), (1, 0)))
-    a[:, 0] = 1 - a.sum(1)
-    answer = quasi_stationary(Dense(torch.from_numpy(a)), torch.arange(5) == 0)
-    assert not bool(answer.unique)
-    assert np.allclose(answer.values.numpy(), [0, 0.5, 0.5, 0, 0])
-    assert float(answer.survival) == pytest.approx(0.8)
-
-
 def test_a_single_token_left() -> None:
     a = torch.tensor([[0.25, 0.75], [0.5, 0.5]], dtype=torch.float64)
-    for alpha, expected in [(1.0, 0.5), (0.8, 0.8 * 0.5 + 0.1)]:
+    for alpha, expected in [(0.0, 0.5), (0.8, 0.8 * 0.5 + 0.1)]:
         answer = quasi_stationary(Dense(a), torch.tensor([True, False]), alpha)
         assert answer.values.tolist() == [0, 1]
         assert float(answer.survival) == pytest.approx(expected, abs=1e-15)
@@ -331,7 +186,7 @@ def test_a_single_token_left() -> None:
     a=strategies.chains(),
     seed=st.integers(0, 2**20),
     share=st.sampled_from([0.0, 0.1, 0.5, 0.9]),
-    alpha=st.sampled_from([1.0, 1 - 1e-9, 0.99, 0.5, 0.0]),
+    alpha=st.sampled_from([1 - 1e-9, 0.99, 0.5, 0.0]),
     shape=st.sampled_from(["full", "lower", "upper"]),
 )
 def test_adversarial(a: np.ndarray, seed: int, share: float, alpha: float, shape: str) -> None:
@@ -345,14 +200,12 @@ def test_adversarial(a: np.ndarray, seed: int, share: float, alpha: float, shape
     answer = quasi_stationary(Dense(torch.from_numpy(a), shape), torch.from_numpy(drop), alpha)  # type: ignore[arg-type]
     q = killed(a, drop, alpha)
     check(answer, q, drop, 1e-10)
-    exact = root_of_classes(q, ~drop)
+    exact = float(np.abs(np.linalg.eigvals(q)).max())
     # cut cycles are so far from normal that dense eigenvalues keep half their digits
     assert float(answer.survival) == pytest.approx(exact, abs=1e-6)
     assert float(answer.lower) <= exact + 1e-6
     assert exact <= float(answer.upper) + 1e-6
-    if alpha < 1:
-        assert bool(answer.unique)
-        assert (answer.values.numpy()[~drop] > 0).all()
+    assert (answer.values.numpy()[~drop] > 0).all()
 
 
 def test_a_head_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +213,7 @@ def test_a_head_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) ->
     chains = np.stack([strategies.make(k, 12, rng, 1e-8) for k in strategies.KINDS if k not in ("one state",)])
     drop = torch.from_numpy(rng.random((len(chains), 12)) < 0.3)
     drop[:, 3] = False
-    for alpha in (1.0, 0.9):
+    for alpha in (0.999, 0.9):
         together = quasi_stationary(Dense(torch.from_numpy(chains)), drop, alpha)
         monkeypatch.setattr(batching, "DENSE_BYTES", 3 * 12 * 12 * 8)
         grouped = quasi_stationary(Dense(torch.from_numpy(chains)), drop, alpha)
@@ -369,7 +222,6 @@ def test_a_head_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) ->
         for i in range(len(chains)):
             alone = quasi_stationary(Dense(torch.from_numpy(chains[i])), drop[i], alpha)
             assert torch.allclose(alone.values, together.values[i], atol=1e-12)
-            assert bool(alone.unique) == bool(together.unique[i])
 
 
 # ---- what cannot be
@@ -389,7 +241,7 @@ def test_bad_drops(drop: Tensor, message: str) -> None:
         quasi_stationary(Dense(torch.full((2, 4, 4), 0.25)), drop)
 
 
-@pytest.mark.parametrize("arguments", [{"alpha": 1.5}, {"alpha": float("nan")}, {"tol": 0.0}, {"max_applies": 1}])
+@pytest.mark.parametrize("arguments", [{"alpha": 1.5}, {"alpha": 1.0}, {"alpha": float("nan")}, {"tol": 0.0}])
 def test_bad_arguments(arguments: dict[str, float]) -> None:
     with pytest.raises(ChainError, match=next(iter(arguments))):
         quasi_stationary(Dense(torch.full((4, 4), 0.25)), torch.arange(4) == 0, **arguments)  # type: ignore[arg-type]

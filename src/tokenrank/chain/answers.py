@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from ..errors import NotFoundError, nearest
@@ -11,7 +11,6 @@ from ..markov import Absorption as _Absorption
 from ..markov import Certificate, Result
 from ..markov import Classes as _Classes
 from ..markov import EntropyRate as _EntropyRate
-from ..markov import Extreme as _Extreme
 from ..markov import FirstPassage as _FirstPassage
 from ..markov import Fundamental as _Fundamental
 from ..markov import HittingTimes as _HittingTimes
@@ -19,6 +18,7 @@ from ..markov import Metastable as _Metastable
 from ..markov import QuasiStationary as _QuasiStationary
 from ..markov import Sinks as _Sinks
 from ..markov import Spectrum as _Spectrum
+from ..markov import StationaryDistributions as _StationaryDistributions
 from .drawing import page
 from .token_map import TokenMap
 
@@ -52,9 +52,10 @@ class OnTokens(Result):
         return TokenMap(values, self.layout, certificate.expand(*values.shape[:-1]))
 
     def _repr_html_(self) -> str:
-        maps = self.map()
-        board = "" if maps.layout is None or maps.values.shape[-1] == 1 else page(maps)
-        return super()._repr_html_() + board
+        if self.layout is None:
+            return super()._repr_html_()
+        maps = replace(self.map(), certificate=None)  # the table has said it
+        return super()._repr_html_() + page(maps, f"Its {maps.shape_words()}")
 
 
 Answer = TypeVar("Answer", bound=OnTokens)
@@ -88,8 +89,8 @@ class EntropyRate(OnTokens, _EntropyRate):
 
 
 @dataclass(frozen=True, repr=False)
-class Extreme(OnTokens, _Extreme):
-    """All extreme stationary distributions; see ``tokenrank.markov.Extreme``."""
+class StationaryDistributions(OnTokens, _StationaryDistributions):
+    """All extreme stationary distributions; see ``tokenrank.markov.StationaryDistributions``."""
 
     layout: TokenLayout | None = None
 

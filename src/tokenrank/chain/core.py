@@ -14,6 +14,7 @@ from ..html import panel, table
 from ..layout import TokenLayout
 from ..markov import leading_index
 from ..operators import Kernel, Operator, Reversed, from_query_key, from_scores, from_weights
+from ..recording.budget import readable
 from .starts import Start, start_distribution
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Core:
             ("precision", f"{str(self.dtype).removeprefix('torch.')} on {self.device}"),
             ("causal", "yes" if self.is_causal else "no"),
             ("tokens", layout),
-            ("held", f"{held:,} bytes; as a matrix {dense:,}"),
+            ("memory", f"{readable(held)} held; {readable(dense)} as a matrix"),
         ]
         batch = f"{' × '.join(map(str, self.batch))} chains" if self.batch else "1 chain"
         return panel(f"AttentionChain: {batch} of {self.num_tokens:,} tokens", table(rows))

@@ -55,7 +55,7 @@ def side_by_side(grid: Tensor) -> Tensor:
     return torch.cat([part for frame in grid for part in (frame, gap)][: 2 * frames - 1], -1)
 
 
-def page(shown: TokenMap) -> str:
+def page(shown: TokenMap, title: str = "") -> str:
     """What a notebook shows: the map over its picture, its heat, or its words; several as a board with one scale."""
     indices = list(np.ndindex(*shown.batch))
     drawn_values = _drawn_values(shown)
@@ -68,7 +68,7 @@ def page(shown: TokenMap) -> str:
     else:
         body = figure(parts[0][1])
     notes = [_scale_words(shown, drawn_values), *([str(shown.certificate)] if shown.certificate is not None else [])]
-    return panel(f"{type(shown).__name__} of {shown.shape_words()}", body, *map(note, notes))
+    return panel(title or f"{type(shown).__name__} of {shown.shape_words()}", body, *map(note, notes))
 
 
 def _drawn(single: TokenMap, scale: tuple[float, float], side: int) -> str:

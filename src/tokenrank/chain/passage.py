@@ -11,13 +11,22 @@ from ..errors import ChainError
 from ..markov import (
     absorption,
     classes,
-    extreme_stationary,
     fundamental,
     hitting_times,
     mean_first_passage,
     sinks,
+    stationary_distributions,
 )
-from .answers import Absorption, Classes, Extreme, FirstPassage, Fundamental, HittingTimes, Sinks, placed
+from .answers import (
+    Absorption,
+    Classes,
+    FirstPassage,
+    Fundamental,
+    HittingTimes,
+    Sinks,
+    StationaryDistributions,
+    placed,
+)
 from .core import Core
 from .starts import Start, start_distribution
 
@@ -39,15 +48,15 @@ class Passage(Core):
         """
         return placed(Classes, classes(self.operator, threshold), self.layout)
 
-    def stationary_distributions(self, tol: float = 1e-10) -> Extreme:
+    def stationary_distributions(self, tol: float = 1e-10) -> StationaryDistributions:
         """All extreme stationary distributions: one for every recurrent class; every other one is a mixture.
 
         Args:
             tol: residual ‖πᵀA − πᵀ‖₁ that counts as converged.
 
-        See ``tokenrank.markov.extreme_stationary``.
+        See ``tokenrank.markov.stationary_distributions``.
         """
-        return placed(Extreme, extreme_stationary(self.operator, tol), self.layout)
+        return placed(StationaryDistributions, stationary_distributions(self.operator, tol), self.layout)
 
     def sinks(self, threshold: float = 0.3) -> Sinks:
         """Attention sinks of every head: tokens that take a large part of everybody's attention.

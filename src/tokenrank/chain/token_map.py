@@ -34,7 +34,7 @@ class TokenMap(Result):
         picture: the picture as the model saw it, which a notebook shows the map on; or None.
     """
 
-    AXES = ("tokens",)
+    AXES = ("token",)
     OVER_TOKENS = (("values", -1),)
     ONE = "map"
 

@@ -99,19 +99,16 @@ class Walks(Core):
             )
         return TokenMap(answer.values, self.layout, answer.certificate)
 
-    def quasi_stationary(self, drop: Start, alpha: float = 1.0, tol: float = 1e-8) -> QuasiStationary:
+    def quasi_stationary(self, drop: Start, alpha: float = 0.99, tol: float = 1e-8) -> QuasiStationary:
         """Where the walk is as long as it has not entered the tokens ``drop``: attention without its sink.
 
         Args:
             drop: tokens that end the walk, as in ``bounce``; the sink of a causal model, for example.
-            alpha: probability of following attention; a jump to a dropped token ends the walk, too.
+            alpha: probability of following attention, less than 1; a jump to a dropped token ends the walk, too.
             tol: residual that counts as converged.
 
-        For causal chains prefer alpha < 1: without teleport the answer lives on the token with the largest
-        attention to itself and those it feeds. ``unique`` says whether it is the only one.
         See ``tokenrank.markov.quasi_stationary``.
         """
-        probability("alpha", alpha)
         ended = start_distribution(drop, torch.Size(self.shape[-2:]), self.layout) > 0
         return placed(
             QuasiStationary, quasi_stationary(self.operator, ended.to(self.device), float(alpha), tol), self.layout

@@ -6,7 +6,6 @@ from .censor import censor
 from .certificate import Certificate
 from .classes import Classes, classes
 from .entropy import EntropyRate, entropy_rate
-from .extreme import Extreme, extreme_stationary
 from .first_passage import FirstPassage, mean_first_passage
 from .fundamental import Fundamental, fundamental
 from .hitting import HittingTimes, hitting_times
@@ -19,6 +18,7 @@ from .result import Result, leading_index
 from .sinks import Sinks, sinks
 from .spectrum import Spectrum, spectrum
 from .stationary import Stationary, stationary
+from .stationary_distributions import StationaryDistributions, stationary_distributions
 from .support.irreducible import closed_classes, uniqueness
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "Classes",
     "Dobrushin",
     "EntropyRate",
-    "Extreme",
     "FirstPassage",
     "Fundamental",
     "HalfLife",
@@ -42,6 +41,7 @@ __all__ = [
     "Sinks",
     "Spectrum",
     "Stationary",
+    "StationaryDistributions",
     "absorption",
     "bounce",
     "censor",
@@ -50,7 +50,6 @@ __all__ = [
     "dobrushin",
     "doeblin",
     "entropy_rate",
-    "extreme_stationary",
     "fundamental",
     "half_life",
     "hitting_times",
@@ -64,5 +63,6 @@ __all__ = [
     "sinks",
     "spectrum",
     "stationary",
+    "stationary_distributions",
     "uniqueness",
 ]

@@ -10,7 +10,8 @@ from torch import Tensor
 from ..errors import ChainError
 from ..operators import Operator
 from .certificate import Certificate
-from .engine.transient import solve_killed
+from .engine.refine import checked_effort
+from .engine.transient import solve_transient
 from .result import Result
 from .support.reachable import reaches
 
@@ -34,7 +35,7 @@ class Absorption(Result):
         steps_certificate: the same for the finite ``steps``.
     """
 
-    AXES = ("tokens", "targets")
+    AXES = ("token", "target")
     OVER_TOKENS = (("values", -2), ("steps", -1), ("reachable", -2), ("escape", -1))
 
     values: Tensor
@@ -64,7 +65,7 @@ def absorption(operator: Operator, targets: Tensor, tol: float = 1e-8, max_appli
         ChainError: targets of another dtype or shape, an empty set, or a token in two sets; a tolerance or a
             number of applies that is not positive.
 
-    Source: Kemeny and Snell, "Finite Markov Chains" (1960), theorems 3.3.5 and 3.3.7; see ``solve_killed``.
+    Source: Kemeny and Snell, "Finite Markov Chains" (1960), theorems 3.3.5 and 3.3.7; see ``solve_transient``.
     """
     targets = _checked_sets(operator, targets)
     checked_effort(tol, max_applies)
@@ -76,7 +77,7 @@ def absorption(operator: Operator, targets: Tensor, tol: float = 1e-8, max_appli
     if bool(caught.any()):
         misses = reaches(operator, caught[..., None], ~ending)[..., 0] & ~ending
         into = torch.cat([targets, caught[..., None]], -1)
-    solved = solve_killed(operator, alive, operator.matmul(into.double()), tol, max_applies)
+    solved = solve_transient(operator, alive, operator.matmul(into.double()), tol, max_applies)
     count = targets.shape[-1]
     # clamping brings no answer further from the exact one
     found = solved.values.clamp(0, 1)
@@ -93,14 +94,6 @@ def absorption(operator: Operator, targets: Tensor, tol: float = 1e-8, max_appli
         certificate=solved.certificate,
         steps_certificate=solved.times_certificate,
     )
-
-
-def checked_effort(tol: float, max_applies: int) -> None:
-    """Raise ChainError unless both are positive."""
-    if not tol > 0:
-        raise ChainError(f"tol = {tol!r}, expected a positive number such as 1e-8")
-    if max_applies < 2:
-        raise ChainError(f"max_applies = {max_applies!r}, expected at least 2: one step and one to judge it by")
 
 
 def _checked_sets(operator: Operator, targets: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Classes(Result):
             no property of it.
     """
 
-    AXES = ("tokens",)
+    AXES = ("token",)
     OVER_TOKENS = (("values", -1),)
 
     values: Tensor

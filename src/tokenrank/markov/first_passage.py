@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator
-from .absorption import checked_effort
 from .certificate import Certificate
 from .engine.batching import DENSE_BYTES, head_groups, rows_of
 from .engine.elimination import eliminate
+from .engine.refine import checked_effort
 from .engine.transient import rounding, stretch_of
 from .hitting import hitting_times
 from .result import Result
@@ -36,7 +36,7 @@ class FirstPassage(Result):
             of a finite entry, for each target.
     """
 
-    AXES = ("tokens", "targets")
+    AXES = ("token", "target")
     OVER_TOKENS = (("values", -2),)
     WHOLE = frozenset({"tokens"})
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator
-from .absorption import checked_effort
 from .certificate import Certificate
-from .engine.transient import Solved, rounding, solve_killed
+from .engine.refine import checked_effort
+from .engine.transient import Solved, rounding, solve_transient
 from .result import Result
 from .support.irreducible import home, require_unique
 
@@ -29,7 +29,7 @@ class Fundamental(Result):
             an entry of ``values`` and of ``deviation``.
     """
 
-    AXES = ("tokens", "columns")
+    AXES = ("token", "column")
     OVER_TOKENS = (("values", -2), ("deviation", -2))
 
     values: Tensor
@@ -50,7 +50,7 @@ def fundamental(operator: Operator, x: Tensor, tol: float = 1e-8, max_applies: i
     By regeneration at a recurrent token r, so that neither π nor a singular system is needed: with G = (I − Q)⁻¹ of
     the walk that ends at r, t = G 1 and a the r-th row of A, πᵀx = (x_r + aᵀGx)/(1 + aᵀt) is what a walk from r
     collects until it is back over how long that takes; z = Gx − t πᵀx solves (I − A) z = x − 1πᵀx; and
-    D x = z − 1 πᵀz. Both solves are certified by ``solve_killed``, and so is the answer.
+    D x = z − 1 πᵀz. Both solves are certified by ``solve_transient``, and so is the answer.
 
     Where numbers leave the range of float64 the whole answer of the chain is inf, and not converged.
 
@@ -67,13 +67,13 @@ def fundamental(operator: Operator, x: Tensor, tol: float = 1e-8, max_applies: i
     at = torch.nn.functional.one_hot(home(operator), operator.num_tokens).bool()[..., None]
     row = operator.rmatmul(at.double())[..., 0]
     # the errors below add up to a few times those of the solves
-    first = solve_killed(operator, ~at[..., 0], x, tol / 8, max_applies)
+    first = solve_transient(operator, ~at[..., 0], x, tol / 8, max_applies)
     times, cycle = first.times[..., None], 1 + (row * first.times).sum(-1, keepdim=True)
     mean = ((x * at).sum(-2) + (row[..., None, :] @ first.values)[..., 0, :]) / cycle
     z = first.values - times * mean[..., None, :]
     known = torch.isfinite(z).all((-2, -1))
     z = torch.where(known[..., None, None], z, 0.0)
-    second = solve_killed(operator, ~at[..., 0], z, tol / 8, max_applies)
+    second = solve_transient(operator, ~at[..., 0], z, tol / 8, max_applies)
     level = (row[..., None, :] @ second.values) / cycle[..., None]
     deviation = z - level
     values = deviation + mean[..., None, :]

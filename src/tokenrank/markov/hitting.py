@@ -27,7 +27,7 @@ class HittingTimes(Result):
         probabilities_certificate: of ``probabilities``.
     """
 
-    AXES = ("tokens",)
+    AXES = ("token",)
     OVER_TOKENS = (("values", -1), ("probabilities", -1))
 
     values: Tensor

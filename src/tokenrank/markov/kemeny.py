@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator
-from .absorption import checked_effort
 from .certificate import Certificate
 from .engine.batching import head_groups, leaving
 from .engine.elimination import eliminate, try_stationary
-from .engine.krylov import Apply, gmres, largest_entry
+from .engine.krylov import Apply
+from .engine.refine import TINY, by_gmres, checked_effort, refine
 from .result import Result
 from .support.irreducible import closed_classes
 
@@ -38,6 +38,12 @@ class Kemeny(Result):
     values: Tensor
     standard_error: Tensor
     certificate: Certificate
+
+    def worth_words(self) -> str:
+        """What the answer is worth."""
+        estimated = bool((self.standard_error > 0).any())
+        scatter = f", standard error {float(self.standard_error.max()):.2g}" if estimated else ""
+        return f"{super().worth_words()}{scatter}"
 
 
 def kemeny(operator: Operator, probes: int = 96, tol: float = 1e-6, max_applies: int = 2000, seed: int = 0) -> Kemeny:
@@ -150,7 +156,9 @@ def _estimated(operator: Operator, unique: Tensor, count: int, tol: float, max_a
 
 
 def deflated_solve(operator: Operator, rhs: Tensor, tol: float, max_applies: int) -> tuple[Tensor, Tensor, int]:
-    """X = (A − 1uᵀ) X + R by block GMRES in the chain's precision, refined with residuals in float64.
+    """X = (A − 1uᵀ) X + R, u uniform: a regular system with the slow modes of the chain and no π in it.
+
+    By block GMRES in the chain's precision, refined with residuals in float64.
 
     Args:
         operator: A, (h, N, N), one recurrent class each.
@@ -161,35 +169,19 @@ def deflated_solve(operator: Operator, rhs: Tensor, tol: float, max_applies: int
     Returns:
         X (h, N, c) in float64, the largest relative residual (h,), and the applies.
     """
-    work = operator.dtype
-    size = rhs.abs().amax(-2, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-    x, missing, applies = torch.zeros_like(rhs), rhs, 0
-    best = torch.full_like(rhs[:, 0, 0], torch.inf)
-    while True:
-        scale = missing.abs().amax(-2, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-        wanted = torch.full_like(best, max(0.5 * tol, 100 * torch.finfo(work).eps)).to(work)
-        d, _, spent = gmres(
-            lambda heads: _deflated(operator, heads), (missing / scale).to(work), wanted,
-            max(1, max_applies - applies - 1), largest_entry,
-        )  # fmt: skip
-        trial = x + scale * d.double()
-        left = rhs - trial + _centred(operator.matmul(trial), trial)
-        applies += spent + 1
-        residual = (left.abs() / size).amax((-2, -1))
-        better = residual < best
-        progress = residual < 0.5 * best
-        x = torch.where(better[:, None, None], trial, x)
-        best = torch.minimum(residual, best)
-        done = (best <= tol) | ~progress
-        if bool(done.all()) or applies + 2 > max_applies:
-            return x, best, applies
-        missing = torch.where(better[:, None, None], left, missing).masked_fill(done[:, None, None], 0.0)
+    size = rhs.abs().amax(-2).clamp(min=TINY)
+    solve = by_gmres(lambda heads: _deflated(operator, heads), operator.dtype, 0.5 * tol)
+    answer = refine(
+        solve(rhs, max(1, max_applies - 1)),
+        solve,
+        residual=lambda x: rhs - x + operator @ x - x.mean(-2, keepdim=True),
+        settled=lambda answer: (answer.size <= tol).all(-1),
+        max_applies=max_applies,
+        norm=lambda left: left.abs().amax(-2) / size,
+    )
+    return answer.x, answer.size.amax(-1), answer.applies
 
 
 def _deflated(operator: Operator, heads: Tensor) -> Apply:
     part = operator if len(heads) == operator.shape[0] else operator.index(heads)
-    return lambda x: _centred(part.matmul(x), x)
-
-
-def _centred(image: Tensor, x: Tensor) -> Tensor:
-    return image - x.mean(-2, keepdim=True)
+    return lambda x: part @ x - x.mean(-2, keepdim=True)

@@ -47,7 +47,7 @@ class Metastable(Result):
             then be another. No error bound.
     """
 
-    AXES = ("tokens", "states")
+    AXES = ("token", "state")
     OVER_TOKENS = (("values", -2), ("labels", -1))
 
     values: Tensor

@@ -31,7 +31,7 @@ class Result(Batched):
     certificate: Certificate | None
 
     AXES: ClassVar[tuple[str, ...]] = ()
-    """What the dimensions of ``values`` after the leading ones are, such as ("tokens", "targets")."""
+    """What the dimensions of ``values`` after the leading ones are, such as ("token", "target")."""
     OVER_TOKENS: ClassVar[tuple[tuple[str, int], ...]] = ()
     """Which fields have a number for every token, and which of their dimensions, from the end, that is."""
     ONE: ClassVar[str] = "chain"
@@ -51,8 +51,8 @@ class Result(Batched):
         return super().__getitem__(entries)
 
     def __repr__(self) -> str:
-        certificate = "" if self.certificate is None else f"; {self.certificate}"
-        return f"{type(self).__name__}({self.shape_words()}, {range_words(self.values)}{certificate})"
+        words = f"{self.shape_words()}, {range_words(self.values)}"
+        return f"{type(self).__name__}({'; '.join(filter(None, [words, self.worth_words()]))})"
 
     def _repr_html_(self) -> str:
         rows = [
@@ -62,16 +62,25 @@ class Result(Batched):
         ]
         return panel(
             f"{type(self).__name__} of {self.shape_words()}",
-            table(rows, ("", "shape", "")),
-            note(self.certificate or ""),
+            table(rows, ("", "shape", "from … to")),
+            note(self.worth_words()),
         )
 
     def shape_words(self) -> str:
         """What the dimensions of ``values`` are: "2 × 12 chains, 197 tokens × 5 targets" for instance."""
         rest = self.values.shape[len(self.batch) :]
-        batch = f"{' × '.join(map(str, self.batch))} {self.ONE}s" if self.batch else f"1 {self.ONE}"
-        each = " × ".join(f"{n} {name}" for n, name in zip(rest, self.AXES, strict=True))
-        return f"{batch}, {each}" if each else batch
+        count = " × ".join(map(str, self.batch)) or "1"
+        each = " × ".join(counted(str(n), name) for n, name in zip(rest, self.AXES, strict=True))
+        return ", ".join(filter(None, [counted(count, self.ONE), each]))
+
+    def worth_words(self) -> str:
+        """What the answer is worth; nothing where there is no certificate."""
+        return "" if self.certificate is None else str(self.certificate)
+
+
+def counted(count: str, noun: str) -> str:
+    """A number and what it counts: "1 class", "12 classes", "2 × 12 chains"."""
+    return f"{count} {noun}" if count == "1" else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def range_words(values: Tensor) -> str:
@@ -84,7 +93,7 @@ def range_words(values: Tensor) -> str:
     words = []
     if finite.numel():
         low, high = float(finite.min()), float(finite.max())
-        words.append(f"{low:.4g}" if low == high else f"{low:.4g} … {high:.4g}")
+        words.append(" … ".join(dict.fromkeys((f"{low:.4g}", f"{high:.4g}"))))
     for test, name in ((torch.isinf, "infinite"), (torch.isnan, "not defined")):
         if count := int(test(values).sum()):
             words.append(f"{count} of {values.numel()} {name}" if values.numel() > 1 else name)

@@ -34,7 +34,7 @@ class Sinks(Result):
         certificate: exact.
     """
 
-    AXES = ("tokens",)
+    AXES = ("token",)
     OVER_TOKENS = (("values", -1), ("share", -1), ("lift", -1), ("queries", -1), ("tokens", -1))
 
     values: Tensor

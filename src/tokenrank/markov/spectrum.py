@@ -43,7 +43,7 @@ class Spectrum(Result):
             estimates. No error bound.
     """
 
-    AXES = ("eigenvalues",)
+    AXES = ("eigenvalue",)
     OVER_TOKENS = (("right", -2), ("left", -2))
 
     values: Tensor

@@ -13,7 +13,8 @@ from .certificate import Certificate
 from .engine.batching import head_groups
 from .engine.krylov import Apply, gmres
 from .engine.power import power
-from .engine.triangular import substitute
+from .engine.refine import TINY, refine
+from .engine.triangular import solve_triangular
 from .result import Result
 
 VIEWS_BYTES = 2**20  # of a head from which a product of its own costs no more than its share of a batched one
@@ -24,7 +25,7 @@ ROUNDING = 8 * torch.finfo(torch.float64).eps  # ℓ1 error of a residual comput
 class Stationary(Result):
     """π (*batch, N) in float64 and what it is worth."""
 
-    AXES = ("tokens",)
+    AXES = ("token",)
     OVER_TOKENS = (("values", -1),)
 
     values: Tensor
@@ -71,58 +72,73 @@ Part = tuple[Tensor, Tensor, int, str]  # values (h, N), residual (h,), applies,
 
 
 def _iterate(operator: Operator, alpha: float, jump: Tensor, tol: float, max_applies: int) -> Part:
-    work = operator.dtype
     # an image under the chain is one contraction closer than the vector it came from
     target = max(tol * (1 - alpha) - ROUNDING, 0) / alpha if 0 < alpha < 1 else tol
-    step = partial(_step, operator, alpha, (1 - alpha) * jump)
-    answer, residual, x = jump, torch.full_like(jump[:, 0], torch.inf), torch.zeros_like(jump)
-    # the first right-hand side is the jump itself; later ones are what is missing, scaled to one
-    # so that the working precision is enough to solve for it
-    scale, rhs, guess = torch.ones_like(jump[:, :1]), (1 - alpha) * jump, jump
-    applies, accelerated = 0, False
-    while True:
-        wanted = (0.5 * target / scale[:, 0]).clamp(min=16 * torch.finfo(work).eps).to(work)
-        budget = max(1, max_applies - applies - 1)
-        start = power(partial(_step, operator, alpha, rhs.to(work)), guess.to(work), wanted, budget)
-        change, spent = start.x.double() + start.residual.double(), start.applies
-        if bool((start.residual.abs().sum(-1) > wanted).any()) and budget > spent:
-            missing = start.residual[..., None]
-            d, _, more = gmres(partial(_part_of, operator, alpha), missing, wanted, budget - spent)
-            change, spent, accelerated = start.x.double() + d[..., 0], spent + more, True
-        trial = (x + scale * change).clamp(min=0)
-        trial = trial / trial.sum(-1, keepdim=True)
-        image = step(trial)
-        applies += spent + 1
-        size = (image - trial).abs().sum(-1)
-        progress = size < 0.5 * residual
-        better = (size < residual)[:, None]
-        x, answer = torch.where(better, trial, x), torch.where(better, image, answer)
-        residual = torch.minimum(size, residual)
-        if bool(((residual <= target) | ~progress).all()) or applies + 2 > max_applies:
-            return answer, alpha * residual, applies, "gmres" if accelerated else "power"
-        missing = answer - x
-        missing = missing - missing.mean(-1, keepdim=True)
-        scale = missing.abs().sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-        rhs = guess = missing / scale
+    solver, rest = _Solver(operator, alpha, target), (1 - alpha) * jump
+    first, spent = solver.solve(rest, jump, torch.ones_like(jump[:, 0]), max(1, max_applies - 1))
+    answer = refine(
+        (_distribution(first[..., None]), spent),
+        solver.correct,
+        residual=lambda x: alpha * (operator.T @ x) + rest[..., None] - x,
+        settled=lambda answer: answer.size[:, 0] <= target,
+        max_applies=max_applies,
+        norm=lambda left: left.abs().sum(-2),
+        accept=_distribution,
+    )
+    image = (answer.x + answer.left)[..., 0]
+    return image, alpha * answer.size[:, 0], answer.applies, "gmres" if solver.accelerated else "power"
 
 
-def _step(operator: Operator, alpha: float, rhs: Tensor, x: Tensor) -> Tensor:
-    return alpha * (operator.T @ x) + rhs
+def _distribution(x: Tensor) -> Tensor:
+    x = x.clamp(min=0)
+    return x / x.sum(-2, keepdim=True)
 
 
-def _part_of(operator: Operator, alpha: float, heads: Tensor) -> Apply:
-    part_only, on_cpu = len(heads) < operator.shape[0], operator.device.type == "cpu"
-    if isinstance(operator, Dense) and part_only and on_cpu and operator.weights[0].nbytes >= VIEWS_BYTES:
-        # a copy of the heads that are left costs as much as several applies
-        views = [operator.weights[head] for head in heads.tolist()]
-        return lambda x: alpha * torch.stack([v.mT @ w for v, w in zip(x, views, strict=True)]).mT
-    part = operator if len(heads) == operator.shape[0] else operator.index(heads)
-    return lambda x: alpha * part.rmatmul(x)
+class _Solver:
+    """x = α Aᵀ x + b in the operator's own precision: power steps, and GMRES for what contracts slowly."""
+
+    def __init__(self, operator: Operator, alpha: float, target: float) -> None:
+        self.operator, self.alpha, self.target = operator, alpha, target
+        self.accelerated = False
+
+    def correct(self, missing: Tensor, max_applies: int) -> tuple[Tensor, int]:
+        """For a residual (h, N, 1), scaled to one so that the working precision is enough to solve for it."""
+        missing = missing[..., 0] - missing.mean(-2)
+        scale = missing.abs().sum(-1).clamp(min=TINY)
+        rhs = missing / scale[:, None]
+        change, spent = self.solve(rhs, rhs, scale, max_applies)
+        return (scale[:, None] * change)[..., None], spent
+
+    def solve(self, b: Tensor, guess: Tensor, scale: Tensor, max_applies: int) -> tuple[Tensor, int]:
+        """x (h, N) in float64 and the applies; ``scale`` (h,) is what x will be multiplied by."""
+        work = self.operator.dtype
+        wanted = (0.5 * self.target / scale).clamp(min=16 * torch.finfo(work).eps).to(work)
+        start = power(partial(self._step, b.to(work)), guess.to(work), wanted, max_applies)
+        x, spent = start.x.double() + start.residual.double(), start.applies
+        if bool((start.residual.abs().sum(-1) > wanted).any()) and max_applies > spent:
+            d, _, more = gmres(self._part, start.residual[..., None], wanted, max_applies - spent)
+            x, spent, self.accelerated = start.x.double() + d[..., 0], spent + more, True
+        return x, spent
+
+    def _step(self, b: Tensor, x: Tensor) -> Tensor:
+        return self.alpha * (self.operator.T @ x) + b
+
+    def _part(self, heads: Tensor) -> Apply:
+        """x ↦ α Aᵀ x for some of the heads."""
+        operator, alpha = self.operator, self.alpha
+        part_only, on_cpu = len(heads) < operator.shape[0], operator.device.type == "cpu"
+        if isinstance(operator, Dense) and part_only and on_cpu and operator.weights[0].nbytes >= VIEWS_BYTES:
+            # a copy of the heads that are left costs as much as several applies
+            views = [operator.weights[head] for head in heads.tolist()]
+            return lambda x: alpha * torch.stack([v.mT @ w for v, w in zip(x, views, strict=True)]).mT
+        part = operator if len(heads) == operator.shape[0] else operator.index(heads)
+        return lambda x: alpha * (part.T @ x)
 
 
 def _exact(operator: Operator, alpha: float, jump: Tensor) -> Part:
     if alpha < 1:
-        x = substitute(operator, (1 - alpha) * jump, alpha)
+        pivots = 1 - alpha * operator.diagonal(torch.float64)
+        x = solve_triangular(operator, pivots, (1 - alpha) * jump, alpha, transposed=True)
         x = x / x.sum(-1, keepdim=True)
     else:
         x = torch.zeros_like(jump)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, printable
+from ..html import panel, table
 from ..layout import TokenLayout
 from .heads import Head
 from .images import ImageSource, read_image
@@ -20,7 +21,7 @@ from .preprocess import ImageSettings
 Kind: TypeAlias = Literal["image", "text"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A model ready to run; made by ``load``.
 
@@ -38,9 +39,9 @@ class Model:
     module: nn.Module
     kind: Kind
     images: ImageSettings | None = None
-    tokenizer: Any = field(default=None, repr=False)
+    tokenizer: Any = None
     max_tokens: int | None = None
-    head: Head | None = field(default=None, repr=False)
+    head: Head | None = None
 
     @property
     def attention(self) -> str:
@@ -97,6 +98,34 @@ class Model:
         if self.tokenizer is None:
             return expected_layout(self.module, inputs)
         return TokenLayout.text(self.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist()))
+
+    def __repr__(self) -> str:
+        return f"Model({printable(self.name)}, {self.kind}, {self._size()}, {self._precision()})"
+
+    def _repr_html_(self) -> str:
+        rows = [("reads", str(self.kind)), ("weights", f"{self._size()}, {self._precision()}"),
+                ("attention", self.attention)]  # fmt: skip
+        if (images := self.images) is not None:
+            (height, width), (tall, wide) = images.native, images.patch
+            fixed = "no other size" if images.fixed else "other sizes, too"
+            rows.append(("pictures", f"{height} × {width} pixels ({fixed}), patches of {tall} × {wide}"))
+            # shapes alone say which token is what
+            shape = (1, len(images.mean), height, width)
+            layout = expected_layout(self.module, {"pixel_values": torch.empty(shape, device="meta")})
+            rows.append(("tokens", "not known before a run" if layout is None else f"{layout}"))
+        if self.tokenizer is not None:
+            most = "no limit" if self.max_tokens is None else f"at most {self.max_tokens:,} tokens"
+            rows.append(("text", f"{type(self.tokenizer).__name__}, {most}"))
+        rows.append(("classifier", "none" if self.head is None else "yes"))
+        return panel(f"Model {self.name}", table(rows))
+
+    def _size(self) -> str:
+        count = sum(parameter.numel() for parameter in self.module.parameters())
+        return f"{count / 1e6:.1f} M parameters" if count >= 1e5 else f"{count:,} parameters"
+
+    def _precision(self) -> str:
+        first = next(self.module.parameters(), None)
+        return "no weights" if first is None else f"{str(first.dtype).removeprefix('torch.')} on {first.device}"
 
     def _picture_inputs(self, images: ImageSettings, source: ImageSource, size: int | None) -> dict[str, Any]:
         pixels = images.pixels(read_image(source), size)

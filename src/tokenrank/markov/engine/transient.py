@@ -12,13 +12,15 @@ from ...operators import Operator
 from ..certificate import Certificate
 from .batching import head_groups
 from .elimination import eliminate
-from .krylov import Apply, gmres, largest_entry
-from .triangular import substitute_killed
+from .krylov import Apply
+from .refine import Refined, by_gmres, refine
+from .triangular import solve_triangular
 
 DIRECT = 512  # up to so many tokens elimination costs no more than iterating for each block of right-hand sides
 STUBBORN = 4096  # and up to so many it is worth while for heads that do not converge
 PATIENCE = 128  # applies after which it then is the cheaper way
 WIDTH = 16  # right-hand sides that share a Krylov space
+CAUGHT = 1e-304  # ways out of a token that sum to less count as none: times stay below the largest float64
 ORDER = ("gmres", "substitution", "elimination")
 
 
@@ -39,7 +41,7 @@ class Solved:
     times_certificate: Certificate
 
 
-def solve_killed(operator: Operator, alive: Tensor, b: Tensor, tol: float, max_applies: int) -> Solved:
+def solve_transient(operator: Operator, alive: Tensor, b: Tensor, tol: float, max_applies: int) -> Solved:
     """Solve x = Q x + b with Q = D A D, D = diag(alive).
 
     Args:
@@ -100,7 +102,7 @@ class _Part:
 
 def _solve(operator: Operator, alive: Tensor, rhs: Tensor, tol: float, max_applies: int) -> _Part:
     if operator.structure != "full":
-        return _judged(operator, alive, rhs, substitute_killed(operator, alive, rhs), 1, "substitution")
+        return _judged(operator, alive, rhs, _substituted(operator, alive, rhs), 1, "substitution")
     blocks = rhs.split(max(1, min(WIDTH, operator.num_tokens)), -1)
     if operator.num_tokens <= min(DIRECT * len(blocks), STUBBORN):
         return _judged(operator, alive, rhs, _eliminated(operator, alive, rhs), 1, "elimination")
@@ -128,35 +130,30 @@ def _iterate(
     ``stretch`` bounds ‖(I − Q)⁻¹‖∞, (h,); None for the block whose first column it comes from. Returns x, it
     and the applies.
     """
-    work = operator.dtype
-    x, missing, applies = torch.zeros_like(rhs), rhs, 0
-    best = torch.full_like(rhs[:, 0], torch.inf)
     # the bound multiplies the residual by the longest time out, so that two digits beyond tol are a start only
-    wanted = torch.full_like(best[:, 0], max(1e-2 * tol, 100 * torch.finfo(work).eps)).to(work)
-    while True:
-        scale = missing.abs().amax(-2, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-        d, _, spent = gmres(
-            lambda heads: _killed(operator, alive, heads), (missing / scale).to(work), wanted,
-            max(1, max_applies - applies - 1), largest_entry,
-        )  # fmt: skip
-        trial = torch.where(alive[..., None], x + scale * d.double(), 0.0)
-        left = _left(operator, alive, rhs, trial)
-        applies += spent + 1
-        residual = left.abs().amax(-2)
-        better = residual < best
-        x = torch.where(better[:, None], trial, x)
-        missing = torch.where(better[:, None], left, missing)
-        progress = (residual < 0.5 * best).any(-1)
-        best = torch.minimum(residual, best)
-        longest = stretch_of(alive, x[..., 0], missing[..., 0]) if stretch is None else stretch
-        bound, size = _bounds(x, best, longest)
-        settled = (bound <= tol * size.clamp(min=1)).all(-1)
-        if bool((settled | ~progress).all()) or applies + 2 > max_applies:
-            return x, longest, applies
-        missing = missing.masked_fill((settled | ~progress)[:, None, None], 0.0)
+    solve = by_gmres(lambda heads: _among(operator, alive, heads), operator.dtype, 1e-2 * tol)
+
+    def longest(answer: Refined) -> Tensor:
+        return stretch_of(alive, answer.x[..., 0], answer.left[..., 0]) if stretch is None else stretch
+
+    def settled(answer: Refined) -> Tensor:
+        bound, size = _bounds(answer.x, answer.size, longest(answer))
+        return (bound <= tol * size.clamp(min=1)).all(-1)
+
+    answer = refine(
+        solve(rhs, max(1, max_applies - 1)),
+        solve,
+        residual=lambda x: _left(operator, alive, rhs, x),
+        settled=settled,
+        max_applies=max_applies,
+        norm=lambda left: left.abs().amax(-2),
+        accept=lambda x: torch.where(alive[..., None], x, 0.0),
+    )
+    return answer.x, longest(answer), answer.applies
 
 
-def _killed(operator: Operator, alive: Tensor, heads: Tensor) -> Apply:
+def _among(operator: Operator, alive: Tensor, heads: Tensor) -> Apply:
+    """x ↦ Q x for some of the heads."""
     part = operator if len(heads) == operator.shape[0] else operator.index(heads)
     inside = alive[heads][..., None].to(part.dtype)
     return lambda x: inside * part.matmul(inside * x)
@@ -168,6 +165,28 @@ def _eliminated(operator: Operator, alive: Tensor, rhs: Tensor) -> Tensor:
     q = torch.where(alive[:, :, None] & alive[:, None, :], a, 0.0)
     # a token that is not walking leaves at once
     return eliminate(q, torch.where(alive, exits, 1.0), rhs)
+
+
+def _substituted(operator: Operator, alive: Tensor, rhs: Tensor) -> Tensor:
+    """Of a triangular chain.
+
+    Pivots 1 − A_ii are taken as the sum of the row's other entries, so that nothing cancels where a token attends
+    almost only to itself; with b ≥ 0 all of x is accurate entry by entry. Where float64 has no way out of a token,
+    x is inf on it and on all that lead to it if b ≠ 0 there; if b = 0 it contributes nothing.
+    """
+    pivots = torch.full(alive.shape, torch.inf, dtype=rhs.dtype, device=rhs.device)
+
+    def ways_out(sums: Tensor, part: slice) -> Tensor:
+        pivots[:, part] = torch.where(alive[:, part] & (sums >= CAUGHT), sums, torch.inf)
+        return pivots[:, part]
+
+    x = solve_triangular(operator, ways_out, rhs)
+    caught = alive & pivots.isinf()
+    if not bool(caught.any()):
+        return x
+    endless = (caught[..., None] & (rhs != 0)).to(rhs.dtype)
+    leads_there = solve_triangular(operator, pivots, operator @ endless) + endless
+    return x.masked_fill(leads_there > 0, torch.inf)
 
 
 def _left(operator: Operator, alive: Tensor, rhs: Tensor, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from tokenrank.markov.engine import transient as solve
-from tokenrank.markov.engine.transient import Solved, solve_killed
+from tokenrank.markov.engine.transient import Solved, solve_transient
 from tokenrank.operators import Dense, Operator, QueryKey, Reversed, from_query_key, from_weights
 
 from . import heads, rational
@@ -55,7 +55,7 @@ B = torch.from_numpy(np.random.default_rng(0).random((heads.N, 3)))
 
 def test_nine_heads(way: str) -> None:
     weights = heads.stacked()
-    found = solve_killed(Dense(weights), ALIVE, B, TOL, PLENTY)
+    found = solve_transient(Dense(weights), ALIVE, B, TOL, PLENTY)
     certified(found, weights, ALIVE, B)
     assert found.certificate.method == way
     assert (found.values[:, ~ALIVE] == 0).all()
@@ -64,29 +64,29 @@ def test_nine_heads(way: str) -> None:
 
 def test_nine_heads_matrix_free(way: str, matrix_free: None) -> None:
     operator = heads.as_query_key(heads.stacked())
-    certified(solve_killed(operator, ALIVE, B, TOL, PLENTY), operator.to_dense(), ALIVE, B)
+    certified(solve_transient(operator, ALIVE, B, TOL, PLENTY), operator.to_dense(), ALIVE, B)
 
 
 def test_single_precision_is_no_limit(way: str, matrix_free: None) -> None:
     """Iterated in single precision, refined in double."""
     operator = heads.as_query_key(heads.stacked(torch.float32))
-    certified(solve_killed(operator, ALIVE, B, 1e-10, PLENTY), operator.to_dense(torch.float64), ALIVE, B, 1e-10)
+    certified(solve_transient(operator, ALIVE, B, 1e-10, PLENTY), operator.to_dense(torch.float64), ALIVE, B, 1e-10)
 
 
 def test_more_columns_than_share_a_space(way: str) -> None:
     weights = heads.stacked()[:2]
     b = torch.rand(heads.N, 40, dtype=torch.float64)
-    certified(solve_killed(Dense(weights), ALIVE, b, TOL, PLENTY), weights, ALIVE, b)
+    certified(solve_transient(Dense(weights), ALIVE, b, TOL, PLENTY), weights, ALIVE, b)
 
 
 def test_columns_of_zeros_signs_and_none(way: str) -> None:
     weights = heads.stacked()[:2]
     b = torch.randn(heads.N, 3, dtype=torch.float64)
     b[:, 1] = 0
-    found = solve_killed(Dense(weights), ALIVE, b, TOL, PLENTY)
+    found = solve_transient(Dense(weights), ALIVE, b, TOL, PLENTY)
     certified(found, weights, ALIVE, b)
     assert (found.values[..., 1] == 0).all()
-    none = solve_killed(Dense(weights), ALIVE, b[:, :0], TOL, PLENTY)
+    none = solve_transient(Dense(weights), ALIVE, b[:, :0], TOL, PLENTY)
     assert none.values.shape == (2, heads.N, 0)
     assert none.certificate.converged.all()
     assert torch.allclose(none.times, found.times, rtol=1e-8)
@@ -96,17 +96,17 @@ def test_leading_dimensions(way: str) -> None:
     weights = heads.stacked()[:6].reshape(2, 3, heads.N, heads.N)
     alive = torch.rand(2, 3, heads.N) < 0.9
     b = torch.rand(2, 3, heads.N, 2, dtype=torch.float64)
-    found = solve_killed(Dense(weights), alive, b, TOL, PLENTY)
+    found = solve_transient(Dense(weights), alive, b, TOL, PLENTY)
     assert found.values.shape == b.shape
     assert found.certificate.converged.shape == (2, 3)
     for i, j in np.ndindex(2, 3):
-        alone = solve_killed(Dense(weights[i, j]), alive[i, j], b[i, j], TOL, PLENTY)
+        alone = solve_transient(Dense(weights[i, j]), alive[i, j], b[i, j], TOL, PLENTY)
         assert alone.certificate.converged.shape == ()
         assert torch.allclose(found.values[i, j], alone.values, atol=1e-8)
 
 
 def test_nobody_walks(way: str) -> None:
-    found = solve_killed(Dense(heads.stacked()[:2]), torch.zeros(heads.N, dtype=torch.bool), B, TOL, PLENTY)
+    found = solve_transient(Dense(heads.stacked()[:2]), torch.zeros(heads.N, dtype=torch.bool), B, TOL, PLENTY)
     assert (found.values == 0).all()
     assert found.certificate.converged.all()
     assert found.certificate.error_bound is not None
@@ -121,7 +121,7 @@ def test_triangular(n: int, direction: str) -> None:
     operator = Reversed(operator) if direction == "upper" else operator
     alive = torch.arange(n) != (0 if direction == "lower" else n - 1)
     b = torch.rand(n, 2, dtype=torch.float64)
-    found = solve_killed(operator, alive, b, TOL, PLENTY)
+    found = solve_transient(operator, alive, b, TOL, PLENTY)
     assert found.certificate.method == "substitution"
     expected, times = exact(operator.to_dense().reshape(6, n, n), alive, b)
     assert torch.allclose(found.values.reshape(expected.shape), expected, rtol=1e-10)
@@ -133,7 +133,7 @@ def test_triangular_without_a_way_out_that_numbers_know_of() -> None:
     a = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0.5, 0.25, 0.25, 0], [0.5, 0, 0, 0.5]]).double()
     two = Dense(torch.stack([a, torch.ones(4, 4).double().tril() / torch.arange(1, 5)[:, None]]), "lower")
     b = torch.stack([torch.ones(4), torch.tensor([0.0, 0, 0.5, 0.5])], -1)
-    found = solve_killed(two, torch.tensor([False, True, True, True]), b, TOL, PLENTY)
+    found = solve_transient(two, torch.tensor([False, True, True, True]), b, TOL, PLENTY)
     assert found.values[0].tolist() == [[0, 0], [torch.inf, 0], [torch.inf, 2 / 3], [2, 1]]
     assert torch.isfinite(found.values[1]).all()
     assert found.certificate.converged.tolist() == [False, True]
@@ -143,7 +143,7 @@ def test_stubborn_heads_are_eliminated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solve, "DIRECT", 0)
     monkeypatch.setattr(solve, "PATIENCE", 24)
     weights = heads.stacked()
-    found = solve_killed(Dense(weights), ALIVE, B, TOL, PLENTY)
+    found = solve_transient(Dense(weights), ALIVE, B, TOL, PLENTY)
     certified(found, weights, ALIVE, B)
     assert found.certificate.method == "elimination"
     assert found.certificate.applies > 1
@@ -155,7 +155,7 @@ def test_what_did_not_converge_says_so(budget: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(solve, "STUBBORN", 0)
     weights = heads.stacked()
     alive = torch.arange(heads.N) > 0
-    found = solve_killed(Dense(weights), alive, B, TOL, budget)
+    found = solve_transient(Dense(weights), alive, B, TOL, budget)
     assert not found.certificate.converged.all()
     x, _ = exact(weights, alive, B)
     error = (found.values - x).abs().amax((-2, -1))
@@ -172,7 +172,7 @@ def test_refinement_gains_more_than_one_solve(monkeypatch: pytest.MonkeyPatch) -
     a[..., 0] *= 1e-4
     a = a / a.sum(-1, keepdim=True)
     alive, b = torch.arange(50) > 0, torch.rand(50, 1, dtype=torch.float64) * 1e-4
-    certified(solve_killed(Dense(a), alive, b, TOL, PLENTY), a, alive, b)
+    certified(solve_transient(Dense(a), alive, b, TOL, PLENTY), a, alive, b)
 
 
 @settings(max_examples=60)
@@ -192,7 +192,7 @@ def test_bound_against_rational_numbers(a: np.ndarray) -> None:
             if not direct:
                 patch.setattr(solve, "DIRECT", 0)
                 patch.setattr(solve, "STUBBORN", 0)
-            found = solve_killed(from_weights(torch.from_numpy(a)), walking, torch.from_numpy(b), TOL, 200)
+            found = solve_transient(from_weights(torch.from_numpy(a)), walking, torch.from_numpy(b), TOL, 200)
         assert not torch.isnan(found.values).any()
         for column, (values, certificate) in enumerate(
             [(found.values[:, 0], found.certificate), (found.values[:, 1], found.certificate),
@@ -216,4 +216,4 @@ def test_queries_and_keys_of_any_structure() -> None:
     assert isinstance(operator, QueryKey)
     alive = torch.arange(40) != 17
     b = torch.rand(40, 2, dtype=torch.float64)
-    certified(solve_killed(operator, alive, b, TOL, PLENTY), operator.to_dense(), alive, b)
+    certified(solve_transient(operator, alive, b, TOL, PLENTY), operator.to_dense(), alive, b)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import ChainError
 from ..operators import Dense, Operator, restrict
 from .certificate import Certificate
 from .classes import Classes, classes
 from .engine.batching import DENSE_BYTES, head_groups
 from .engine.elimination import try_stationary
+from .engine.refine import checked_effort
 from .result import Result
 from .stationary import stationary
 
@@ -25,7 +25,7 @@ ORDER = ("none", "power", "gmres", "elimination")
 
 
 @dataclass(frozen=True, repr=False)
-class Extreme(Result):
+class StationaryDistributions(Result):
     """The extreme stationary distributions of every chain; C is the largest number of any of them.
 
     Attributes:
@@ -37,7 +37,7 @@ class Extreme(Result):
         classes: the classes of all tokens, transient ones too.
     """
 
-    AXES = ("classes", "tokens")
+    AXES = ("class", "token")
     OVER_TOKENS = (("values", -1),)
 
     values: Tensor
@@ -51,7 +51,9 @@ class Extreme(Result):
         return self.count == 1
 
 
-def extreme_stationary(operator: Operator, tol: float = 1e-10, max_applies: int = 5000) -> Extreme:
+def stationary_distributions(
+    operator: Operator, tol: float = 1e-10, max_applies: int = 5000
+) -> StationaryDistributions:
     """Every stationary distribution of a chain is a mixture of these: one for each recurrent class.
 
     Args:
@@ -71,10 +73,7 @@ def extreme_stationary(operator: Operator, tol: float = 1e-10, max_applies: int 
     Source: Kemeny and Snell, "Finite Markov Chains" (1960); Berman and Plemmons, "Nonnegative Matrices in the
     Mathematical Sciences" (1979), chapter 8.
     """
-    if not tol > 0:
-        raise ChainError(f"tol = {tol!r}, expected a positive number such as 1e-10")
-    if max_applies < 2:
-        raise ChainError(f"max_applies = {max_applies!r}, expected at least 2: one step and one to judge it by")
+    checked_effort(tol, max_applies)
     found = classes(operator)
     n, device = operator.num_tokens, operator.device
     labels, recurrent = (t.reshape(-1, t.shape[-1]) for t in (found.values, found.recurrent))
@@ -97,7 +96,7 @@ def extreme_stationary(operator: Operator, tol: float = 1e-10, max_applies: int 
                 residual[head, slot] = answer.residual
                 applies, method = max(applies, answer.applies), max(method, answer.method, key=ORDER.index)
     residual = residual.reshape(*operator.batch, width)
-    return Extreme(
+    return StationaryDistributions(
         values=values.reshape(*operator.batch, width, n),
         count=found.recurrent_count,
         certificate=Certificate(residual <= tol, residual, None, applies, method),
