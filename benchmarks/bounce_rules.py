@@ -42,7 +42,7 @@ def bounces_by(rule: str, operator: Operator, start: Tensor) -> tuple[Tensor, Te
     """
     if rule == "halflife":
         answer = half_life(operator, start, LIMIT)
-        return answer.values, answer.capped
+        return answer.values, ~answer.certificate.converged
     if rule == "knee":
         steps = _knee(operator)
         return steps, torch.zeros_like(steps, dtype=torch.bool)

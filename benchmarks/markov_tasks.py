@@ -197,7 +197,7 @@ def spectrum_task(data: Inputs) -> list[Variant]:
         values = answer if isinstance(answer, list) else answer.values[:, :VALUES].numpy()
         # beyond 1,024 tokens the oracle would take minutes a head: the residual of our own values
         if data.n > 1024:
-            return float("nan") if isinstance(answer, list) else float(answer.residual.nan_to_num(nan=0.0).max())
+            return float("nan") if isinstance(answer, list) else float(answer.certificate.residual.max())
         exact = [data.eigenvalues[i][:VALUES] for i in data.some(count)]
         moduli = [(np.sort(np.abs(values[i]))[::-1][:VALUES], np.abs(e)) for i, e in known(values, exact)]
         return max(float(np.abs(m - e).max()) for m, e in moduli)
@@ -210,9 +210,9 @@ def spectrum_task(data: Inputs) -> list[Variant]:
             return None
 
     def uncertain(answer: Any) -> dict[str, float]:
-        return {"flagged uncertain": float(answer.uncertain.sum())}
+        return {"flagged uncertain": float(answer.certificate.uncertain.sum())}
 
-    applies = lambda answer: answer.applies  # noqa: E731
+    applies = lambda answer: answer.certificate.applies  # noqa: E731
     return [
         Variant(
             "tokenrank, weights", lambda c: spectrum(Dense(data.a[:c]), VALUES), error, True, 4096, applies, uncertain
@@ -235,7 +235,7 @@ def pcca_task(data: Inputs) -> list[Variant]:
 
     def error(answer: Any, count: int) -> float:
         if not isinstance(answer, list):
-            return float(answer.residual.max())
+            return float(answer.certificate.residual.max())
         return max((a["residual"] for a in answer if a), default=float("nan"))
 
     def quality(answer: Any) -> dict[str, float]:
@@ -247,7 +247,7 @@ def pcca_task(data: Inputs) -> list[Variant]:
     def ours(k: int | None) -> Callable[[int], Any]:
         return lambda c: metastable(Dense(data.double[:c]), k)
 
-    applies = lambda answer: answer.applies  # noqa: E731
+    applies = lambda answer: answer.certificate.applies  # noqa: E731
     found = [
         Variant("tokenrank, m = 8", ours(STATES), error, True, 4096, applies, quality),
         Variant("tokenrank, m = 2 … 8, m chosen", ours(None), error, True, 1024, applies, quality),
@@ -293,7 +293,7 @@ def absorption_task(data: Inputs) -> list[Variant]:
         return np.linalg.solve(np.eye(n - TARGETS) - head[TARGETS:, TARGETS:], head[TARGETS:, :TARGETS])
 
     def error(answer: Any, count: int) -> float:
-        values = answer if isinstance(answer, list) else answer.probabilities[:, TARGETS:].numpy()
+        values = answer if isinstance(answer, list) else answer.values[:, TARGETS:].numpy()
         exact = each(solved, [data.chains[i] for i in data.some(count)])
         return max(float(np.abs(values[i] - e).max()) for i, e in known(values, exact))
 

@@ -106,7 +106,7 @@ def rankings(chain: tr.AttentionChain) -> dict[str, Tensor]:
         "censored / even": found["TokenRank, censored"] / even["TokenRank, censored"],
         "quasi-stationary / even": found["quasi-stationary"] / even["quasi-stationary"].clamp(min=1e-300),
         "column sum": incoming.share,
-        "column mean": incoming.mean,
+        "column mean": incoming.values,
         "column sum / even": incoming.lift,
     }
     first = torch.arange(n) == 0
@@ -145,7 +145,7 @@ def look(model: Any, tokenizer: Any) -> tuple[dict[str, Any], dict[str, Tensor]]
         found = [chain.sinks() for chain in chains]
         first = torch.stack([s.first for s in found])
         firsts.append(first)
-        means.append(torch.stack([s.mean[:, 0] for s in found]))
+        means.append(torch.stack([s.values[:, 0] for s in found]))
         others.append(torch.stack([s.tokens[:, 1:].any(-1) for s in found]))
         lambdas.append(torch.stack([chain.lambda2().values for chain in chains]).double())
         masses.append(torch.stack([chain.tokenrank(ALPHA).values[:, 0] for chain in chains]))

@@ -223,15 +223,16 @@ def test_bad_arguments(vit: Model, picture: PIL.Image.Image, wrong: dict[str, ob
 
 def test_layers_with_fewer_heads_are_filled_up():
     from tokenrank.analysis import _stacked
-    from tokenrank.markov import Lambda2
+    from tokenrank.markov import Certificate, Lambda2
 
     def part(*values: float) -> Lambda2:
         numbers = torch.tensor(values)
-        return Lambda2(numbers, numbers / 100, numbers > 0.5, len(values))
+        doubted = numbers > 0.5
+        return Lambda2(numbers, Certificate(~doubted, numbers / 100, None, len(values), "arnoldi", doubted))
 
     both = _stacked([part(0.1, 0.9, 0.2), part(0.3)])
     assert both.values[0].tolist() == pytest.approx([0.1, 0.9, 0.2])
     assert both.values[1, 0] == pytest.approx(0.3)
     assert both.values[1, 1:].isnan().all()
-    assert both.uncertain.tolist() == [[False, True, False], [False, False, False]]
-    assert both.applies == 3
+    assert both.certificate.uncertain.tolist() == [[False, True, False], [False, False, False]]
+    assert both.certificate.applies == 3

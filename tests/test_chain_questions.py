@@ -66,11 +66,11 @@ def test_a_causal_sink_cannot_be_censored_before_the_jump() -> None:
 
 def test_absorption_in_words_and_in_named_sets(chain: AttentionChain) -> None:
     found = chain.absorption([0, 7])
-    assert found.probabilities.shape == (2, 3, N, 2)
-    assert torch.allclose(found.probabilities.sum(-1), torch.ones(2, 3, N, dtype=torch.float64))
+    assert found.values.shape == (2, 3, N, 2)
+    assert torch.allclose(found.values.sum(-1), torch.ones(2, 3, N, dtype=torch.float64))
     sets = chain.absorption({"ends": [0, 7], "animal": "cat"})
-    assert sets.probabilities.shape == (2, 3, N, 2)
-    assert torch.equal(sets.probabilities[..., 2, :], torch.tensor([0.0, 1.0]).double().expand(2, 3, 2))
+    assert sets.values.shape == (2, 3, N, 2)
+    assert torch.equal(sets.values[..., 2, :], torch.tensor([0.0, 1.0]).double().expand(2, 3, 2))
     times = chain.hitting_times("cat")
     assert (times.values[..., 2] == 0).all()
     assert times.layout is TEXT
@@ -88,7 +88,7 @@ def test_soft_segmentation() -> None:
     image = AttentionChain(a, TokenLayout({"image": N}, {"image": (2, 4)}))
     found = tr.bipartite(image, c, step=0.3, text=["a", "cat", "mat"]).absorption("text")
     expected = torch.linalg.solve(torch.eye(N, dtype=torch.float64) - 0.7 * a, 0.3 * c)
-    assert torch.allclose(found.probabilities[:N], expected, atol=1e-12)
+    assert torch.allclose(found.values[:N], expected, atol=1e-12)
     assert found.unreached.tolist() == [False, True, False]
     assert found.certificate.converged
     assert torch.allclose(found.steps[:N], torch.full((N,), 1 / 0.3, dtype=torch.float64))
@@ -109,15 +109,15 @@ def test_not_unique_is_said(chain: AttentionChain) -> None:
     assert found.values.tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]
     assert not found.unique
     classes = split.classes()
-    assert classes.labels.tolist() == [0, 0, 1, 1]
+    assert classes.values.tolist() == [0, 0, 1, 1]
 
 
 def test_numbers_have_the_leading_dimensions(chain: AttentionChain) -> None:
     assert chain.kemeny().values.shape == (2, 3)
     assert chain.entropy_rate().values.shape == (2, 3)
-    assert chain.dobrushin().shape == (2, 3)
+    assert chain.dobrushin().values.shape == (2, 3)
     assert chain.mixing_time().lower.shape == (2, 3)
-    assert chain.metastable(2).memberships.shape[:3] == (2, 3, N)
+    assert chain.metastable(2).values.shape[:3] == (2, 3, N)
     assert chain.spectrum(3).values.shape[:2] == (2, 3)
     assert chain.half_life("cat").values.shape == (2, 3)
     assert chain.mean_first_passage("cat").values.shape == (2, 3, N, 1)

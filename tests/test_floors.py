@@ -11,6 +11,7 @@ SOURCE = Path(tokenrank.__file__).parent
 FLOORS = [
     "errors",
     "attention_mask",
+    "html",
     "components",
     "layout",
     "operators",

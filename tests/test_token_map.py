@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from tokenrank import AttentionChain, TokenLayout, TokenMap
-from tokenrank.chain.token_map import colourise
+from tokenrank.chain.drawing import CELLS, colourise
 from tokenrank.errors import ChainError, InputError, LayoutError, NotFoundError
 from tokenrank.markov import Certificate
 
@@ -122,12 +123,24 @@ def test_mask_by_mass(share: float) -> None:
 
 
 def test_mask_of_an_even_map() -> None:
-    assert not TokenMap(torch.full((18,), 1 / 18), VIT).mask().any()
+    """Where only rounding decides there is no foreground, whatever the rule."""
+    for dtype in (torch.float32, torch.float64):
+        even = torch.full((4, 18), 1 / 18, dtype=dtype)
+        even[1:] *= 1 + torch.finfo(dtype).eps * torch.randint(-2, 3, (3, 18))
+        for rule in ("mean", 0.6, 1.0):
+            assert not TokenMap(even, VIT).mask(rule).any()
+        assert TokenMap(even, VIT).mask(None).all()
 
 
-@pytest.mark.parametrize("rule", ["median", 0, 0.0, -0.1, 1.5, True, None, float("nan")])
+def test_mask_of_a_map_that_is_nearly_even() -> None:
+    values = torch.full((18,), 1 / 18, dtype=torch.float64)
+    values[5] += 1e-7
+    assert TokenMap(values, VIT).mask().nonzero().tolist() == [[0, 2]]
+
+
+@pytest.mark.parametrize("rule", ["median", 0, 0.0, -0.1, 1.5, True, float("nan")])
 def test_wrong_rule(rule: Any) -> None:
-    with pytest.raises(ChainError, match=r"rule = .*, expected 'mean' or a share of the mass in \(0, 1\]"):
+    with pytest.raises(InputError, match=r"rule = .*, expected 'mean', a share of the mass in \(0, 1\]"):
         image_map().mask(rule)
 
 
@@ -279,7 +292,6 @@ def test_save_into_a_missing_folder(tmp_path: Path) -> None:
 def test_a_batch_has_no_figure(tmp_path: Path) -> None:
     with pytest.raises(ChainError, match="index the batch"):
         image_map(2).save(tmp_path / "map.png")
-    assert image_map(2)._repr_html_() is None
 
 
 def test_the_figure_shows_the_grid_without_interpolation() -> None:
@@ -354,15 +366,82 @@ def test_long_tokens_leave_room_for_the_bars() -> None:
     assert figure.axes[0].get_position().width > 0.3
 
 
+def pictures_in(page: str) -> list[Image.Image]:
+    found = [part.split('"')[0] for part in page.split("data:image/png;base64,")[1:]]
+    return [Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB") for data in found]
+
+
 def test_html() -> None:
     certificate = Certificate(torch.tensor(True), torch.tensor(1e-9), torch.tensor(1e-7), 12, "<power>")
     page = TokenMap(image_map().values, VIT, certificate)._repr_html_()
-    assert page is not None
     assert "converged" in page
     assert "<power>" not in page
     assert "&lt;power&gt;" in page
-    encoded = page.split("base64,")[1].split('"')[0]
-    assert Image.open(io.BytesIO(base64.b64decode(encoded))).format == "PNG"
+    assert "not drawn: cls, registers" in page
+    (heat,) = pictures_in(page)
+    assert heat.width / heat.height == COLUMNS / ROWS
+
+
+def test_html_shows_the_map_on_its_picture() -> None:
+    values = torch.zeros(18)
+    values[3 + 2 * COLUMNS + 1] = 1
+    original = picture(50, 30)
+    shown = TokenMap(values, VIT, picture=original)
+    (drawn,) = pictures_in(shown._repr_html_())
+    assert drawn.size == original.size
+    # the page's scale is that of the patches, the overlay's that of the pixels between them
+    assert np.abs(np.asarray(drawn, dtype=int) - np.asarray(shown.overlay(), dtype=int)).max() <= 20
+    (small,) = pictures_in(replace(shown, picture=picture(5000, 3000))._repr_html_())
+    assert max(small.size) < 500  # a notebook is no place for megabytes
+
+
+def test_the_picture_goes_along() -> None:
+    original = picture(50, 30)
+    shown = replace(image_map(2, 3), picture=original)
+    assert shown[1].picture is original
+    assert shown[0, 1]._single().picture is original
+    with pytest.raises(InputError, match=r"does not know its picture; give it: map.overlay\(image\)"):
+        image_map().overlay()
+
+
+def test_a_batch_shows_as_a_board_with_one_scale() -> None:
+    shown = image_map(3, 8)
+    page = shown._repr_html_()
+    assert len(pictures_in(page)) == CELLS
+    assert "[0, 0]" in page
+    assert "[1, 7]" in page
+    assert "[2, 0]" not in page
+    assert "… and 8 more" in page
+    assert "one scale for all: " in page
+    # equal values have one colour in every cell
+    values = torch.zeros(2, 18)
+    values[0, 3], values[1, 3], values[1, 4] = 0.5, 0.5, 1.0
+    first, second = pictures_in(TokenMap(values, VIT)._repr_html_())
+    assert first.getpixel((1, 1)) == second.getpixel((1, 1))
+
+
+@pytest.mark.parametrize("layout", [VIT, None, TokenLayout.text(["a"] * 18), TokenLayout.video(2, 3, 3)])
+def test_html_of_maps_with_infinities(layout: TokenLayout | None) -> None:
+    values = torch.rand(2, 18)
+    values[0, 5], values[1] = torch.inf, torch.nan
+    page = TokenMap(values, layout)._repr_html_()
+    assert "infinite, " in page
+    assert "not defined" in page
+    assert "nan" not in page.split("base64,")[0]
+
+
+def test_html_of_two_pictures_in_one_layout() -> None:
+    layout = TokenLayout({"left": 4, "text": 2, "right": 6}, {"left": (2, 2), "right": (2, 3)})
+    assert len(pictures_in(TokenMap(torch.rand(12), layout)._repr_html_())) == 2
+
+
+def test_html_of_text_are_its_words() -> None:
+    page = text_map("Ġthe", "##se", "<b>")._repr_html_()
+    assert not pictures_in(page)
+    for word in (">the<", ">se<", ">&lt;b&gt;<"):
+        assert word in page
+    long = text_map(*["x"] * 1000)._repr_html_()
+    assert "and 600 more tokens" in long
 
 
 def test_show() -> None:
@@ -377,9 +456,11 @@ def test_show() -> None:
 
 
 def test_repr() -> None:
-    assert repr(image_map(2, 3)) == "TokenMap(shape=(2, 3, 18))"
+    even = torch.full((2, 3, 18), 0.25)
+    assert repr(TokenMap(even, VIT)) == "TokenMap(2 × 3 maps, 18 tokens (cls 1, registers 2, image 3 × 5), 0.25)"
+    assert repr(TokenMap(torch.tensor([0.5, torch.inf]))) == "TokenMap(1 map, 2 tokens, 0.5, 1 of 2 infinite)"
     rank = AttentionChain(torch.eye(2)).tokenrank()
-    assert repr(rank).startswith("TokenMap(shape=(2,), converged, residual ")
+    assert repr(rank).startswith("TokenMap(1 map, 2 tokens, 0.5; converged, error ≤ ")
 
 
 def test_double_precision_maps(tmp_path: Path) -> None:

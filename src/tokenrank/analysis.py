@@ -14,7 +14,7 @@ from torch import Tensor
 from .chain import AttentionChain, Start, TokenMap, start_distribution
 from .errors import CaptureError, InputError, LayoutError, NotFoundError, TokenRankError, nearest
 from .layout import Grid, Point, TokenLayout, at
-from .markov import Lambda2
+from .markov import Certificate, Lambda2
 from .models import ImageSource, Modality, Model, load, read_image
 from .recording import LayerSelection, matches_name
 from .trace import Trace, capture
@@ -114,8 +114,8 @@ class Analysis:
                 "name": name,
                 "head": head,
                 "lambda2": float(self.lambda2.values[place, head]),
-                "residual": float(self.lambda2.residual[place, head]),
-                "uncertain": bool(self.lambda2.uncertain[place, head]),
+                "residual": float(self.lambda2.certificate.residual[place, head]),
+                "uncertain": bool(self.lambda2.certificate.uncertain[place, head]),
             }
             for place, (name, chain) in enumerate(self.chains.items())
             for head in range(chain.batch[-1])
@@ -143,7 +143,7 @@ class Analysis:
             "layers": len(self.layers),
             "heads": self.heads,
             "lambda2": float(self.chain_lambda2.values),
-            "lambda2_uncertain": bool(self.chain_lambda2.uncertain),
+            "lambda2_uncertain": bool(self.chain_lambda2.certificate.uncertain),
             "alpha": self.alpha,
             "start": [start.x, start.y]
             if isinstance(start, Point)
@@ -255,7 +255,7 @@ def analyze(
         layer=names[chosen],
         heads=heads,
         chain=chain,
-        chain_lambda2=_of_head(slow[chosen], heads) if isinstance(heads, int) else chain.lambda2(),
+        chain_lambda2=slow[chosen][heads] if isinstance(heads, int) else chain.lambda2(),
         start=start,
         start_values=begin,
         bounces=_bounced(chain, begin, steps),
@@ -351,10 +351,6 @@ def _one_chain(chain: AttentionChain, heads: HeadChoice, slow: Lambda2) -> Atten
     return chain.aggregate(slow.values)
 
 
-def _of_head(slow: Lambda2, head: int) -> Lambda2:
-    return Lambda2(slow.values[head], slow.residual[head], slow.uncertain[head], slow.applies)
-
-
 def _bounced(chain: AttentionChain, begin: Tensor, steps: Sequence[int]) -> dict[int, TokenMap]:
     maps: dict[int, TokenMap] = {}
     values, done = begin, 0
@@ -367,16 +363,19 @@ def _bounced(chain: AttentionChain, begin: Tensor, steps: Sequence[int]) -> dict
 def _stacked(parts: Sequence[Lambda2]) -> Lambda2:
     widest = max(part.values.shape[-1] for part in parts)
 
-    def stack(name: str, fill: float | bool) -> Tensor:
-        rows = [getattr(part, name) for part in parts]
+    def stack(rows: Sequence[Tensor], fill: float | bool) -> Tensor:
         return torch.stack([torch.cat([row, row.new_full((widest - len(row),), fill)]) for row in rows])
 
-    return Lambda2(
-        stack("values", float("nan")),
-        stack("residual", float("nan")),
-        stack("uncertain", False),
-        max(part.applies for part in parts),
+    told = [part.certificate for part in parts]
+    certificate = Certificate(
+        stack([c.converged for c in told], True),
+        stack([c.residual for c in told], float("nan")),
+        None,
+        max(c.applies for c in told),
+        told[0].method,
+        stack([c.uncertain for c in told], False),
     )
+    return Lambda2(stack([part.values for part in parts], float("nan")), certificate)
 
 
 def _token_labels(layout: TokenLayout | None, count: int) -> list[dict[str, Any]]:

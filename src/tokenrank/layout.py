@@ -107,6 +107,10 @@ class TokenLayout:
         """A text's sequence, with the indices of its special tokens."""
         return cls({"text": len(tokens)}, {}, tuple(tokens), tuple(special))
 
+    def __str__(self) -> str:
+        spans = [f"{name} {' × '.join(map(str, self.grids.get(name, (n,))))}" for name, n in self.spans.items()]
+        return ", ".join(spans)
+
     @property
     def num_tokens(self) -> int:
         """N, the number of tokens."""

@@ -44,7 +44,7 @@ def expected(a: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 def certified(found: Absorption, a: Tensor, targets: Tensor) -> None:
     probabilities, steps = expected(a, targets)
     for values, exact, certificate in (
-        (found.probabilities, probabilities, found.certificate),
+        (found.values, probabilities, found.certificate),
         (found.steps[..., None], steps[..., None], found.steps_certificate),
     ):
         error, size = (values - exact).abs().amax((-2, -1)), exact.amax((-2, -1)).clamp(min=1)
@@ -54,7 +54,7 @@ def certified(found: Absorption, a: Tensor, targets: Tensor) -> None:
         assert (certificate.error_bound <= 1e-8 * size).all()
     assert (found.escape == 0).all()
     assert found.reachable.dtype == torch.bool
-    assert ((found.probabilities.sum(-1) - 1).abs() < 1e-7).all()
+    assert ((found.values.sum(-1) - 1).abs() < 1e-7).all()
 
 
 # ---- known answers
@@ -64,8 +64,8 @@ def test_gamblers_ruin() -> None:
     """PyDTMC's gambler's ruin of four states: [[⅔, ⅓], [⅓, ⅔]] after two bounces."""
     a = chain([[1, 0, 0, 0], [0.5, 0, 0.5, 0], [0, 0.5, 0, 0.5], [0, 0, 0, 1]])
     found = absorption(a, sets(4, [0], [3]))
-    assert torch.allclose(found.probabilities[1:3], torch.tensor([[2, 1], [1, 2]]).double() / 3, atol=1e-15)
-    assert found.probabilities[[0, 3]].tolist() == [[1, 0], [0, 1]]
+    assert torch.allclose(found.values[1:3], torch.tensor([[2, 1], [1, 2]]).double() / 3, atol=1e-15)
+    assert found.values[[0, 3]].tolist() == [[1, 0], [0, 1]]
     assert found.steps.tolist() == [0, 2, 2, 0]
     assert found.reachable.tolist() == [[True, False], [True, True], [True, True], [False, True]]
 
@@ -74,7 +74,7 @@ def test_two_absorbing_tokens() -> None:
     """[[1, 0, 0], [½, 0, ½], [0, 0, 1]]: asked for one of them, half of the walks escape."""
     a = chain([[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]])
     found = absorption(a, sets(3, [0]))
-    assert found.probabilities[:, 0].tolist() == [1, 0.5, 0]
+    assert found.values[:, 0].tolist() == [1, 0.5, 0]
     assert found.escape.tolist() == [0, 0.5, 1]
     assert found.steps.tolist() == [0, torch.inf, torch.inf]
     assert found.reachable[:, 0].tolist() == [True, True, False]
@@ -84,7 +84,7 @@ def test_two_absorbing_tokens() -> None:
 def test_a_set_behind_another_is_not_reached() -> None:
     """0 → 1 → 2: the walk from 0 is absorbed in 1 and never sees 2."""
     found = absorption(chain([[0, 1, 0], [0, 0, 1], [0, 0, 1]]), sets(3, [2], [1]))
-    assert found.probabilities.tolist() == [[0, 1], [0, 1], [1, 0]]
+    assert found.values.tolist() == [[0, 1], [0, 1], [1, 0]]
     assert found.unreached.tolist() == [True, False]
 
 
@@ -92,7 +92,7 @@ def test_loops_that_never_end_have_probability_zero() -> None:
     """1 ↔ 2 for ever: x₁ = x₂ holds for any number, and the smallest is taken."""
     a = chain([[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0.25, 0.25, 0, 0.5]])
     found = absorption(a, sets(4, [0]))
-    assert found.probabilities[:, 0].tolist() == [1, 0, 0, 0.5]
+    assert found.values[:, 0].tolist() == [1, 0, 0, 0.5]
     assert found.escape.tolist() == [0, 1, 1, 0.5]
 
 
@@ -105,7 +105,7 @@ def test_sets_of_several_tokens_need_not_absorb_by_themselves() -> None:
 def test_every_token_a_target() -> None:
     a = torch.rand(2, 5, 5).softmax(-1)
     found = absorption(from_weights(a), torch.eye(5, dtype=torch.bool))
-    assert torch.equal(found.probabilities, torch.eye(5).double().expand(2, 5, 5))
+    assert torch.equal(found.values, torch.eye(5).double().expand(2, 5, 5))
     assert (found.steps == 0).all()
     assert found.unreached.all()
     assert found.certificate.converged.all()
@@ -122,10 +122,10 @@ def test_image_tokens_end_in_text_tokens() -> None:
     operator = Bipartite(Dense(a), Kernel(c), 0.1)
     found = absorption(operator, sets(24, [20], [21], [22], [23]))
     soft = torch.linalg.solve(torch.eye(20, dtype=torch.float64) - 0.9 * a, 0.1 * c)
-    assert torch.allclose(found.probabilities[:, :20], soft, atol=1e-13)
+    assert torch.allclose(found.values[:, :20], soft, atol=1e-13)
     assert torch.allclose(found.steps[:, :20], torch.full((), 10.0).double(), atol=1e-11)
     assert found.unreached.tolist() == [[False, False, True, False]] * 2
-    assert (found.probabilities[:, :20, 2] == 0).all()
+    assert (found.values[:, :20, 2] == 0).all()
     assert not found.reachable[:, :20, 2].any()
 
 
@@ -134,7 +134,7 @@ def test_the_same_text_for_every_image_token() -> None:
     row = torch.tensor([0.5, 0.3, 0.2]).double()
     operator = Bipartite(Dense(torch.rand(9, 9).double().softmax(-1)), Kernel(row.expand(9, 3)), 0.3)
     found = absorption(operator, torch.eye(12, dtype=torch.bool)[:, 9:])
-    assert torch.allclose(found.probabilities[:9], row.expand(9, 3), atol=1e-15)
+    assert torch.allclose(found.values[:9], row.expand(9, 3), atol=1e-15)
 
 
 def test_there_and_back_is_a_chain_like_others() -> None:
@@ -180,7 +180,7 @@ def test_causal(route: str, dtype: torch.dtype, request: pytest.FixtureRequest) 
     without_the_end = absorption(operator, targets[:, 1:])
     assert (without_the_end.escape[..., :40] == 1).all()
     assert (without_the_end.escape[..., 43:] > 0).all()
-    assert torch.allclose(without_the_end.escape[..., 43:], found.probabilities[..., 43:, 0], rtol=1e-10)
+    assert torch.allclose(without_the_end.escape[..., 43:], found.values[..., 43:, 0], rtol=1e-10)
 
 
 def test_a_batch_is_its_chains(way: str) -> None:
@@ -192,7 +192,7 @@ def test_a_batch_is_its_chains(way: str) -> None:
     found = absorption(Dense(weights), targets)
     for i, j in np.ndindex(2, 2):
         alone = absorption(Dense(weights[i, j]), targets[i, j])
-        assert torch.allclose(found.probabilities[i, j], alone.probabilities, atol=1e-8)
+        assert torch.allclose(found.values[i, j], alone.values, atol=1e-8)
         assert torch.allclose(found.steps[i, j], alone.steps, rtol=1e-8)
         assert alone.certificate.converged.shape == ()
 
@@ -216,14 +216,14 @@ def test_against_rational_numbers(a: np.ndarray, seed: int) -> None:
         assert (found.escape[i] == 0) == (i not in misses)
         assert (found.steps[i] == np.inf) == (i in misses)
         if i in exact:
-            numbers = [*found.probabilities[i].tolist(), float(found.escape[i])]
+            numbers = [*found.values[i].tolist(), float(found.escape[i])]
             for number, value in zip(numbers, exact[i][:-1], strict=True):
                 assert abs(Fraction(number) - value) <= value * Fraction(1, 10**11) + Fraction(1, 10**290)
             if i not in misses:
                 assert float(found.steps[i]) == pytest.approx(float(exact[i][-1]), rel=1e-11)
     for t in range(len(tokens)):
         others = [i for i in range(n) if i not in tokens]
-        assert (found.probabilities[others, t][~found.reachable[others, t]] == 0).all()
+        assert (found.values[others, t][~found.reachable[others, t]] == 0).all()
         assert all((exact[i][t] > 0) == bool(found.reachable[i, t]) for i in walking)
         assert bool(found.unreached[t]) == (not found.reachable[others, t].any())
     assert found.certificate.converged

@@ -19,7 +19,7 @@ from torch import Tensor
 from tests import tally
 from tokenrank import AttentionChain
 from tokenrank.errors import NotConvergedWarning, NotUniqueWarning, TokenRankError
-from tokenrank.markov import absorption, closed_classes, extreme_stationary, hitting_times, stationary
+from tokenrank.markov import absorption, closed_classes, hitting_times, stationary, stationary_distributions
 from tokenrank.operators import Operator, from_weights
 
 from .strategies import KINDS, chains, make
@@ -161,13 +161,13 @@ def test_bound_of_absorption(a: np.ndarray, route: str) -> None:
     able = [i for i in range(1, n) if bool(found.reachable[i, 0])]
     system = [[(i == j) - p[i][j] for j in able] for i in able]
     exact = dict(zip(able, rational_solve(system, [p[i][0] for i in able]), strict=True)) if able else {}
-    error = max((abs(Fraction(float(found.probabilities[i, 0])) - x) for i, x in exact.items()), default=Fraction(0))
+    error = max((abs(Fraction(float(found.values[i, 0])) - x) for i, x in exact.items()), default=Fraction(0))
     if bool(found.certificate.converged):
         assert error <= Fraction(1, 10**8) + Fraction(1, 10**12)
     bound = float(found.certificate.error_bound)
     if np.isfinite(bound):
         assert error <= Fraction(bound) + Fraction(1, 10**11)
-    assert (found.probabilities[[i for i in range(1, n) if i not in exact], 0] == 0).all()
+    assert (found.values[[i for i in range(1, n) if i not in exact], 0] == 0).all()
 
 
 @settings(max_examples=200, deadline=None)
@@ -175,7 +175,7 @@ def test_bound_of_absorption(a: np.ndarray, route: str) -> None:
 def test_extreme_vectors_are_stationary_and_complete(a: np.ndarray) -> None:
     tally.count("extreme stationary vectors")
     operator: Operator = from_weights(torch.from_numpy(a))
-    found = extreme_stationary(operator)
+    found = stationary_distributions(operator)
     count = int(found.count)
     assert count == int(closed_classes(operator))
     vectors = found.values[:count].numpy()

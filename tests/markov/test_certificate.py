@@ -99,9 +99,9 @@ def test_lambda2_is_a_modulus(a: np.ndarray, dtype: torch.dtype) -> None:
     value = float(answer.values)
     assert np.isfinite(value)
     assert 0 <= value <= 1
-    assert float(answer.residual) >= 0
+    assert float(answer.certificate.residual) >= 0
     expected = oracles.second_modulus(exact)
-    if not bool(answer.uncertain) and well_conditioned(exact):
+    if not bool(answer.certificate.uncertain) and well_conditioned(exact):
         assert value == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
@@ -121,7 +121,7 @@ def test_larger_chains(kind: str, dtype: torch.dtype) -> None:
         check(operator, exact, 0.99, 1e-8, np.full(len(exact), 1 / len(exact)))
         answer = lambda2(operator)
         assert 0 <= float(answer.values) <= 1
-        if not bool(answer.uncertain) and well_conditioned(exact):
+        if not bool(answer.certificate.uncertain) and well_conditioned(exact):
             assert float(answer.values) == pytest.approx(oracles.second_modulus(exact), rel=2e-3, abs=1e-3)
 
 

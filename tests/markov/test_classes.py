@@ -68,7 +68,7 @@ def by_powers(a: np.ndarray, members: list[int]) -> tuple[bool, int]:
 def agrees(found: Classes, a: np.ndarray) -> None:
     """One chain: numbering, kinds and periods."""
     expected = labels_by_networkx(a)
-    assert found.labels.tolist() == expected
+    assert found.values.tolist() == expected
     assert int(found.count) == max(expected) + 1
     for number in range(int(found.count)):
         members = found.members(number).tolist()
@@ -81,14 +81,14 @@ def agrees(found: Classes, a: np.ndarray) -> None:
 
 def test_six_states() -> None:
     found = classes(dense(six()))
-    assert found.labels.tolist() == [0, 0, 1, 2, 2, 2]
+    assert found.values.tolist() == [0, 0, 1, 2, 2, 2]
     assert found.recurrent.tolist() == [True, False, True]
     assert found.period.tolist() == [2, 0, 3]
     assert found.chain_period == 6  # as QuantEcon has it
     assert found.recurrent_count == 2
     assert found.recurrent_tokens.tolist() == [True, True, False, True, True, True]
     assert not found.irreducible
-    assert not found.heuristic
+    assert not found.certificate.uncertain.any()
 
 
 def test_two_absorbing_states() -> None:
@@ -100,7 +100,7 @@ def test_two_absorbing_states() -> None:
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_identity_and_cycle(n: int) -> None:
     found = classes(dense(np.eye(n)))
-    assert found.labels.tolist() == list(range(n))
+    assert found.values.tolist() == list(range(n))
     assert found.recurrent.all()
     assert found.period.tolist() == [1] * n
     found = classes(dense(np.roll(np.eye(n), 1, 1)))
@@ -164,14 +164,14 @@ def test_batches_are_padded(several: list[np.ndarray]) -> None:
     operator = Dense(torch.from_numpy(stacked).reshape(2, 2, n, n))
     found = classes(operator)
     width = int(found.count.max())
-    assert found.labels.shape == (2, 2, n)
+    assert found.values.shape == (2, 2, n)
     assert found.recurrent.shape == found.period.shape == found.valid.shape == (2, 2, width)
     for i, a in enumerate(stacked):
         at = divmod(i, 2)
         alone = classes(dense(a))
         count = int(alone.count)
         assert found.count[at] == count
-        assert torch.equal(found.labels[at], alone.labels)
+        assert torch.equal(found.values[at], alone.values)
         assert torch.equal(found.recurrent[at][:count], alone.recurrent)
         assert torch.equal(found.period[at][:count], alone.period)
         assert not found.recurrent[at][count:].any()
@@ -195,7 +195,7 @@ def test_softmax_is_one_class_without_looking() -> None:
     found = classes(operator)
     assert tracemalloc.get_traced_memory()[1] < 100 * n
     tracemalloc.stop()
-    assert found.labels.shape == (3, n)
+    assert found.values.shape == (3, n)
     assert found.irreducible.all()
     assert found.recurrent.tolist() == [[True]] * 3
     assert found.period.tolist() == [[1]] * 3
@@ -216,7 +216,7 @@ def test_mask_in_blocks() -> None:
     q, k = torch.randn(2, 2, 5, 12, 4)
     operator = from_query_key(q, k, None, block[:, None] == block, False)
     found = classes(operator)
-    assert torch.equal(found.labels, block.expand(2, 5, 12))
+    assert torch.equal(found.values, block.expand(2, 5, 12))
     assert found.recurrent.all()
     assert (found.period == 1).all()
     assert closed_classes(operator).tolist() == [[3] * 5] * 2
@@ -227,7 +227,7 @@ def test_masked_padding() -> None:
     q, k = torch.randn(2, 3, 6, 4)
     mask = (torch.arange(6) < 4).expand(3, 1, 6)
     found = classes(from_query_key(q, k, None, mask, False))
-    assert found.labels.tolist() == [[0, 0, 0, 0, 1, 2]] * 3
+    assert found.values.tolist() == [[0, 0, 0, 0, 1, 2]] * 3
     assert found.recurrent.tolist() == [[True, False, False]] * 3
     assert found.period.tolist() == [[1, 0, 0]] * 3
 
@@ -243,7 +243,7 @@ def test_causal(kind: str, direction: str) -> None:
         operator = Reversed(operator)
     assert operator.structure != "full"
     found = classes(operator)
-    assert torch.equal(found.labels, torch.arange(9).expand(2, 3, 9))
+    assert torch.equal(found.values, torch.arange(9).expand(2, 3, 9))
     stays = torch.arange(9) == (0 if direction == "forward" else 8)
     assert torch.equal(found.recurrent, stays.expand(2, 3, 9))
     assert (found.period == 1).all()
@@ -276,7 +276,7 @@ def test_derived_chains() -> None:
         for at in np.ndindex(*derived.batch):
             one = classes(derived.index(*at)) if at else found
             agrees(one, positive[at].numpy())
-            assert torch.equal(one.labels, found.labels[at])
+            assert torch.equal(one.values, found.values[at])
 
 
 # ---- threshold
@@ -288,11 +288,11 @@ def test_threshold_ignores_rare_steps() -> None:
     operator = from_weights((a / a.sum(-1, keepdim=True)).expand(2, 8, 8))
     assert classes(operator).irreducible.all()
     found = classes(operator, 0.01)
-    assert torch.equal(found.labels, label.expand(2, 8))
+    assert torch.equal(found.values, label.expand(2, 8))
     assert found.recurrent.all()
-    assert found.heuristic
+    assert found.certificate.uncertain.all()
     assert found.threshold == 0.01
-    assert not classes(operator).heuristic
+    assert not classes(operator).certificate.uncertain.any()
 
 
 def test_threshold_without_masks_looks_at_the_numbers(matrix_free: None) -> None:
@@ -301,7 +301,7 @@ def test_threshold_without_masks_looks_at_the_numbers(matrix_free: None) -> None
     found = classes(operator, 0.05)
     for i, a in enumerate(operator.to_dense()):
         rows = torch.where(a > 0.05, a, 0.0).double().numpy()
-        assert found.labels[i].tolist() == labels_by_networkx(rows)
+        assert found.values[i].tolist() == labels_by_networkx(rows)
 
 
 def test_threshold_of_a_causal_chain() -> None:
@@ -357,10 +357,10 @@ def test_thousands_of_tokens(kind: str) -> None:
     found = classes(Dense(torch.from_numpy(a / a.sum(1, keepdims=True))))
     closed = {int(found.members(c)[0]) for c in found.recurrent.nonzero()[:, 0]}
     if kind == "shuffled causal":
-        assert found.labels.tolist() == list(range(n))
+        assert found.values.tolist() == list(range(n))
         assert closed == {int((order == 0).argmax())}
     else:
-        assert found.labels.tolist() == labels_by_networkx(a)
+        assert found.values.tolist() == labels_by_networkx(a)
         graph = nx.from_numpy_array(a, create_using=nx.DiGraph)
         assert closed == {min(c) for c in nx.attracting_components(graph)}
     if kind == "cycle":

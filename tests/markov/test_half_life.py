@@ -48,7 +48,7 @@ def test_half_life_against_matrix_powers() -> None:
     start[:, 100:] = 0
     start = start / start.sum(-1, keepdim=True)
     answer = half_life(Dense(weights), start)
-    assert answer.applies == answer.curve.shape[-1] - 1
+    assert answer.certificate.applies == answer.curve.shape[-1] - 1
     for a, v, n, curve in zip(
         weights.numpy(), start.numpy(), answer.values.tolist(), answer.curve.numpy(), strict=True
     ):
@@ -69,7 +69,7 @@ def test_half_life_in_closed_form(p: float) -> None:
     expected = next(k for k in range(1, 1000) if told(k) <= told(1) / 2)
     answer = ask(p * np.eye(n) + (1 - p) / n, 1000)
     assert int(answer.values) == expected
-    assert not bool(answer.capped)
+    assert bool(answer.certificate.converged)
 
 
 def test_half_life_measures_the_information_about_the_start() -> None:
@@ -112,7 +112,8 @@ def test_edges(a: np.ndarray, expected: int, build: type[Dense]) -> None:
     assert int(answer.values) == expected
     assert answer.values.dtype == torch.int64
     assert answer.values.shape == ()
-    assert bool(answer.capped) == (expected == LIMIT)  # the limit decided exactly where something never decays
+    # the limit decided exactly where something never decays
+    assert bool(answer.certificate.converged) == (expected != LIMIT)
 
 
 def test_uniform_start_has_nothing_to_forget() -> None:
@@ -129,7 +130,7 @@ def test_never_beyond_the_limit(limit: int) -> None:
     assert slow.values.amax() <= limit
     assert slow.limit == limit
     if limit > 1:
-        assert torch.equal(slow.capped, longer.values > limit)
+        assert torch.equal(slow.certificate.converged, longer.values <= limit)
     assert torch.equal(slow.values, longer.values.clamp(max=limit))
 
 
@@ -158,7 +159,7 @@ def test_half_life_is_the_first_half(a: np.ndarray, data: st.DataObject) -> None
     assert told[0] <= math.log(len(a) * float(start.max())) + 1e-12
     if told[1] <= 1e-9:
         assert n == 1
-    elif bool(answer.capped):
+    elif not bool(answer.certificate.converged):
         assert n == 32
         assert told[32] > told[1] / 2
     else:
@@ -173,7 +174,7 @@ def test_leading_dimensions(batch: tuple[int, ...]) -> None:
     weights = torch.randn(*batch, 20, 20, dtype=torch.float64).mul(3).softmax(-1)
     start = torch.randn(*batch, 20, dtype=torch.float64).mul(3).softmax(-1)
     answer = half_life(Dense(weights), start)
-    assert answer.values.shape == answer.capped.shape == answer.curve.shape[:-1] == batch
+    assert answer.values.shape == answer.certificate.converged.shape == answer.curve.shape[:-1] == batch
     for index in np.ndindex(*batch):
         alone = half_life(Dense(weights[index]), start[index])
         assert int(alone.values) == int(answer.values[index])

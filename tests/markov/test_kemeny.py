@@ -32,8 +32,8 @@ def test_nine_heads() -> None:
     found = kemeny(Dense(heads.stacked()))
     assert found.values.tolist() == pytest.approx([by_eigenvalues(a) for a in heads.nine_heads().values()], rel=1e-9)
     assert found.standard_error.tolist() == [0] * 9
-    assert found.converged.all()
-    assert found.method == "elimination"
+    assert found.certificate.converged.all()
+    assert found.certificate.method == "elimination"
 
 
 def test_bounces_to_a_token_drawn_from_the_stationary_distribution() -> None:
@@ -61,7 +61,7 @@ def test_known_chains(a: Tensor, value: float) -> None:
     for operator in (Dense(a.double()), from_weights(a.double())):
         found = kemeny(operator)
         assert found.values.item() == pytest.approx(value, rel=1e-14)
-        assert found.converged
+        assert found.certificate.converged
 
 
 @pytest.mark.parametrize("direction", ["lower", "upper"])
@@ -70,7 +70,7 @@ def test_triangular_chains_have_it_on_their_diagonal(direction: str) -> None:
     operator: Operator = from_query_key(q, k, None, None, True)
     operator = Reversed(operator) if direction == "upper" else operator
     found = kemeny(operator)
-    assert found.method == "diagonal"
+    assert found.certificate.method == "diagonal"
     expected = [by_eigenvalues(a) for a in operator.to_dense(torch.float64).reshape(6, 60, 60).numpy()]
     assert found.values.reshape(-1).tolist() == pytest.approx(expected, rel=1e-8)
 
@@ -104,8 +104,8 @@ def test_never_nan_and_infinite_only_for_several_classes(a: np.ndarray) -> None:
     assert not torch.isnan(found.values).any()
     if int(closed_classes(operator)) > 1:
         assert found.values == torch.inf
-        assert found.converged
-    elif bool(found.converged):
+        assert found.certificate.converged
+    elif bool(found.certificate.converged):
         assert (
             (len(a) - 1) / 2 - 1e-9 <= float(found.values) < np.inf
         )  # Hunter's bound: no chain is quicker than a ring
@@ -131,8 +131,8 @@ def test_the_estimate_is_within_its_error_bar(
     operator = heads.as_query_key(heads.stacked(dtype)[[0, 3, 5]])
     exact = torch.tensor([by_eigenvalues(a) for a in operator.to_dense(torch.float64).numpy()])
     found = by_probes(operator, monkeypatch)
-    assert found.method == "hutch++"
-    assert found.converged.all()
+    assert found.certificate.method == "hutch++"
+    assert found.certificate.converged.all()
     assert (found.standard_error > 0).all()
     assert ((found.values - exact).abs() <= 5 * found.standard_error).all()
     assert (found.standard_error <= 0.02 * exact).all()
@@ -158,7 +158,7 @@ def test_several_classes_among_many_tokens(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_did_not_converge_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DIRECT", 0)
     found = kemeny(Dense(heads.stacked()[2]), max_applies=4)
-    assert not found.converged
+    assert not found.certificate.converged
 
 
 def test_effort_that_makes_no_sense() -> None:

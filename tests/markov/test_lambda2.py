@@ -38,22 +38,22 @@ def test_nine_heads(route: str, dtype: torch.dtype, request: pytest.FixtureReque
     if route == "matrix-free":
         request.getfixturevalue("matrix_free")
     answer = lambda2(operator)
-    assert answer.values.shape == answer.residual.shape == answer.uncertain.shape == (9,)
+    assert answer.values.shape == answer.certificate.residual.shape == answer.certificate.uncertain.shape == (9,)
     assert answer.values.dtype == dtype
     error = relative(answer, moduli(heads.stacked()))
     assert error[CYCLIC] <= 5e-3
-    assert answer.uncertain[CYCLIC]
+    assert answer.certificate.uncertain[CYCLIC]
     others = torch.arange(9) != CYCLIC
     assert error[others].max() <= 1e-4, error
-    assert not answer.uncertain[others].any()
-    assert answer.applies <= 400
+    assert not answer.certificate.uncertain[others].any()
+    assert answer.certificate.applies <= 400
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_other_seeds_give_the_same_answer(seed: int) -> None:
     operator = Dense(heads.stacked())
     first, other = lambda2(operator), lambda2(operator, seed)
-    settled = ~other.uncertain
+    settled = ~other.certificate.uncertain
     assert (relative(other, first.values)[settled] <= 1e-4).all()
     assert relative(other, first.values).max() <= 5e-3
     assert settled.sum() >= 8
@@ -106,8 +106,8 @@ def test_small(n: int, batch: tuple[int, ...]) -> None:
     answer = lambda2(Dense(weights))
     assert answer.values.shape == batch
     assert (answer.values - moduli(weights)).abs().max() <= 1e-10
-    assert not answer.uncertain.any()
-    assert not answer.residual.any()
+    assert not answer.certificate.uncertain.any()
+    assert not answer.certificate.residual.any()
 
 
 @pytest.mark.parametrize("n", [97, 98, 100, 103, 130])
@@ -153,8 +153,8 @@ def test_causal_from_the_diagonal(kind: str, request: pytest.FixtureRequest) -> 
     # a triangular matrix: eigvals reads the diagonal off too, and is exact
     assert torch.allclose(answer.values, moduli(dense), atol=1e-12)
     assert torch.allclose(answer.values, dense.diagonal(dim1=-2, dim2=-1).sort(-1).values[:, -2], atol=1e-12)
-    assert answer.applies == 1
-    assert not answer.uncertain.any()
+    assert answer.certificate.applies == 1
+    assert not answer.certificate.uncertain.any()
 
 
 # ---- chains with few distinct eigenvalues: Krylov spaces that close early
@@ -205,7 +205,7 @@ def test_exhausted_krylov_spaces(a: np.ndarray, expected: float, dtype: torch.dt
         for seed in range(3):
             answer = lambda2(operator, seed)
             assert float(answer.values) == pytest.approx(expected, abs=1e-5 if dtype == torch.float32 else 1e-10)
-            assert not bool(answer.uncertain)
+            assert not bool(answer.certificate.uncertain)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -46,19 +46,19 @@ def sound(answer: Metastable, a: Array, eta: Array | None = None) -> None:
     """One chain: memberships, coarse chain and its spectrum, certificate."""
     n, m = len(a), int(answer.count)
     eta = np.full(n, 1 / n) if eta is None else eta
-    chi, coarse = answer.memberships.numpy(), answer.coarse.numpy()
+    chi, coarse = answer.values.numpy(), answer.coarse.numpy()
     assert chi.shape == (n, m)
     assert chi.min() >= 0
     assert np.abs(chi.sum(1) - 1).max() < 1e-10
     assert (answer.labels.numpy() == chi.argmax(1)).all()
     assert answer.weights.numpy() == pytest.approx(chi.T @ eta, abs=1e-9)
-    assert bool(answer.converged)
+    assert bool(answer.certificate.converged)
     assert 1 / m - 1e-9 <= float(answer.crispness) <= 1 + 1e-9
     filled = chi.T @ eta > 1e-9
     assert coarse.sum(1) == pytest.approx(filled.astype(float), abs=1e-6)
-    if bool(answer.uncertain):
+    if bool(answer.certificate.uncertain):
         return
-    assert float(answer.residual) <= 0.01 * float(answer.gap)
+    assert float(answer.certificate.residual) <= 0.01 * float(answer.gap)
     if filled.all():
         # G-PCCA's formula, solved without forming the inverse
         weighted = chi.T * eta
@@ -86,10 +86,10 @@ def test_planted_clusters(count: int, route: str, dtype: torch.dtype, request: p
     assert float(answer.crispness) > 0.99
     assert float(answer.minchi) > -1e-3
     assert float(answer.gap) > 0.8
-    assert float(answer.residual) < (1e-4 if dtype == torch.float32 else 1e-8)
-    assert not bool(answer.uncertain)
-    assert bool(answer.converged)
-    assert answer.memberships.dtype == torch.float64
+    assert float(answer.certificate.residual) < (1e-4 if dtype == torch.float32 else 1e-8)
+    assert not bool(answer.certificate.uncertain)
+    assert bool(answer.certificate.converged)
+    assert answer.values.dtype == torch.float64
 
 
 def test_clusters_in_a_plane() -> None:
@@ -106,8 +106,8 @@ def test_clusters_in_a_plane() -> None:
 def test_heads_without_states_get_one(name: str) -> None:
     answer = metastable(chain(heads.nine_heads()[name]))
     assert int(answer.count) == 1
-    assert answer.memberships.shape == (256, 1)
-    assert answer.memberships.eq(1).all()
+    assert answer.values.shape == (256, 1)
+    assert answer.values.eq(1).all()
     assert not answer.candidates.eligible.any()
     assert answer.coarse.tolist() == [[pytest.approx(1)]]
 
@@ -188,7 +188,7 @@ def test_a_pair_is_never_cut(k: int) -> None:
     straight = 0.7 * np.eye(12) + 0.3 / 12 + 0.02 * np.diag(np.arange(12.0)) @ (np.eye(12) - 1 / 12)
     both = metastable(chain(np.stack([known.p_2(), straight])), k)
     assert both.count.tolist() == [k + 1, k]
-    assert both.memberships[1, :, k].eq(0).all()
+    assert both.values[1, :, k].eq(0).all()
     assert both.coarse[1, k].eq(0).all()
     assert both.coarse[1, :, k].eq(0).all()
 
@@ -217,7 +217,7 @@ def test_blocks_and_a_token_between() -> None:
     a[:2, :2] = a[2:4, 2:4] = 0.5
     a[4] = [0.3, 0, 0.6, 0, 0.1]
     answer = metastable(chain(a), 2)
-    assert answer.memberships[4].sort().values.tolist() == pytest.approx([1 / 3, 2 / 3], abs=1e-12)
+    assert answer.values[4].sort().values.tolist() == pytest.approx([1 / 3, 2 / 3], abs=1e-12)
     sound(answer, a)
 
 
@@ -236,7 +236,7 @@ def test_cycles_and_identities_are_as_many_states_as_tokens(n: int) -> None:
         assert int(answer.count) == n
         assert sorted(answer.labels.tolist()) == list(range(n))
         assert float(answer.crispness) == pytest.approx(1, abs=1e-9)
-        assert not bool(answer.uncertain)
+        assert not bool(answer.certificate.uncertain)
         sound(answer, a)
 
 
@@ -244,8 +244,8 @@ def test_a_long_cycle_has_no_gap_to_cut_at() -> None:
     for a in (np.roll(np.eye(9), 1, 1), np.eye(9)):
         answer = metastable(chain(a))
         assert int(answer.count) == 1
-        assert bool(answer.uncertain)
-        assert bool(metastable(chain(a), 3).uncertain)
+        assert bool(answer.certificate.uncertain)
+        assert bool(metastable(chain(a), 3).certificate.uncertain)
 
 
 def test_an_even_figure_leaves_a_state_empty() -> None:
@@ -253,7 +253,8 @@ def test_an_even_figure_leaves_a_state_empty() -> None:
     answer = metastable(chain(np.roll(np.eye(4), 1, 1)), 3)
     assert answer.weights.tolist() == pytest.approx([0.5, 0.5, 0], abs=1e-9)
     assert answer.coarse.numpy() == pytest.approx(np.array([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 0]]), abs=1e-9)
-    assert bool(answer.uncertain)  # and three of the four eigenvalues of modulus one are no subspace of their own
+    # three of the four eigenvalues of modulus one are no subspace of their own
+    assert bool(answer.certificate.uncertain)
 
 
 def test_rank_one_has_one_state() -> None:
@@ -261,18 +262,18 @@ def test_rank_one_has_one_state() -> None:
     answer = metastable(chain(a))
     assert int(answer.count) == 1
     assert float(answer.gap) == pytest.approx(1)
-    assert not bool(answer.uncertain)
+    assert not bool(answer.certificate.uncertain)
     asked = metastable(chain(a), 2)
     assert int(asked.count) == 2
     assert float(asked.gap) == pytest.approx(0, abs=1e-12)
-    assert bool(asked.uncertain)
+    assert bool(asked.certificate.uncertain)
 
 
 def test_one_token() -> None:
     for k in (None, 1):
         answer = metastable(Dense(torch.ones(2, 1, 1)), k)
         assert answer.count.tolist() == [1, 1]
-        assert answer.memberships.tolist() == [[[1.0]], [[1.0]]]
+        assert answer.values.tolist() == [[[1.0]], [[1.0]]]
         assert answer.coarse.tolist() == [[[1.0]], [[1.0]]]
         assert answer.labels.tolist() == [[0], [0]]
 
@@ -300,8 +301,8 @@ def test_heads_do_not_depend_on_their_batch() -> None:
         alone = metastable(chain(a))
         m = int(alone.count)
         assert int(together.count[i]) == m
-        assert torch.allclose(together.memberships[i, :, :m], alone.memberships, atol=1e-6)
-        assert together.memberships[i, :, m:].eq(0).all()
+        assert torch.allclose(together.values[i, :, :m], alone.values, atol=1e-6)
+        assert together.values[i, :, m:].eq(0).all()
         assert float(together.crispness[i]) == pytest.approx(float(alone.crispness), abs=1e-8)
         assert torch.equal(together.labels[i], alone.labels)
 
@@ -312,12 +313,14 @@ def test_leading_dimensions(batch: tuple[int, ...], k: int | None) -> None:
     q, keys = 2 * torch.randn(2, *batch, 20, 4, dtype=torch.float64)
     answer = metastable(from_query_key(q, keys, None, None, False), k)
     width = int(answer.count.max())
-    assert answer.memberships.shape == (*batch, 20, width)
+    assert answer.values.shape == (*batch, 20, width)
     assert answer.labels.shape == (*batch, 20)
     assert answer.coarse.shape == (*batch, width, width)
     assert answer.weights.shape == (*batch, width)
-    for name in ("count", "crispness", "minchi", "gap", "residual", "uncertain", "converged"):
+    for name in ("count", "crispness", "minchi", "gap"):
         assert getattr(answer, name).shape == batch, name
+    for name in ("residual", "uncertain", "converged"):
+        assert getattr(answer.certificate, name).shape == batch, name
     if k is None:
         for name in ("minchi", "crispness", "gap", "eligible"):
             assert getattr(answer.candidates, name).shape == (*batch, 7), name
@@ -362,13 +365,13 @@ def test_adversarial_chains(a: Array, k: int | None) -> None:
 def test_relabelling_tokens(a: Array, seed: int) -> None:
     """Two states on a line have one answer, whatever the tokens are called."""
     answer = metastable(chain(a), min(2, len(a)))
-    if bool(answer.uncertain) or int(answer.count) > 2 or float(answer.gap) < 1e-3:
+    if bool(answer.certificate.uncertain) or int(answer.count) > 2 or float(answer.gap) < 1e-3:
         return
     order = np.random.default_rng(seed).permutation(len(a))
     other = metastable(chain(a[np.ix_(order, order)]), 2)
     assert float(other.crispness) == pytest.approx(float(answer.crispness), abs=1e-6)
-    kernel = answer.memberships @ answer.memberships.mT
-    assert torch.allclose(other.memberships @ other.memberships.mT, kernel[order][:, order], atol=1e-5)
+    kernel = answer.values @ answer.values.mT
+    assert torch.allclose(other.values @ other.values.mT, kernel[order][:, order], atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "count"), [("3 clusters", 3), ("8 clusters", 8), ("2-D local", 4)])
@@ -378,7 +381,7 @@ def test_relabelling_tokens_of_heads(name: str, count: int) -> None:
     answer, other = metastable(chain(a)), metastable(chain(a[np.ix_(order, order)]))
     assert int(answer.count) == int(other.count) == count
     # heaviest state first in both
-    assert torch.allclose(other.memberships, answer.memberships[order], atol=1e-6)
+    assert torch.allclose(other.values, answer.values[order], atol=1e-6)
     assert torch.allclose(other.coarse, answer.coarse, atol=1e-6)
 
 
@@ -430,8 +433,8 @@ def test_at_least_as_crisp_as_pygpcca(name: str) -> None:
         assert int(ours.count) == m
         assert float(ours.crispness) >= theirs.crispness_values[0] - 1e-8, m
         if float(ours.crispness) - theirs.crispness_values[0] < 1e-8:
-            order = [int(i) for i in (ours.memberships.numpy().T @ theirs.memberships).argmax(1)]
-            assert np.abs(ours.memberships.numpy() - theirs.memberships[:, order]).max() < 1e-3
+            order = [int(i) for i in (ours.values.numpy().T @ theirs.memberships).argmax(1)]
+            assert np.abs(ours.values.numpy() - theirs.memberships[:, order]).max() < 1e-3
             coarse = theirs.coarse_grained_transition_matrix[np.ix_(order, order)]
             assert np.abs(ours.coarse.numpy() - coarse).max() < 1e-3
 

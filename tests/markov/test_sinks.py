@@ -32,7 +32,7 @@ def by_hand(a: Tensor, possible: Tensor) -> tuple[list[float], list[float], list
 
 def compare(found: Sinks, a: Tensor, possible: Tensor) -> None:
     n = a.shape[-1]
-    flat = [t.reshape(-1, n) for t in (found.mean, found.lift, found.queries, found.share)]
+    flat = [t.reshape(-1, n) for t in (found.values, found.lift, found.queries, found.share)]
     possible = possible.expand(a.shape).reshape(-1, n, n)
     for i, one in enumerate(a.double().reshape(-1, n, n)):
         mean, lift, queries = by_hand(one, possible[i])
@@ -75,9 +75,9 @@ def test_against_loops(kind: str) -> None:
     else:
         operator = from_query_key(q, k, None, possible, False)
     found = sinks(operator)
-    assert found.mean.shape == found.lift.shape == found.queries.shape == found.tokens.shape == (*operator.batch, n)
+    assert found.values.shape == found.lift.shape == found.queries.shape == found.tokens.shape == (*operator.batch, n)
     assert found.mass.shape == operator.batch
-    assert found.mean.dtype == found.share.dtype == torch.float64
+    assert found.values.dtype == found.share.dtype == torch.float64
     compare(found, a, possible)
 
 
@@ -98,7 +98,7 @@ def test_even_causal_attention_has_no_sink(n: int) -> None:
     """The first of a few tokens has a large mean merely for being early; its lift is one."""
     found = sinks(from_query_key(torch.zeros(1, n, 2), torch.zeros(1, n, 2), None, None, True))
     harmonic = sum(1 / i for i in range(1, n + 1))
-    assert float(found.mean[0, 0]) == pytest.approx(harmonic / n)
+    assert float(found.values[0, 0]) == pytest.approx(harmonic / n)
     assert torch.allclose(found.lift, torch.ones(1, n, dtype=torch.float64))
     assert not found.tokens.any()
     assert float(found.mass) == 0
@@ -111,7 +111,7 @@ def test_attending_to_oneself_is_no_sink() -> None:
     assert not found.tokens.any()
     q = 6 * torch.randn(1, n, 16)  # keys like the queries: a token mostly attends to itself
     found = sinks(from_query_key(q, q, 1.0, None, True))
-    assert (found.mean[0, -5:] > 0.15).all()
+    assert (found.values[0, -5:] > 0.15).all()
     assert not found.tokens[0, -5:].any()
 
 
@@ -140,7 +140,7 @@ def test_teleport_spreads_attention() -> None:
     a[:, 4] = 0.82
     jump = torch.full((10,), 0.1, dtype=torch.float64)
     found = sinks(Teleport(Dense(a), 0.5, jump))
-    assert float(found.mean[4]) == pytest.approx(0.46)
+    assert float(found.values[4]) == pytest.approx(0.46)
     assert bool(found.tokens[4])
 
 
@@ -152,8 +152,8 @@ def test_shares_sum_to_one(n: int, seed: int, scale: float) -> None:
         found = sinks(from_query_key(q, k, None, None, causal), 0.0)
         assert torch.allclose(found.share.sum(-1), torch.ones(2, dtype=torch.float64))
         assert (found.mass <= 1 + 1e-12).all()
-        assert (found.mean <= 1 + 1e-9).all()
-        for field in (found.mean, found.share, found.lift):
+        assert (found.values <= 1 + 1e-9).all()
+        for field in (found.values, found.share, found.lift):
             assert torch.isfinite(field).all()
             assert (field >= 0).all()
 

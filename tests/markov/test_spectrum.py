@@ -65,7 +65,7 @@ def test_nine_heads(route: str, request: pytest.FixtureRequest) -> None:
     if route == "matrix-free":
         request.getfixturevalue("matrix_free")
     found = spectrum(operator, 6, left=True)
-    assert not found.uncertain.any()
+    assert not found.certificate.uncertain.any()
     check(found, weights, 6)
 
 
@@ -73,10 +73,10 @@ def test_ring_beyond_the_reach_of_all_eigenvalues_is_flagged(monkeypatch: pytest
     """Eigenvalues of one modulus: no Krylov space tells them apart."""
     monkeypatch.setattr(import_module("tokenrank.markov.spectrum"), "STUBBORN", 0)
     found = spectrum(Dense(heads.stacked()), 6)
-    assert found.uncertain[CYCLIC]
+    assert found.certificate.uncertain[CYCLIC]
     others = torch.arange(9) != CYCLIC
-    assert not found.uncertain[others].any()
-    assert found.residual[CYCLIC].max() > 1e-4
+    assert not found.certificate.uncertain[others].any()
+    assert found.right_residual[CYCLIC].max() > 1e-4
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 5, 9, 20])
@@ -95,7 +95,7 @@ def test_batch_and_single_precision() -> None:
     q, k = torch.randn(2, 2, 3, 150, 8)
     operator = from_query_key(q, k, None, None, False)
     found = spectrum(operator, 4)
-    assert found.values.shape[:-1] == found.count.shape == found.uncertain.shape == (2, 3)
+    assert found.values.shape[:-1] == found.count.shape == found.certificate.uncertain.shape == (2, 3)
     assert found.right.shape[:-1] == (2, 3, 150)
     assert found.values.dtype == torch.complex128
     assert found.right.dtype == torch.float64
@@ -183,7 +183,7 @@ def test_adversarial_chains(a: np.ndarray, k: int) -> None:
     assert found.values[:count].abs().max() <= 1 + 1e-9
     values = found.values[:count]
     assert (values.imag > 0).sum() == (values.imag < 0).sum()
-    if not found.uncertain:
+    if not found.certificate.uncertain:
         q = found.right[:, :count].numpy()
         image = a @ q
         assert np.linalg.norm(image - q @ (q.T @ image)) < 1e-5

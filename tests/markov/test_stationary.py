@@ -264,7 +264,7 @@ def test_out_of_applies_says_so() -> None:
     assert certificate.applies <= 20
     error = (answer.values - exact(weights)).abs().sum(-1)
     assert (error <= certificate.error_bound).all()
-    assert "NOT converged" in str(certificate)
+    assert "NOT converged for 5 of 9" in str(certificate)
     assert torch.isfinite(answer.values).all()
 
 
@@ -287,6 +287,6 @@ def test_certificate_in_words() -> None:
     certificate = solve(Dense(heads.stacked()[:1])).certificate
     words = str(certificate)
     assert "NOT" not in words
-    for part in ("converged", "residual", "ℓ1 error ≤", "applies", certificate.method):
+    for part in ("converged", "residual", "error ≤", "applies", certificate.method):
         assert part in words
     assert "error" not in str(solve(Dense(heads.stacked()[:1]), 1.0).certificate)

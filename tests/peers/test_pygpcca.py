@@ -59,7 +59,7 @@ def test_memberships(name: str) -> None:
     """Where the crispest memberships are well determined both find the same, in another order."""
     a, eta, m = CASES[name]
     ours, other = metastable(operator(a), m, reference=torch.from_numpy(eta)), theirs(a, eta, m)
-    chi = ours.memberships.numpy()
+    chi = ours.values.numpy()
     off = min(np.abs(chi[:, list(p)] - other.memberships).max() for p in itertools.permutations(range(m)))
     assert off < 5e-3
     labels = {frozenset(np.flatnonzero(ours.labels == s).tolist()) for s in range(m)}

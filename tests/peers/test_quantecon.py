@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.peers.chains import IRREDUCIBLE, REDUCIBLE, Array, operator, random
-from tokenrank.markov import classes, extreme_stationary, stationary
+from tokenrank.markov import classes, stationary, stationary_distributions
 
 quantecon = pytest.importorskip("quantecon")
 pytestmark = pytest.mark.peers
@@ -18,7 +18,7 @@ def test_stationary(name: str) -> None:
     """Both eliminate without subtractions: every entry to rounding."""
     a = IRREDUCIBLE[name]
     theirs = quantecon.MarkovChain(a).stationary_distributions
-    ours = extreme_stationary(operator(a)).values.numpy()
+    ours = stationary_distributions(operator(a)).values.numpy()
     assert ours == pytest.approx(theirs, rel=1e-12, abs=0)
 
 
@@ -37,7 +37,7 @@ def test_teleported(name: str) -> None:
 def test_classes_and_periods(name: str) -> None:
     a = REDUCIBLE[name]
     theirs, ours = quantecon.MarkovChain(a), classes(operator(a))
-    labels = ours.labels.numpy()
+    labels = ours.values.numpy()
 
     def members(which: Array) -> set[tuple[int, ...]]:
         return {tuple(np.flatnonzero(labels == c).tolist()) for c in which}
@@ -52,7 +52,7 @@ def test_classes_and_periods(name: str) -> None:
 def test_every_stationary_distribution(name: str) -> None:
     a = REDUCIBLE[name]
     theirs = quantecon.MarkovChain(a).stationary_distributions
-    ours = extreme_stationary(operator(a)).values.numpy()
+    ours = stationary_distributions(operator(a)).values.numpy()
     assert len(ours) == len(theirs)
     # either order of classes
     order = [int(np.abs(theirs - row).sum(1).argmin()) for row in ours]
@@ -64,7 +64,7 @@ def test_batch_in_place_of_a_loop() -> None:
     batch = np.stack(
         [random(12) @ random(12) for _ in range(1)] + [random(12, kind) for kind in ("peaky", "zeros", "cycle")]
     )
-    ours = extreme_stationary(operator(batch))
+    ours = stationary_distributions(operator(batch))
     for i, a in enumerate(batch):
         theirs = quantecon.MarkovChain(a).stationary_distributions
         assert int(ours.count[i]) == len(theirs)
@@ -75,7 +75,7 @@ def test_nearly_reducible_to_1e_14() -> None:
     """Kandori, Mailath and Rob (1993), N = 3, ε = 1e-14, a test case of QuantEcon's."""
     a = strategic(3, 1 / 3, 1e-14)
     theirs = quantecon.MarkovChain(a).stationary_distributions[0]
-    ours = extreme_stationary(operator(a)).values[0].numpy()
+    ours = stationary_distributions(operator(a)).values[0].numpy()
     assert ours == pytest.approx(theirs, rel=1e-12, abs=0)
 
 

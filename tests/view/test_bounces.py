@@ -44,7 +44,8 @@ def test_what_is_written_under_it(of_picture: Analysis):
 
 def test_one_head_is_named_and_uncertainty_shown(vit: Model, picture: PIL.Image.Image):
     found = analyze(picture, vit, heads=1, layer=0)
-    doubtful = dataclasses.replace(found.chain_lambda2, uncertain=torch.tensor(True))
+    doubt = dataclasses.replace(found.chain_lambda2.certificate, uncertain=torch.tensor(True))
+    doubtful = dataclasses.replace(found.chain_lambda2, certificate=doubt)
     caption = words(bounces_figure(dataclasses.replace(found, chain_lambda2=doubtful)))
     assert "head 1 of 0–1" in caption
     assert "|λ₂| ≈" in caption

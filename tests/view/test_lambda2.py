@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tokenrank.analysis import Analysis
-from tokenrank.markov import Lambda2
+from tokenrank.markov import Certificate, Lambda2
 from tokenrank.view import COLUMN, FULL, lambda2_figure, render
 
 
@@ -25,7 +25,7 @@ def with_lambda2(analysis: Analysis, values: torch.Tensor, uncertain: torch.Tens
         analysis,
         chains={f"layer.{i}": chain for i in range(len(values))},
         layer=f"layer.{len(values) // 2}",
-        lambda2=Lambda2(values, torch.zeros_like(values), doubt, 1),
+        lambda2=Lambda2(values, Certificate(~doubt, torch.zeros_like(values), None, 1, "arnoldi")),
     )
 
 

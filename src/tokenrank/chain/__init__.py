@@ -1,17 +1,16 @@
-"""AttentionChain: the object people hold. One file a kind of question."""
+"""AttentionChain, the object people hold; one file a kind of question."""
 
 from .core import Direction
 from .derived import Derived
+from .passage import Passage
 from .starts import Start, start_distribution
-from .structure import Structure
-from .times import Times
 from .token_map import TokenMap
 from .walks import Walks
 
 __all__ = ["AttentionChain", "Direction", "Start", "TokenMap", "bipartite", "compose", "start_distribution"]
 
 
-class AttentionChain(Walks, Structure, Times, Derived):
+class AttentionChain(Walks, Passage, Derived):
     """Softmax attention as a batch of Markov chains; shape (*batch, heads, N, N).
 
     ``A[..., i, j]`` is the probability of going from query i to key j. Leading dimensions are

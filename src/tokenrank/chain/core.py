@@ -1,7 +1,8 @@
-"""What a chain is made from, and what it is."""
+"""Construction of a chain: what it is made from, its shape and layout."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -9,10 +10,12 @@ import torch
 from torch import Tensor
 
 from ..errors import ChainError, LayoutError
+from ..html import panel, table
 from ..layout import TokenLayout
-from ..operators import Operator, Reversed, from_query_key, from_scores, from_weights
+from ..markov import leading_index
+from ..operators import Kernel, Operator, Reversed, from_query_key, from_scores, from_weights
+from ..recording.budget import readable
 from .starts import Start, start_distribution
-from .token_map import leading_index
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -122,6 +125,19 @@ class Core:
         entries = leading_index(index, self.batch, "tokens are selected with chain.restrict(...)")
         return self.from_operator(self.operator.index(*entries), self.layout)
 
+    def _repr_html_(self) -> str:
+        layout = "not known" if self.layout is None else f"{self.layout}"
+        held, dense = held_bytes(self.operator), math.prod(self.shape) * self.dtype.itemsize
+        rows = [
+            ("operator", type(self.operator).__name__),
+            ("precision", f"{str(self.dtype).removeprefix('torch.')} on {self.device}"),
+            ("causal", "yes" if self.is_causal else "no"),
+            ("tokens", layout),
+            ("memory", f"{readable(held)} held; {readable(dense)} as a matrix"),
+        ]
+        batch = f"{' × '.join(map(str, self.batch))} chains" if self.batch else "1 chain"
+        return panel(f"AttentionChain: {batch} of {self.num_tokens:,} tokens", table(rows))
+
     def __repr__(self) -> str:
         kind = type(self.operator).__name__
         layout = "" if self.layout is None else f", {dict(self.layout.spans)}"
@@ -148,3 +164,29 @@ def _tensor(values: Tensor | np.ndarray) -> Tensor:
         return torch.from_numpy(np.require(values, requirements=["C", "W"]))
     except (TypeError, ValueError) as error:
         raise ChainError(f"{type(values).__name__} is no tensor or array of numbers: {error}") from None
+
+
+def held_bytes(operator: object) -> int:
+    """Bytes of the memory that an operator's tensors keep, each counted once; nothing is computed."""
+    storages: dict[int, int] = {}
+    left, seen = [operator], set()
+    while left:
+        thing = left.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, Tensor):
+            storages[thing.untyped_storage().data_ptr()] = thing.untyped_storage().nbytes()
+        elif isinstance(thing, Operator | Kernel):
+            left += vars(thing).values()
+        elif isinstance(thing, list | tuple):
+            left += thing
+        elif isinstance(thing, dict):
+            left += thing.values()
+    return sum(storages.values())
+
+
+def probability(name: str, value: float) -> None:
+    """Raise ChainError unless ``value`` is from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise ChainError(f"{name} = {value!r}, expected a probability from 0 to 1")

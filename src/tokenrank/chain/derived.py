@@ -1,4 +1,4 @@
-"""Other chains from this one, lazily."""
+"""Derived chains, lazily: aggregated, restricted, with teleport, lazy, reversed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from ..errors import ChainError
 from ..markov import censor
 from ..operators import Lazy, Mixture, Reversed, Teleport, restrict
-from .numbers import probability
-from .slow import Slow
+from .core import probability
+from .spectral import Spectral
 from .starts import Start, start_distribution
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Derived(Slow):
+class Derived(Spectral):
     """Aggregation, restriction, teleport, reversal."""
 
     def aggregate(

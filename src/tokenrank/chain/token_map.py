@@ -2,53 +2,46 @@
 
 from __future__ import annotations
 
-import html
 import io
-from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..errors import ChainError, InputError, LayoutError, NotFoundError, nearest
+from ..errors import ChainError, InputError, LayoutError
 from ..layout import TokenLayout
-from ..markov import Certificate
-from ..models.images import read_image
+from ..markov import Certificate, Result
+from ..models.images import ImageSource, read_image
+from .drawing import COLOURS, OPACITY, colourise, page, side_by_side
+from .foreground import Rule, foreground
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = "magma"
 
-
-@dataclass(frozen=True)
-class TokenMap:
+@dataclass(frozen=True, repr=False)
+class TokenMap(Result):
     """Values per token, with the layout that says where they belong.
 
     Attributes:
         values: (*batch, N).
         layout: which token is what, or None.
-        certificate: for iterative answers, what they are worth.
+        certificate: what the values are worth; None for those that no chain answered with.
+        picture: the picture as the model saw it, which a notebook shows the map on; or None.
     """
+
+    AXES = ("token",)
+    OVER_TOKENS = (("values", -1),)
+    ONE = "map"
 
     values: Tensor
     layout: TokenLayout | None = None
     certificate: Certificate | None = None
-
-    def __getitem__(self, index: Any) -> TokenMap:
-        """Index the leading dimensions.
-
-        Raises:
-            ChainError: an index out of range, with too many entries, or that selects nothing.
-        """
-        entries = leading_index(index, self.values.shape[:-1], "single tokens are in .values")
-        certificate = None if self.certificate is None else self.certificate[entries]
-        return TokenMap(self.values[entries], self.layout, certificate)
+    picture: Image.Image | None = field(default=None, compare=False)
 
     def grid(self, span: str | None = None) -> Tensor:
         """The picture's tokens as (*batch, rows, columns); a video's as (*batch, frames, rows, columns).
@@ -76,26 +69,20 @@ class TokenMap:
         options = {} if mode == "nearest" else {"align_corners": False}
         return F.interpolate(flat, size, mode=mode, **options).reshape(*grid.shape[:-2], *size)
 
-    def mask(self, rule: str | float = "mean") -> Tensor:
+    def mask(self, rule: Rule = "mean") -> Tensor:
         """Foreground tokens: bool in the shape of ``grid()``, or (*batch, N) without a picture.
 
         Args:
-            rule: "mean" keeps what is above the map's mean; a number p from 0 to 1 keeps the
-                fewest tokens that hold the share p of the map's mass (DINO keeps 0.6).
+            rule: "mean" keeps what is above the map's mean; a number p, 0 < p ≤ 1, keeps the fewest tokens that
+                hold the share p of the map's mass (DINO keeps 0.6); None keeps all. A constant map has no foreground.
+
+        Raises:
+            InputError: another rule.
         """
-        grid = self.grid() if self.layout is not None and len(self.layout.grids) == 1 else None
-        values = self.values if grid is None else grid.flatten(self.values.ndim - 1)
-        if rule == "mean":
-            mask = values > values.mean(-1, keepdim=True)
-        elif isinstance(rule, (int, float)) and not isinstance(rule, bool) and 0 < rule <= 1:
-            order = values.sort(-1, descending=True)
-            held = order.values.cumsum(-1)
-            before = torch.cat([torch.zeros_like(held[..., :1]), held[..., :-1]], -1)
-            kept = before < rule * values.sum(-1, keepdim=True)
-            mask = torch.zeros_like(kept).scatter(-1, order.indices, kept)
-        else:
-            raise ChainError(f"rule = {rule!r}, expected 'mean' or a share of the mass in (0, 1]")
-        return mask if grid is None else mask.reshape(grid.shape)
+        if self.layout is None or len(self.layout.grids) != 1:
+            return foreground(self.values, rule)
+        grid = self.grid()
+        return foreground(grid, rule, grid.ndim - len(self.batch))
 
     def top(self, k: int = 10) -> list[tuple[int, str, float]]:
         """The k largest tokens of a single map: (index, token string or "", value)."""
@@ -105,20 +92,25 @@ class TokenMap:
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return [(i, names[i] if names else "", v) for i, v in pairs]
 
-    def overlay(self, image: Any, opacity: float = 0.6, colours: str = COLOURS) -> Image.Image:
+    def overlay(
+        self, image: ImageSource | None = None, opacity: float = OPACITY, colours: str = COLOURS
+    ) -> Image.Image:
         """A single map over its picture, as a PIL image of the picture's size.
 
         Args:
-            image: path, PIL image, uint8 or float array or tensor.
+            image: path, PIL image, uint8 or float array or tensor; the map's own ``picture`` by default.
             opacity: of the map, 0 … 1.
             colours: a perceptual matplotlib colour map.
 
         Raises:
-            InputError: a picture that cannot be read, or an opacity beyond 0 … 1.
+            InputError: no picture, one that cannot be read, or an opacity beyond 0 … 1.
             NotFoundError: no colour map of that name.
         """
         if not 0 <= opacity <= 1:
             raise InputError(f"opacity = {opacity!r}, expected a number from 0 to 1")
+        image = self.picture if image is None else image
+        if image is None:
+            raise InputError("this map does not know its picture; give it: map.overlay(image)")
         picture = read_image(image)
         values = self._single().upsample((picture.height, picture.width))
         if values.ndim == 3:
@@ -126,8 +118,7 @@ class TokenMap:
                 f"this map has {values.shape[0]} frames of a video, expected a map of one picture; lay one frame over "
                 "it: tr.TokenMap(map.grid()[frame].flatten(), tr.TokenLayout.image(rows, columns, cls_tokens=0))"
             )
-        heat = colourise(values.cpu().numpy(), colours)
-        return Image.blend(picture, heat, opacity)
+        return Image.blend(picture, colourise(values.cpu().numpy(), colours), opacity)
 
     def figure(self) -> Figure:
         """The map as a matplotlib figure: a heat map of the grid, or a bar a token."""
@@ -137,7 +128,7 @@ class TokenMap:
         figure = Figure(figsize=(3.3, 3.3), layout="constrained")
         axes = figure.add_subplot()
         if self.layout is not None and len(self.layout.grids) == 1:
-            axes.imshow(_side_by_side(single.grid()).cpu().numpy(), cmap=COLOURS)
+            axes.imshow(side_by_side(single.grid()).cpu().numpy(), cmap=COLOURS)
             axes.set_axis_off()
         else:
             top = single.top(24)[::-1]
@@ -179,18 +170,12 @@ class TokenMap:
             raise InputError(f"cannot write {path.name!r}: expected .png, .svg, .pdf or .npy")
         return path
 
-    def _repr_html_(self) -> str | None:
-        if self.values.numel() != self.values.shape[-1]:
-            return None  # a batch of maps shows as text: index it
-        buffer = io.BytesIO()
-        self.figure().savefig(buffer, dpi=120, format="png")
-        caption = html.escape(str(self.certificate or ""))
-        picture = f'<img alt="token map" src="data:image/png;base64,{b64encode(buffer.getvalue()).decode()}">'
-        return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+    def shape_words(self) -> str:
+        """What the dimensions of ``values`` are."""
+        return super().shape_words() + ("" if self.layout is None else f" ({self.layout})")
 
-    def __repr__(self) -> str:
-        certificate = "" if self.certificate is None else f", {self.certificate}"
-        return f"TokenMap(shape={tuple(self.values.shape)}{certificate})"
+    def _repr_html_(self) -> str:
+        return page(self)
 
     def _known_layout(self) -> TokenLayout:
         if self.layout is None:
@@ -203,66 +188,10 @@ class TokenMap:
                 f"values have shape {tuple(self.values.shape)}, expected one map (N,); index the batch and the heads "
                 "first, or aggregate the heads"
             )
-        return TokenMap(self.values.reshape(-1), self.layout, self.certificate)
-
-
-def _side_by_side(grid: Tensor) -> Tensor:
-    """A picture as it is; the frames of a video in a row, an empty column between them."""
-    if grid.ndim < 3:
-        return grid
-    frames, rows, _ = grid.shape
-    gap = grid.new_full((rows, 1), float("nan"))
-    return torch.cat([part for frame in grid for part in (frame, gap)][: 2 * frames - 1], -1)
+        return replace(self, values=self.values.reshape(-1))
 
 
 def _label(index: int, token: str) -> str:
     """A token on one short line, whatever it consists of."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in token)
     return f"{index} {shown if len(shown) <= 24 else shown[:23] + '…'}".strip()
-
-
-def colourise(values: np.ndarray, colours: str = COLOURS) -> Image.Image:
-    """Values (H, W) to an RGB image, from the smallest to the largest value."""
-    import matplotlib
-
-    if colours not in matplotlib.colormaps:
-        raise NotFoundError(f"no colour map {colours!r}; {nearest(colours, matplotlib.colormaps)}")
-    low, high = float(values.min()), float(values.max())
-    scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    rgb = matplotlib.colormaps[colours](scaled)[..., :3]
-    return Image.fromarray((rgb * 255).round().astype(np.uint8))
-
-
-def leading_index(index: Any, batch: torch.Size, tokens: str) -> tuple[Any, ...]:
-    """``index`` as a tuple without an ellipsis, that selects something from dimensions ``batch``.
-
-    Args:
-        index: whatever a tensor of shape ``batch`` can be indexed with.
-        batch: the leading dimensions.
-        tokens: what to do instead to select tokens, for the error message.
-
-    Raises:
-        ChainError: out of range, too many entries, or nothing selected.
-    """
-    entries = list(index) if isinstance(index, tuple) else [index]
-    entries = [torch.from_numpy(e) if isinstance(e, np.ndarray) else e for e in entries]
-    try:
-        on_cpu = tuple(e.cpu() if isinstance(e, Tensor) else e for e in entries)
-        selected = torch.empty(batch, dtype=torch.bool)[on_cpu]
-    except (IndexError, TypeError, ValueError, RuntimeError) as error:
-        raise ChainError(
-            f"index {index!r} does not fit the leading dimensions {tuple(batch)}: {error}; {tokens}"
-        ) from None
-    if not selected.numel():
-        raise ChainError(f"index {index!r} selects nothing from the leading dimensions {tuple(batch)}")
-    at = next((i for i, entry in enumerate(entries) if entry is Ellipsis), None)
-    if at is not None:
-        used = sum(_consumed(entry) for entry in entries)
-        entries[at : at + 1] = [slice(None)] * (len(batch) - used)
-    return tuple(entries)
-
-
-def _consumed(entry: Any) -> int:
-    if entry is None or entry is Ellipsis:
-        return 0
-    return entry.ndim if isinstance(entry, Tensor) and entry.dtype == torch.bool else 1

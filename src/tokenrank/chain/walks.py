@@ -1,4 +1,4 @@
-"""Where the walk goes."""
+"""Walks: bounces and stationary distributions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from ..errors import ChainError, NotConvergedWarning, NotUniqueWarning
-from ..markov import Bounces, QuasiStationary, bounce, closed_classes, half_life, quasi_stationary, stationary
+from ..markov import Bounces, Certificate, bounce, closed_classes, half_life, quasi_stationary, stationary
 from ..operators import Operator
-from .core import Core, Direction
-from .numbers import probability
+from .answers import QuasiStationary, placed
+from .core import Core, Direction, probability
 from .starts import Start, start_distribution
 from .token_map import TokenMap
 
@@ -51,7 +51,8 @@ class Walks(Core):
             way = bounce(operator, v.to(self.dtype), int(n))
         else:
             raise ChainError(f"n = {n!r} bounces, expected a whole number ≥ 0 or 'halflife'")
-        return TokenMap(way if path else way[-1], self.layout)
+        values = way if path else way[-1]
+        return TokenMap(values, self.layout, Certificate.exact(values.shape[:-1], self.device, len(way) - 1, "bounces"))
 
     def tokenrank(
         self,
@@ -109,7 +110,9 @@ class Walks(Core):
         See ``tokenrank.markov.quasi_stationary``.
         """
         ended = start_distribution(drop, torch.Size(self.shape[-2:]), self.layout) > 0
-        return quasi_stationary(self.operator, ended.to(self.device), float(alpha), tol)
+        return placed(
+            QuasiStationary, quasi_stationary(self.operator, ended.to(self.device), float(alpha), tol), self.layout
+        )
 
 
 def _warn_if_not_unique(operator: Operator) -> None:

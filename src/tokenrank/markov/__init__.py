@@ -6,18 +6,19 @@ from .censor import censor
 from .certificate import Certificate
 from .classes import Classes, classes
 from .entropy import EntropyRate, entropy_rate
-from .extreme import Extreme, extreme_stationary
 from .first_passage import FirstPassage, mean_first_passage
 from .fundamental import Fundamental, fundamental
 from .hitting import HittingTimes, hitting_times
 from .kemeny import Kemeny, kemeny
 from .lambda2 import Lambda2, lambda2
 from .metastable import Metastable, metastable
-from .mixing import MixingTime, dobrushin, doeblin, mixing_time
+from .mixing import Dobrushin, MixingTime, dobrushin, doeblin, mixing_time
 from .quasi_stationary import QuasiStationary, quasi_stationary
+from .result import Result, leading_index
 from .sinks import Sinks, sinks
 from .spectrum import Spectrum, spectrum
 from .stationary import Stationary, stationary
+from .stationary_distributions import StationaryDistributions, stationary_distributions
 from .support.irreducible import closed_classes, uniqueness
 
 __all__ = [
@@ -25,8 +26,8 @@ __all__ = [
     "Bounces",
     "Certificate",
     "Classes",
+    "Dobrushin",
     "EntropyRate",
-    "Extreme",
     "FirstPassage",
     "Fundamental",
     "HalfLife",
@@ -36,9 +37,11 @@ __all__ = [
     "Metastable",
     "MixingTime",
     "QuasiStationary",
+    "Result",
     "Sinks",
     "Spectrum",
     "Stationary",
+    "StationaryDistributions",
     "absorption",
     "bounce",
     "censor",
@@ -47,12 +50,12 @@ __all__ = [
     "dobrushin",
     "doeblin",
     "entropy_rate",
-    "extreme_stationary",
     "fundamental",
     "half_life",
     "hitting_times",
     "kemeny",
     "lambda2",
+    "leading_index",
     "mean_first_passage",
     "metastable",
     "mixing_time",
@@ -60,5 +63,6 @@ __all__ = [
     "sinks",
     "spectrum",
     "stationary",
+    "stationary_distributions",
     "uniqueness",
 ]

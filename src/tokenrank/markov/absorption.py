@@ -12,29 +12,33 @@ from ..operators import Operator
 from .certificate import Certificate
 from .engine.refine import checked_effort
 from .engine.transient import solve_transient
+from .result import Result
 from .support.reachable import reaches
 
 TINY = torch.finfo(torch.float64).tiny
 
 
-@dataclass(frozen=True)
-class Absorption:
+@dataclass(frozen=True, repr=False)
+class Absorption(Result):
     """Where walks end that stop on their first token of any of T sets.
 
     Attributes:
-        probabilities: of entering each set before any other, float64 (*batch, N, T), 0 … 1. Rows of target tokens
+        values: probability of entering each set before any other, float64 (*batch, N, T), 0 … 1. Rows of target tokens
             are unit vectors. Exactly 0 where not ``reachable``; elsewhere positive, save what rounds to 0.
         steps: expected bounces until the walk enters any set, (*batch, N): 0 on targets, inf where it may never do so.
         reachable: bool (*batch, N, T), exact: whether the walk can enter a set before any other.
         unreached: bool (*batch, T): sets that no token outside can get to.
         escape: probability of never entering any set, (*batch, N): exactly 0 where the walk surely ends, exactly 1
             where it cannot, and positive in between.
-        certificate: of ``probabilities`` and ``escape``: ``residual`` is that of x = Qx + b and ``error_bound`` bounds
+        certificate: of ``values`` and ``escape``: ``residual`` is that of x = Qx + b and ``error_bound`` bounds
             the largest error of an entry.
         steps_certificate: the same for the finite ``steps``.
     """
 
-    probabilities: Tensor
+    AXES = ("token", "target")
+    OVER_TOKENS = (("values", -2), ("steps", -1), ("reachable", -2), ("escape", -1))
+
+    values: Tensor
     steps: Tensor
     reachable: Tensor
     unreached: Tensor
@@ -82,7 +86,7 @@ def absorption(operator: Operator, targets: Tensor, tol: float = 1e-8, max_appli
     if bool(caught.any()):
         escape = torch.where(caught, 1.0, torch.where(misses, found[..., count].clamp(min=TINY), 0.0))
     return Absorption(
-        probabilities=torch.where(reachable, probabilities, 0.0),
+        values=torch.where(reachable, probabilities, 0.0),
         steps=torch.where(misses, torch.inf, solved.times),
         reachable=reachable,
         unreached=~(reachable & ~ending[..., None]).any(-2),

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator
+from .certificate import Certificate
 from .engine.batching import head_groups
+from .result import Result
 
 Bounces = int | Literal["halflife"]  # how many, or the half-life of every head
 
@@ -32,23 +34,22 @@ def bounce(operator: Operator, start: Tensor, n: int) -> Tensor:
     return torch.stack(steps)
 
 
-@dataclass(frozen=True)
-class HalfLife:
+@dataclass(frozen=True, repr=False)
+class HalfLife(Result):
     """How many bounces until half of what one bounce tells of its start is forgotten.
 
     Attributes:
         values: int64 (*batch), 1 … limit: bounces for every chain.
-        capped: bool (*batch): half was not reached; the value is then ``limit``.
         curve: D(0), D(1), … in nats, float64 (*batch, …), as far as it was followed.
         limit: the most bounces looked at.
-        applies: attention applications spent.
+        certificate: converged where half was reached; elsewhere the value is ``limit``, and ``residual`` is what D is
+            above half there.
     """
 
     values: Tensor
-    capped: Tensor
     curve: Tensor
     limit: int
-    applies: int
+    certificate: Certificate
 
 
 def half_life(operator: Operator, start: Tensor, limit: int = LIMIT) -> HalfLife:
@@ -86,12 +87,12 @@ def half_life(operator: Operator, start: Tensor, limit: int = LIMIT) -> HalfLife
     halved = _halved(told[:, 1:], told[:, 1:2])
     never = ~halved.any(-1)
     steps = torch.where(never, limit, halved.long().argmax(-1) + 1)
+    left = torch.where(never, told[:, -1] - told[:, 1] / 2, 0.0).reshape(operator.batch)
     return HalfLife(
         values=steps.reshape(operator.batch),
-        capped=never.reshape(operator.batch),
         curve=told.reshape(*operator.batch, -1),
         limit=limit,
-        applies=len(curve) - 1,
+        certificate=Certificate(~never.reshape(operator.batch), left, None, len(curve) - 1, "two walks"),
     )
 
 

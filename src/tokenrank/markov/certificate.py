@@ -1,26 +1,51 @@
-"""What an iterative answer is worth."""
+"""Certificate: what an answer of a chain is worth."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Batched:
+    """Frozen data classes whose tensors begin with the dimensions of the chain, so that they are indexed together."""
+
+    WHOLE: ClassVar[frozenset[str]] = frozenset()
+    """Fields that have no leading dimensions."""
+
+    def led(self) -> dict[str, Any]:
+        """The fields that have leading dimensions, by name."""
+        names = [field.name for field in fields(cast("Any", self)) if field.name not in self.WHOLE]
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor | Batched)}
+
+    def __getitem__(self, index: Any) -> Self:
+        """The same of some of the chains."""
+        return cast("Self", replace(cast("Any", self), **{name: value[index] for name, value in self.led().items()}))
 
 
 @dataclass(frozen=True)
-class Certificate:
-    """Carried by every iterative answer.
+class Certificate(Batched):
+    """Carried by every answer.
 
     Attributes:
         converged: bool (*batch): the bound, or where there is none the residual, met the tolerance; (*batch, C) where a
             chain has several answers.
         residual: what the equation that was solved is off by: ‖πᵀG − πᵀ‖₁ for stationary distributions, the
-            largest entry for systems of equations. Same shape.
+            largest entry for systems of equations, ‖My − λy‖₂ for eigenvalues. Same shape; 0 where the answer is exact.
         error_bound: proved bound of the distance to the exact answer in the same norm; None where nothing can be
-            proved (stationary distributions without teleport).
+            proved (stationary distributions without teleport, eigenvalues), inf where it was not proved for a chain.
         applies: attention applications spent (the largest over the batch).
-        method: "power", "gmres", "substitution" or "elimination"; "none" where there was nothing to solve.
+        method: what found the answer: "power", "gmres", "substitution", "elimination", "arnoldi", …; "none" where
+            there was nothing to solve.
+        uncertain: bool, same shape: the answer is an estimate and may be another. Where it did not converge; and
+            where the residual says too little, as of an ill-conditioned eigenvalue or of states without a gap.
     """
 
     converged: Tensor
@@ -28,13 +53,78 @@ class Certificate:
     error_bound: Tensor | None
     applies: int
     method: str
+    uncertain: Tensor = None  # type: ignore[assignment]  # where not given: what did not converge
 
-    def __getitem__(self, index: Any) -> Certificate:
-        """The certificate of some of the chains."""
-        bound = None if self.error_bound is None else self.error_bound[index]
-        return replace(self, converged=self.converged[index], residual=self.residual[index], error_bound=bound)
+    def __post_init__(self) -> None:
+        if cast("Tensor | None", self.uncertain) is None:
+            object.__setattr__(self, "uncertain", ~self.converged)
+
+    @classmethod
+    def exact(cls, batch: Sequence[int], device: torch.device, applies: int, method: str) -> Certificate:
+        """Of an answer that is exact up to the rounding of a sum, for chains (*batch)."""
+        zero = torch.zeros(tuple(batch), dtype=torch.float64, device=device)
+        return cls(zero == 0, zero, None, applies, method)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Certificate], batch: Sequence[int], order: Sequence[str]) -> Certificate:
+        """Of chains (*batch) that were answered in parts (h,), one after the other.
+
+        The methods stand in ``order``; the last of those that were used is told.
+        """
+
+        def whole(tensors: Sequence[Tensor]) -> Tensor:
+            return torch.cat(list(tensors)).reshape(tuple(batch))
+
+        bounds = [part.error_bound for part in parts if part.error_bound is not None]
+        return cls(
+            whole([part.converged for part in parts]),
+            whole([part.residual for part in parts]),
+            whole(bounds) if bounds else None,
+            max(part.applies for part in parts),
+            max((part.method for part in parts), key=order.index),
+            whole([part.uncertain for part in parts]),
+        )
+
+    def expand(self, *shape: int) -> Certificate:
+        """The same for several answers of each chain: (*batch) becomes (*batch, …) = ``shape``."""
+
+        def wide(x: Tensor) -> Tensor:
+            return x.reshape(*x.shape, *[1] * (len(shape) - x.ndim)).expand(shape)
+
+        changes: dict[str, Any] = {name: wide(value) for name, value in self.led().items()}
+        return replace(self, **changes)
 
     def __str__(self) -> str:
-        bound = "" if self.error_bound is None else f", ℓ1 error ≤ {float(self.error_bound.max()):.1e}"
-        state = "converged" if bool(self.converged.all()) else "NOT converged"
-        return f"{state}, residual {float(self.residual.max()):.1e}{bound}, {self.applies} applies, {self.method}"
+        """In plain words: whether it can be trusted, what is proved, what was spent."""
+        parts = [self._state()]
+        if self.error_bound is not None and bool((self.error_bound != 0).any()):
+            known, missing = _largest(self.error_bound)
+            more = f"; {missing}" if missing else ""
+            parts.append("error bound not known" if known is None else f"error ≤ {known:.1e} (proved{more})")
+        if bool((self.residual != 0).any()):
+            known, missing = _largest(self.residual)
+            more = f" ({missing})" if missing else ""
+            parts.append("residual not known" if known is None else f"residual {known:.1e}{more}")
+        parts += [f"{self.applies:,} {'apply' if self.applies == 1 else 'applies'}"] if self.applies else []
+        parts += [self.method] if self.method != "none" else []
+        return ", ".join(parts)
+
+    def _state(self) -> str:
+        count = self.converged.numel()
+        failed = count - int(self.converged.sum())
+        doubted = int((self.uncertain & self.converged).sum())
+        words = [f"NOT converged{_of(failed, count)}"] if failed else []
+        words += [f"uncertain{_of(doubted, count)}"] if doubted else []
+        exact = not bool((self.residual != 0).any()) and (self.error_bound is None or not bool(self.error_bound.any()))
+        return ", ".join(words) or ("exact" if exact else "converged")
+
+
+def _of(some: int, count: int) -> str:
+    return "" if some == count else f" for {some} of {count}"
+
+
+def _largest(x: Tensor) -> tuple[float | None, str]:
+    """The largest finite entry, None where there is none; and in words how many are not finite."""
+    finite = x[torch.isfinite(x)]
+    missing = x.numel() - finite.numel()
+    return float(finite.max()) if finite.numel() else None, f"not known{_of(missing, x.numel())}" if missing else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,34 +13,39 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator, is_everywhere
+from .certificate import Certificate
 from .engine.batching import head_groups
+from .result import Result
 from .support.communicating import Bools, Ints, closed, communicating, periods
 
 
-@dataclass(frozen=True)
-class Classes:
+@dataclass(frozen=True, repr=False)
+class Classes(Result):
     """Communicating classes of every chain of a batch; C is the largest number of classes of any of them.
 
     Tokens i and j are in one class if the walk can go from i to j and back. A class is recurrent if no step
     leads out of it, else transient.
 
     Attributes:
-        labels: class of every token, (*batch, N), numbered 0, 1, … in the order of their smallest tokens.
+        values: class of every token, (*batch, N), numbered 0, 1, … in the order of their smallest tokens.
         count: number of classes, (*batch).
         recurrent: bool (*batch, C); False beyond ``count``.
         period: greatest common divisor of the lengths of all cycles within a class, (*batch, C); 0 for a
             token that has no cycle (a transient token that never attends to itself), and beyond ``count``.
         threshold: ε; steps of probability ε or less were ignored.
-        heuristic: True where ε > 0: the classes are those of another graph, a reading of the chain and no
-            property of it.
+        certificate: exact; uncertain where ε > 0: the classes are those of another graph, a reading of the chain and
+            no property of it.
     """
 
-    labels: Tensor
+    AXES = ("token",)
+    OVER_TOKENS = (("values", -1),)
+
+    values: Tensor
     count: Tensor
     recurrent: Tensor
     period: Tensor
     threshold: float
-    heuristic: bool
+    certificate: Certificate
 
     @property
     def valid(self) -> Tensor:
@@ -60,7 +65,7 @@ class Classes:
     @property
     def recurrent_tokens(self) -> Tensor:
         """Whether a token is in a recurrent class, bool (*batch, N); the walk leaves the others for good."""
-        return self.recurrent.gather(-1, self.labels)
+        return self.recurrent.gather(-1, self.values)
 
     @property
     def chain_period(self) -> Tensor:
@@ -97,7 +102,7 @@ class Classes:
         count = int(self.count[index])
         if not 0 <= number < count:
             raise ChainError(f"class {number} does not exist, expected 0 … {count - 1}")
-        return (self.labels[index] == number).nonzero()[:, 0]
+        return (self.values[index] == number).nonzero()[:, 0]
 
     def _recurrent_lists(self) -> list[list[bool]]:
         lists: list[list[bool]] = self.recurrent.reshape(-1, self.recurrent.shape[-1]).tolist()
@@ -111,7 +116,7 @@ def classes(operator: Operator, threshold: float = 0.0) -> Classes:
         operator: (*batch, N, N).
         threshold: ε, 0 … 1. With 0 the answer is exact: from masks (a softmax is positive wherever it is not
             masked, also where it underflows) and from zeros of given weights. With ε > 0 it is that of the steps
-            A_ij > ε, and marked ``heuristic``: rare steps are ignored, so that nearly separate groups of tokens
+            A_ij > ε, and marked uncertain: rare steps are ignored, so that nearly separate groups of tokens
             show. Nothing is proved by it, many rare steps may add up to much, and a token all of whose steps
             are ignored counts as a recurrent class of period 0.
 
@@ -143,13 +148,18 @@ def classes(operator: Operator, threshold: float = 0.0) -> Classes:
         return torch.from_numpy(table).to(operator.device).reshape(*leading, width).expand(*operator.batch, width)
 
     return Classes(
-        labels=gathered([f.labels for f in found], n),
+        values=gathered([f.labels for f in found], n),
         count=gathered([np.array([len(f.recurrent)]) for f in found], 1)[..., 0],
         recurrent=gathered([f.recurrent for f in found], width),
         period=gathered([f.period for f in found], width),
         threshold=float(threshold),
-        heuristic=threshold > 0,
+        certificate=_certificate(operator, threshold),
     )
+
+
+def _certificate(operator: Operator, threshold: float) -> Certificate:
+    exact = Certificate.exact(operator.batch, operator.device, 0, "depth-first search")
+    return replace(exact, uncertain=torch.full_like(exact.converged, threshold > 0))
 
 
 @dataclass(frozen=True)

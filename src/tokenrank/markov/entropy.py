@@ -9,12 +9,13 @@ from torch import Tensor
 
 from ..operators import Operator
 from .certificate import Certificate
-from .extreme import extreme_stationary
+from .result import Result
+from .stationary_distributions import stationary_distributions
 from .support.irreducible import require_unique
 
 
-@dataclass(frozen=True)
-class EntropyRate:
+@dataclass(frozen=True, repr=False)
+class EntropyRate(Result):
     """Entropy rate of every chain.
 
     Attributes:
@@ -22,6 +23,8 @@ class EntropyRate:
         stationary: π, (*batch, N), that rows were weighted with.
         certificate: of π: ``residual`` is ‖πᵀA − πᵀ‖₁; no error bound.
     """
+
+    OVER_TOKENS = (("stationary", -1),)
 
     values: Tensor
     stationary: Tensor
@@ -45,7 +48,7 @@ def entropy_rate(operator: Operator, tol: float = 1e-10, max_applies: int = 5000
     Source: Cover and Thomas, "Elements of Information Theory" (2006), theorem 4.2.4.
     """
     require_unique(operator, "the entropy rate")
-    found = extreme_stationary(operator, tol, max_applies)
+    found = stationary_distributions(operator, tol, max_applies)
     pi = found.values[..., 0, :]
     values = (pi * operator.row_entropies(torch.float64)).sum(-1).clamp(min=0)
     return EntropyRate(values, pi, found.certificate[..., 0])

@@ -16,13 +16,14 @@ from .engine.elimination import eliminate
 from .engine.refine import checked_effort
 from .engine.transient import rounding, stretch_of
 from .hitting import hitting_times
+from .result import Result
 
 LARGEST = 4096  # tokens up to which all pairs are eliminated; beyond, one solve a target
 LEAF = 16  # states that are targets one by one
 
 
-@dataclass(frozen=True)
-class FirstPassage:
+@dataclass(frozen=True, repr=False)
+class FirstPassage(Result):
     """Expected bounces between tokens.
 
     Attributes:
@@ -34,6 +35,10 @@ class FirstPassage:
         certificate: (*batch, T): ``residual`` of M_ij = 1 + Σ_{k≠j} A_ik M_kj and ``error_bound`` of the largest error
             of a finite entry, for each target.
     """
+
+    AXES = ("token", "target")
+    OVER_TOKENS = (("values", -2),)
+    WHOLE = frozenset({"tokens"})
 
     values: Tensor
     return_times: Tensor

@@ -12,11 +12,12 @@ from ..operators import Operator
 from .certificate import Certificate
 from .engine.refine import checked_effort
 from .engine.transient import Solved, rounding, solve_transient
+from .result import Result
 from .support.irreducible import home, require_unique
 
 
-@dataclass(frozen=True)
-class Fundamental:
+@dataclass(frozen=True, repr=False)
+class Fundamental(Result):
     """Z x and its parts.
 
     Attributes:
@@ -27,6 +28,9 @@ class Fundamental:
         certificate: ``residual`` is ‖(I − A) D x − x + 1 πᵀx‖∞ and ``error_bound`` bounds the largest error of
             an entry of ``values`` and of ``deviation``.
     """
+
+    AXES = ("token", "column")
+    OVER_TOKENS = (("values", -2), ("deviation", -2))
 
     values: Tensor
     deviation: Tensor

@@ -11,10 +11,11 @@ from ..errors import ChainError
 from ..operators import Operator
 from .absorption import absorption
 from .certificate import Certificate
+from .result import Result
 
 
-@dataclass(frozen=True)
-class HittingTimes:
+@dataclass(frozen=True, repr=False)
+class HittingTimes(Result):
     """When and whether the walk enters a set of tokens.
 
     Attributes:
@@ -25,6 +26,9 @@ class HittingTimes:
         certificate: of ``values`` where finite: ``residual`` of t = Qt + 1; ``error_bound`` of the largest error.
         probabilities_certificate: of ``probabilities``.
     """
+
+    AXES = ("token",)
+    OVER_TOKENS = (("values", -1), ("probabilities", -1))
 
     values: Tensor
     probabilities: Tensor
@@ -56,7 +60,7 @@ def hitting_times(operator: Operator, targets: Tensor, tol: float = 1e-8, max_ap
     surely = torch.isfinite(found.steps) | (found.escape == 0)
     return HittingTimes(
         values=found.steps,
-        probabilities=torch.where(surely, 1.0, found.probabilities[..., 0]),
+        probabilities=torch.where(surely, 1.0, found.values[..., 0]),
         certificate=found.steps_certificate,
         probabilities_certificate=found.certificate,
     )

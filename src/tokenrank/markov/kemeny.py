@@ -9,10 +9,12 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator
+from .certificate import Certificate
 from .engine.batching import head_groups, leaving
 from .engine.elimination import eliminate, try_stationary
 from .engine.krylov import Apply
 from .engine.refine import TINY, by_gmres, checked_effort, refine
+from .result import Result
 from .support.irreducible import closed_classes
 
 DIRECT = 2048  # tokens up to which elimination costs no more than three block solves
@@ -20,8 +22,8 @@ WIDTH = 16  # probes that share a Krylov space
 ORDER = ("diagonal", "elimination", "hutch++")
 
 
-@dataclass(frozen=True)
-class Kemeny:
+@dataclass(frozen=True, repr=False)
+class Kemeny(Result):
     """Kemeny's constant of every chain.
 
     Attributes:
@@ -29,16 +31,19 @@ class Kemeny:
             same for all i. Others take M_ii = 1/π_i, the return time, and have K + 1. inf for chains with several
             recurrent classes.
         standard_error: one standard deviation of the estimate, (*batch); 0 where exact.
-        converged: bool (*batch): exact, or every solve behind the estimate met the tolerance.
-        applies: attention applications spent (the largest over the batch).
-        method: "diagonal", "elimination" or "hutch++".
+        certificate: converged where exact, or where every solve behind the estimate met the tolerance; ``residual`` is
+            the largest relative one of these. ``standard_error`` stands in the place of a bound.
     """
 
     values: Tensor
     standard_error: Tensor
-    converged: Tensor
-    applies: int
-    method: str
+    certificate: Certificate
+
+    def worth_words(self) -> str:
+        """What the answer is worth."""
+        estimated = bool((self.standard_error > 0).any())
+        scatter = f", standard error {float(self.standard_error.max()):.2g}" if estimated else ""
+        return f"{super().worth_words()}{scatter}"
 
 
 def kemeny(operator: Operator, probes: int = 96, tol: float = 1e-6, max_applies: int = 2000, seed: int = 0) -> Kemeny:
@@ -78,24 +83,24 @@ def kemeny(operator: Operator, probes: int = 96, tol: float = 1e-6, max_applies:
             parts.append(_eliminated(group))
         else:
             parts.append(_estimated(group, unique.reshape(-1)[heads], probes // 3, tol, max_applies, seed))
-    values, error, converged = (
-        torch.cat([getattr(p, f) for p in parts]).reshape(operator.batch)
-        for f in ("values", "standard_error", "converged")
+    values, error = (
+        torch.cat([getattr(p, f) for p in parts]).reshape(operator.batch) for f in ("values", "standard_error")
     )
-    return Kemeny(
-        torch.where(unique, values, torch.inf),
-        torch.where(unique, error, 0.0),
-        converged | ~unique,
-        max(p.applies for p in parts),
-        max((p.method for p in parts), key=ORDER.index),
-    )
+    spent = Certificate.joined([p.certificate for p in parts], operator.batch, ORDER)
+    certificate = Certificate(spent.converged | ~unique, spent.residual, None, spent.applies, spent.method)
+    return Kemeny(torch.where(unique, values, torch.inf), torch.where(unique, error, 0.0), certificate)
 
 
 def _triangular(operator: Operator, unique: Tensor) -> Kemeny:
     left = leaving(operator)
     others = left[..., 1:] if operator.structure == "lower" else left[..., :-1]
     values = torch.where(unique, (1 / others).sum(-1), torch.inf)
-    return Kemeny(values, torch.zeros_like(values), torch.isfinite(values) | ~unique, 1, "diagonal")
+    return _direct(values, torch.isfinite(values) | ~unique, "diagonal")
+
+
+def _direct(values: Tensor, converged: Tensor, method: str) -> Kemeny:
+    zero = torch.zeros_like(values)
+    return Kemeny(values, zero, Certificate(converged, zero, None, 1, method))
 
 
 def _eliminated(operator: Operator) -> Kemeny:
@@ -111,32 +116,31 @@ def _eliminated(operator: Operator) -> Kemeny:
     at_home, times = visits[..., :n].diagonal(dim1=-2, dim2=-1), visits[..., n]
     found = torch.where(walking, at_home - pi * times, 0.0).sum(-1)
     converged = decided & torch.isfinite(times).all(-1)
-    values = torch.where(converged, found, torch.inf)
-    return Kemeny(values, torch.zeros_like(values), converged, 1, "elimination")
+    return _direct(torch.where(converged, found, torch.inf), converged, "elimination")
 
 
 def _estimated(operator: Operator, unique: Tensor, count: int, tol: float, max_applies: int, seed: int) -> Kemeny:
     heads, n = operator.shape[:2]
     values = torch.full((heads,), torch.inf, dtype=torch.float64, device=operator.device)
-    error, converged = torch.zeros_like(values), torch.ones_like(unique)
+    error, residual = torch.zeros(2, heads, dtype=torch.float64, device=operator.device).unbind()
     some = unique.nonzero()[:, 0]
     if not len(some):
-        return Kemeny(values, error, converged, 0, "hutch++")
+        return Kemeny(values, error, Certificate(torch.ones_like(unique), residual, None, 0, "hutch++"))
     part = operator if len(some) == heads else operator.index(some)
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(0, 2, (2, n, count), generator=generator).to(operator.device).double() * 2 - 1
-    applies, settled = 0, torch.ones_like(unique[some])
+    applies, worst = 0, residual[some]
 
     def rest(x: Tensor) -> Tensor:
         """E X for E = (I − A + 1uᵀ)⁻¹ − I − (A − 1uᵀ)."""
-        nonlocal applies, settled
+        nonlocal applies, worst
         found = []
         for columns in x.split(WIDTH, -1):
-            solved, residual, spent = deflated_solve(part, columns, tol, max_applies)
+            solved, missed, spent = deflated_solve(part, columns, tol, max_applies)
             image = part.matmul(columns) - columns.mean(-2, keepdim=True)
             found.append(solved - columns - image)
             applies += spent + 1
-            settled = settled & (residual <= tol)
+            worst = torch.maximum(worst, missed)
         return torch.cat(found, -1)
 
     sketch, probe = (s.expand(len(some), n, count) for s in signs)
@@ -147,8 +151,8 @@ def _estimated(operator: Operator, unique: Tensor, count: int, tol: float, max_a
     exact = n + part.diagonal(torch.float64).sum(-1) - 1  # tr I + tr (A − 1uᵀ)
     values[some] = exact + known + samples.mean(-1) - 1
     error[some] = samples.std(-1) / count**0.5
-    converged[some] = settled
-    return Kemeny(values, error, converged, applies, "hutch++")
+    residual[some] = worst
+    return Kemeny(values, error, Certificate(residual <= tol, residual, None, applies, "hutch++"))
 
 
 def deflated_solve(operator: Operator, rhs: Tensor, tol: float, max_applies: int) -> tuple[Tensor, Tensor, int]:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from ..operators import Dense, Operator
+from .certificate import Certificate
 from .engine.batching import head_groups
 from .engine.eigenvalues import quotient_matrix
 from .engine.krylov import Apply, KrylovSpace
+from .result import Result
 
 DIMENSION = 128  # of one Krylov space
 CHECKS = 8  # looks at the Ritz values while a space grows
@@ -18,26 +20,24 @@ RESTARTS = 2  # further spaces for the heads that need them
 GROWTH_STEPS = 64  # plain applies whose growth rate bounds a ring of eigenvalues from below
 TOLERANCE = 2e-4  # residual that counts as converged, relative to max(|λ2|, 0.1)
 ERROR = 5e-4  # first-order error of |λ2| that is let pass, however small the residual
+ORDER = ("diagonal", "eigenvalues", "arnoldi")
 SMALL = 128  # up to here all eigenvalues cost less than a Krylov space
 
 
-@dataclass(frozen=True)
-class Lambda2:
+@dataclass(frozen=True, repr=False)
+class Lambda2(Result):
     """Second-largest eigenvalue modulus of every head.
 
     Attributes:
         values: |λ2|, (*batch), 0 … 1.
-        residual: ‖M y − λ y‖₂ of the unit Ritz vector y on the quotient, (*batch); 0 where exact.
-        uncertain: bool (*batch): the residual stayed above ``TOLERANCE`` · max(|λ2|, 0.1), as it
-            does on rings of eigenvalues of (almost) one modulus, or its product with the condition of the
-            eigenvalue above ``ERROR``; the value is then an estimate.
-        applies: attention applications spent (the largest over the batch).
+        certificate: ``residual`` is ‖M y − λ y‖₂ of the unit Ritz vector y on the quotient; 0 where exact. Uncertain
+            where it stayed above ``TOLERANCE`` · max(|λ2|, 0.1), as it does on rings of eigenvalues of (almost) one
+            modulus, or its product with the condition of the eigenvalue above ``ERROR``: the value is then an
+            estimate. No error bound.
     """
 
     values: Tensor
-    residual: Tensor
-    uncertain: Tensor
-    applies: int
+    certificate: Certificate
 
 
 def lambda2(operator: Operator, seed: int = 0) -> Lambda2:
@@ -52,26 +52,23 @@ def lambda2(operator: Operator, seed: int = 0) -> Lambda2:
     A chain of one token has no second eigenvalue; its |λ2| is 0.
     """
     parts = [_of_group(group, seed) for _, group in head_groups(operator, operator.dtype)]
-    values, residual, uncertain = (
-        torch.cat([getattr(p, f) for p in parts]).reshape(operator.batch) for f in ("values", "residual", "uncertain")
-    )
-    return Lambda2(values, residual, uncertain, max(p.applies for p in parts))
+    values = torch.cat([part.values for part in parts]).reshape(operator.batch)
+    return Lambda2(values, Certificate.joined([part.certificate for part in parts], operator.batch, ORDER))
 
 
 def _of_group(operator: Operator, seed: int) -> Lambda2:
     n = operator.num_tokens
     if operator.structure != "full" and n > 1:
-        return _exact(operator.diagonal().topk(2, -1).values[:, 1], 1)
+        return _exact(operator.diagonal().topk(2, -1).values[:, 1], "diagonal")
     if n <= SMALL:
         # so few tokens that double precision costs nothing; peaky heads are far from normal and need it
         quotient = quotient_matrix(operator.to_dense(torch.float64))
-        return _exact(torch.linalg.eigvals(quotient).abs().amax(-1).to(operator.dtype), 1)
+        return _exact(torch.linalg.eigvals(quotient).abs().amax(-1).to(operator.dtype), "eigenvalues")
     return _krylov(operator, seed)
 
 
-def _exact(values: Tensor, applies: int) -> Lambda2:
-    zero = torch.zeros_like(values)
-    return Lambda2(values.clamp(max=1), zero, torch.zeros_like(values, dtype=torch.bool), applies)
+def _exact(values: Tensor, method: str) -> Lambda2:
+    return Lambda2(values.clamp(max=1), Certificate.exact(values.shape, values.device, 1, method))
 
 
 def _krylov(operator: Operator, seed: int) -> Lambda2:
@@ -111,7 +108,7 @@ def _krylov(operator: Operator, seed: int) -> Lambda2:
         applies += GROWTH_STEPS
         values[active] = torch.maximum(values[active], growth)
         uncertain[active] = True
-    return Lambda2(values.clamp(max=1), residual, uncertain, applies)
+    return Lambda2(values.clamp(max=1), Certificate(~uncertain, residual, None, applies, "arnoldi"))
 
 
 def _growth(apply: Apply, x: Tensor) -> Tensor:

@@ -11,21 +11,23 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator
+from .certificate import Certificate
 from .engine.eigenvalues import cuts_pair
 from .pcca.pcca import pcca
 from .pcca.simplex import memberships, weighted_basis
 from .pcca.state_count import NO_GAP, Candidates, Found, candidates, choose, gap
+from .result import Result
 from .spectrum import Spectrum, spectrum
 
 TRUSTED = 0.01  # residual, as a share of the gap, up to which the subspace is trusted
 
 
-@dataclass(frozen=True)
-class Metastable:
+@dataclass(frozen=True, repr=False)
+class Metastable(Result):
     """Metastable states of every chain, float64; K is the largest ``count``.
 
     Attributes:
-        memberships: χ, (*batch, N, K), ≥ 0, rows sum to one; states by weight, heaviest first; zero
+        values: memberships χ, (*batch, N, K), ≥ 0, rows sum to one; states by weight, heaviest first; zero
             columns beyond ``count``.
         count: number of states m, int64 (*batch).
         labels: the state that each token belongs to most, int64 (*batch, N).
@@ -37,16 +39,18 @@ class Metastable:
         crispness: trace(diag(χᵀη)⁻¹ χᵀDχ)/m, (*batch), 1/m … 1.
         minchi: smallest membership of the inner simplex, (*batch); near 0 where m states fit.
         gap: |λ_m| − |λ_{m+1}|, (*batch); λ_{N+1} = 0.
-        residual: ‖A V − V Vᵀ A V‖_F of the orthonormal basis V of the subspace, (*batch), measured.
-        uncertain: bool (*batch): no gap (below 1e-8), or a residual above 1 % of it; the subspace, and
-            with it the states, may then be another.
-        converged: bool (*batch): no exchange of a facet for a neighbouring one makes it crisper (to 1e-6).
         rounds: rounds of exchanges spent by PCCA+ (the largest over the batch).
-        applies: attention applications spent (the largest over the batch).
         candidates: the table that the number of states was chosen from; None with a given k.
+        certificate: converged where no exchange of a facet for a neighbouring one makes it crisper (to 1e-6);
+            ``residual`` is ‖A V − V Vᵀ A V‖_F of the orthonormal basis V of the subspace, measured. Uncertain where
+            there is no gap (below 1e-8), or a residual above 1 % of it: the subspace, and with it the states, may
+            then be another. No error bound.
     """
 
-    memberships: Tensor
+    AXES = ("token", "state")
+    OVER_TOKENS = (("values", -2), ("labels", -1))
+
+    values: Tensor
     count: Tensor
     labels: Tensor
     coarse: Tensor
@@ -54,12 +58,9 @@ class Metastable:
     crispness: Tensor
     minchi: Tensor
     gap: Tensor
-    residual: Tensor
-    uncertain: Tensor
-    converged: Tensor
     rounds: int
-    applies: int
     candidates: Candidates | None
+    certificate: Certificate
 
 
 def metastable(
@@ -113,10 +114,10 @@ class _Flat:
 
     def __init__(self, operator: Operator, slow: Spectrum, heads: int, reference: Tensor | None) -> None:
         n = operator.num_tokens
-        self.operator, self.applies = operator.reshape(heads), slow.applies + 1
+        self.operator, self.applies = operator.reshape(heads), slow.certificate.applies + 1
         self.values = slow.values.reshape(heads, -1)
         self.basis = slow.right.reshape(heads, n, -1)
-        self.residual = slow.residual.reshape(heads, -1)
+        self.residual = slow.right_residual.reshape(heads, -1)
         moduli = self.values.abs().nan_to_num(nan=0.0)
         self.moduli = torch.cat([moduli, torch.zeros_like(moduli[:, :1])], -1)
         self.reference = None
@@ -170,7 +171,7 @@ def _assembled(
         return x.reshape((*operator.batch, *x.shape[1:]))
 
     return Metastable(
-        memberships=shaped(chi),
+        values=shaped(chi),
         count=shaped(count),
         labels=shaped(chi.argmax(-1)),
         coarse=shaped(coarse),
@@ -178,12 +179,11 @@ def _assembled(
         crispness=shaped(crispness),
         minchi=shaped(minchi),
         gap=shaped(gaps),
-        residual=shaped(residual),
-        uncertain=shaped(uncertain),
-        converged=shaped(converged),
         rounds=max(answer.rounds for _, answer in found.values()),
-        applies=flat.applies,
         candidates=None if table is None else table.reshape(*operator.batch),
+        certificate=Certificate(
+            shaped(converged), shaped(residual), None, flat.applies, "pcca+", shaped(uncertain | ~converged)
+        ),
     )
 
 

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator, is_everywhere
+from .certificate import Certificate
 from .classes import classes
 from .engine.batching import head_groups
 from .engine.elimination import try_stationary
 from .engine.transient import rounding
+from .result import Result
 from .spectrum import Spectrum, spectrum
 
 EXACT = 512  # tokens up to which the first power that has mixed is looked for
@@ -24,23 +26,24 @@ POWER_BYTES = 512 * 2**20  # for the powers of as many heads as fit
 MET = 1e-12  # ε counts as met to within this, so that ties do not hang on rounding
 
 
-@dataclass(frozen=True)
-class MixingTime:
+@dataclass(frozen=True, repr=False)
+class MixingTime(Result):
     """The first n with d(n) = max_i ½ ‖(Aⁿ)_i − π‖₁ ≤ ε, or bounds of it.
 
     Attributes:
-        lower, upper: lower ≤ t_mix(ε) ≤ upper, float64 (*batch), whole numbers; inf both where the chain never mixes
-            (periodic, or several recurrent classes). ``upper`` alone is inf where nothing could be proved.
-        exact: bool (*batch): lower = upper = t_mix(ε).
+        values: bounces that are enough, lower ≤ t_mix(ε) ≤ values, float64 (*batch), whole numbers; inf where the
+            chain never mixes (periodic, or several recurrent classes), and where nothing could be proved.
+        lower: bounces that are needed at least, (*batch); inf where the chain never mixes.
         relaxation: 1/(1 − |λ₂|), (*batch); inf where the chain never mixes.
         epsilon: ε.
+        certificate: converged where both bounds are one: t_mix(ε) itself. ``error_bound`` is their difference.
     """
 
+    values: Tensor
     lower: Tensor
-    upper: Tensor
-    exact: Tensor
     relaxation: Tensor
     epsilon: float
+    certificate: Certificate
 
 
 def mixing_time(operator: Operator, epsilon: float = 0.25) -> MixingTime:
@@ -87,7 +90,10 @@ def mixing_time(operator: Operator, epsilon: float = 0.25) -> MixingTime:
     least, most = torch.cat(found, -1).reshape(2, *operator.batch)
     lower = torch.where(mixes, torch.minimum(torch.maximum(lower, least), most), torch.inf)
     upper = torch.where(mixes, most, torch.inf)
-    return MixingTime(lower, upper, lower == upper, relaxation, epsilon)
+    exact, applies = lower == upper, slow.certificate.applies
+    between = torch.where(exact, 0.0, upper - lower)
+    certificate = Certificate(exact, torch.zeros_like(between), between, applies, "powers and eigenvectors")
+    return MixingTime(upper, lower, relaxation, epsilon, certificate)
 
 
 def _mixes(operator: Operator) -> Tensor:
@@ -180,7 +186,20 @@ def _exact(powers: Iterator[Tensor], epsilon: float) -> Tensor:
 BLOCK = 256  # rows compared with one another at a time
 
 
-def dobrushin(operator: Operator) -> Tensor:
+@dataclass(frozen=True, repr=False)
+class Dobrushin(Result):
+    """Dobrushin's coefficient of ergodicity of every chain.
+
+    Attributes:
+        values: δ(A), float64 (*batch), 0 … 1.
+        certificate: exact.
+    """
+
+    values: Tensor
+    certificate: Certificate
+
+
+def dobrushin(operator: Operator) -> Dobrushin:
     """δ(A) = ½ max_{i,k} Σ_j |A_ij − A_kj|, exact, float64 (*batch), 0 … 1.
 
     The largest total variation distance that is left between two walks after one step, wherever they began:
@@ -194,7 +213,8 @@ def dobrushin(operator: Operator) -> Tensor:
     and Markov Chains" (1981), chapter 4.3.
     """
     parts = [_of_group(group) for _, group in head_groups(operator, torch.float64)]
-    return torch.cat(parts).reshape(operator.batch)
+    certificate = Certificate.exact(operator.batch, operator.device, operator.num_tokens, "all pairs of rows")
+    return Dobrushin(torch.cat(parts).reshape(operator.batch), certificate)
 
 
 def doeblin(operator: Operator) -> Tensor:

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator
+from .certificate import Certificate
 from .engine.batching import head_groups
 from .engine.triangular import solve_triangular
+from .result import Result
 
 STEPS = 100  # of the root search; a dozen is usual, and of the inverse iteration fewer
 PATIENCE = 3  # inverse iterations without progress
@@ -19,8 +21,8 @@ NEGLIGIBLE = 1e-300  # entries below are zero, so that ratios of what is left ke
 ORDER = ("substitution", "inverse iteration")
 
 
-@dataclass(frozen=True)
-class QuasiStationary:
+@dataclass(frozen=True, repr=False)
+class QuasiStationary(Result):
     """Quasi-stationary distribution of every chain, and what it is worth.
 
     Attributes:
@@ -28,20 +30,18 @@ class QuasiStationary:
         survival: θ, the Perron root of Q, (*batch): the probability that the walk survives one more step.
         lower, upper: bounds of θ, (*batch), proved up to rounding: the smallest and largest (vᵀQ)_i/v_i
             (Collatz–Wielandt), the upper one no larger than the largest row sum of Q.
-        residual: ‖vᵀQ − θvᵀ‖₁, (*batch). No bound of the distance to the exact v follows from it.
-        converged: bool (*batch): the residual is at most ``tol``.
-        applies: substitutions or eliminations spent (the largest over the batch).
-        method: "substitution" or "inverse iteration".
+        certificate: ``residual`` is ‖vᵀQ − θvᵀ‖₁. No bound of the distance to the exact v follows from it. ``applies``
+            are the substitutions or eliminations spent.
     """
+
+    AXES = ("token",)
+    OVER_TOKENS = (("values", -1),)
 
     values: Tensor
     survival: Tensor
     lower: Tensor
     upper: Tensor
-    residual: Tensor
-    converged: Tensor
-    applies: int
-    method: str
+    certificate: Certificate
 
 
 def quasi_stationary(operator: Operator, drop: Tensor, alpha: float = 0.99, tol: float = 1e-8) -> QuasiStationary:
@@ -80,13 +80,12 @@ def quasi_stationary(operator: Operator, drop: Tensor, alpha: float = 0.99, tol:
             parts.append(_judged(_Walk(group.index(some), alive[heads][some], float(alpha)), tol))
     fields = {
         name: torch.cat([getattr(p, name) for p in parts]).reshape(operator.batch)
-        for name in ("survival", "lower", "upper", "residual", "converged")
+        for name in ("survival", "lower", "upper")
     }
     return QuasiStationary(
         values=torch.cat([p.values for p in parts]).reshape(operator.shape[:-1]),
         **fields,
-        applies=max(p.applies for p in parts),
-        method=max((p.method for p in parts), key=ORDER.index),
+        certificate=Certificate.joined([p.certificate for p in parts], operator.batch, ORDER),
     )
 
 
@@ -247,4 +246,5 @@ def _judged(walk: _Walk, tol: float) -> QuasiStationary:
     upper = (torch.minimum(highest, walk.row_sums().amax(-1)) * (1 + slack)).clamp(max=1)
     survival = image.sum(-1).clamp(max=1)
     residual = (image - survival[:, None] * x).abs().sum(-1)
-    return QuasiStationary(x, survival, lower, upper, residual, residual <= tol, spent + 1, method)
+    certificate = Certificate(residual <= tol, residual, None, spent + 1, method)
+    return QuasiStationary(x, survival, lower, upper, certificate)

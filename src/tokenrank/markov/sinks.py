@@ -9,17 +9,19 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator, QueryKey, is_everywhere
+from .certificate import Certificate
+from .result import Result
 
 SEEN_BY = 0.25  # part of the queries that must be able to attend to a sink
 LIFT = 2.0  # how much more than an even share a sink must take
 
 
-@dataclass(frozen=True)
-class Sinks:
+@dataclass(frozen=True, repr=False)
+class Sinks(Result):
     """Incoming attention of every token, and which tokens are sinks.
 
     Attributes:
-        mean: mean attention on a token over the queries that may attend to it, float64 (*batch, N): the
+        values: mean attention on a token over the queries that may attend to it, float64 (*batch, N): the
             column sum divided by ``queries``; 0 for a token that nobody may attend to.
         share: part of all attention that a token gets, float64 (*batch, N): the column sum divided by N; sums to one.
         lift: the column sum divided by what it would be if every query spread its attention evenly over the
@@ -29,15 +31,20 @@ class Sinks:
         tokens: which tokens are sinks, bool (*batch, N).
         mass: part of all attention that the sinks get together, (*batch).
         threshold: ε.
+        certificate: exact.
     """
 
-    mean: Tensor
+    AXES = ("token",)
+    OVER_TOKENS = (("values", -1), ("share", -1), ("lift", -1), ("queries", -1), ("tokens", -1))
+
+    values: Tensor
     share: Tensor
     lift: Tensor
     queries: Tensor
     tokens: Tensor
     mass: Tensor
     threshold: float
+    certificate: Certificate
 
     @property
     def first(self) -> Tensor:
@@ -82,13 +89,14 @@ def sinks(operator: Operator, threshold: float = 0.3) -> Sinks:
     tokens = (mean > threshold) & (lift >= LIFT) & (queries >= SEEN_BY * n)
     share = sums / n
     return Sinks(
-        mean=mean,
+        values=mean,
         share=share,
         lift=lift,
         queries=queries.expand(sums.shape).clone(),
         tokens=tokens,
         mass=torch.where(tokens, share, 0.0).sum(-1),
         threshold=float(threshold),
+        certificate=Certificate.exact(operator.batch, operator.device, 1, "column sums"),
     )
 
 

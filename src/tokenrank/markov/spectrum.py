@@ -9,10 +9,12 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Dense, Operator
+from .certificate import Certificate
 from .engine.batching import head_groups
 from .engine.eigenvalues import by_modulus, cuts_pair, quotient_matrix, real_basis
 from .engine.krylov import Apply, KrylovSpace
 from .engine.triangular import triangular_vectors
+from .result import Result
 from .stationary import stationary
 
 SMALL = 128  # up to here all eigenvalues cost less than a Krylov space
@@ -22,8 +24,8 @@ TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-5}  # residual that counts a
 STATIONARY_APPLIES = 5000
 
 
-@dataclass(frozen=True)
-class Spectrum:
+@dataclass(frozen=True, repr=False)
+class Spectrum(Result):
     """The slow end of the spectrum of every chain.
 
     Attributes:
@@ -33,22 +35,24 @@ class Spectrum:
         right: orthonormal basis of the right invariant subspace, A Q = Q T, float64 (*batch, N, K). Its first
             column is constant; every leading part that cuts no pair is invariant itself; zero beyond ``count``.
         left: the same for Aᵀ, its first column along π; None unless asked for.
-        residual: how far the image of each right basis vector leads out of the basis up to it, ‖(I − QQᵀ) A q‖₂
+        right_residual: how far the image of each right basis vector leads out of the basis up to it, ‖(I − QQᵀ) A q‖₂
             modulo constants, (*batch, K); 0 for λ₁.
         left_residual: the same for Aᵀ and the left subspace; for λ₁ that of π. None unless asked for.
-        uncertain: bool (*batch): some value's residual stayed above the tolerance, as it does where eigenvalues
-            of one modulus form a ring; values and subspaces are then estimates.
-        applies: attention applications spent (the largest over the batch).
+        certificate: ``residual`` is the largest of both sides, (*batch). Uncertain where one stayed above the
+            tolerance, as it does where eigenvalues of one modulus form a ring; values and subspaces are then
+            estimates. No error bound.
     """
+
+    AXES = ("eigenvalue",)
+    OVER_TOKENS = (("right", -2), ("left", -2))
 
     values: Tensor
     count: Tensor
     right: Tensor
     left: Tensor | None
-    residual: Tensor
+    right_residual: Tensor
     left_residual: Tensor | None
-    uncertain: Tensor
-    applies: int
+    certificate: Certificate
 
     @property
     def timescales(self) -> Tensor:
@@ -59,7 +63,7 @@ class Spectrum:
     def gap(self) -> Tensor:
         """1 − |λ₂|, (*batch); 1 for a chain of one token."""
         if self.values.shape[-1] < 2:
-            return torch.ones_like(self.residual[..., 0])
+            return torch.ones_like(self.right_residual[..., 0])
         return 1 - self.values[..., 1].abs().nan_to_num(nan=0.0)
 
 
@@ -241,6 +245,8 @@ def _assembled(operator: Operator, right: Modes, left: Modes | None) -> Spectrum
         settled = settled & left.settled & pi.certificate.converged.reshape(heads)
         applies += left.applies + pi.certificate.applies
 
+    largest = (residual if left_residual is None else torch.cat([residual, left_residual], -1)).amax(-1)
+
     def shaped(x: Tensor) -> Tensor:
         return x.reshape((*operator.batch, *x.shape[1:]))
 
@@ -249,11 +255,16 @@ def _assembled(operator: Operator, right: Modes, left: Modes | None) -> Spectrum
         count=shaped((~torch.isnan(values.real)).sum(-1)),
         right=shaped(basis),
         left=None if left_basis is None else shaped(left_basis),
-        residual=shaped(residual),
+        right_residual=shaped(residual),
         left_residual=None if left_residual is None else shaped(left_residual),
-        uncertain=shaped(~settled),
-        applies=applies,
+        certificate=Certificate(shaped(settled), shaped(largest), None, applies, _method(operator)),
     )
+
+
+def _method(operator: Operator) -> str:
+    if operator.structure != "full":
+        return "substitution"
+    return "eigenvalues" if operator.num_tokens <= SMALL else "arnoldi"
 
 
 def _padded(modes: Modes, width: int) -> Modes:

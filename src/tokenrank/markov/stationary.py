@@ -15,14 +15,18 @@ from .engine.krylov import Apply, gmres
 from .engine.power import power
 from .engine.refine import TINY, refine
 from .engine.triangular import solve_triangular
+from .result import Result
 
 VIEWS_BYTES = 2**20  # of a head from which a product of its own costs no more than its share of a batched one
 ROUNDING = 8 * torch.finfo(torch.float64).eps  # ℓ1 error of a residual computed in float64, about
 
 
-@dataclass(frozen=True)
-class Stationary:
+@dataclass(frozen=True, repr=False)
+class Stationary(Result):
     """π (*batch, N) in float64 and what it is worth."""
+
+    AXES = ("token",)
+    OVER_TOKENS = (("values", -1),)
 
     values: Tensor
     certificate: Certificate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, printable
+from ..html import panel, table
 from ..layout import TokenLayout
 from .images import ImageSource, read_image
 from .layouts import expected_layout, text_layout
@@ -21,7 +22,7 @@ from .preprocess import ImageSettings
 Modality: TypeAlias = Literal["image", "text"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A model ready to run; made by ``load``.
 
@@ -39,9 +40,9 @@ class Model:
     module: nn.Module
     kind: Modality
     images: ImageSettings | None = None
-    tokenizer: Any = field(default=None, repr=False)
+    tokenizer: Any = None
     max_tokens: int | None = None
-    head: Head | None = field(default=None, repr=False)
+    head: Head | None = None
 
     @property
     def attention(self) -> str:
@@ -99,6 +100,34 @@ class Model:
         if self.tokenizer is None:
             return expected_layout(self.module, inputs)
         return text_layout(self.tokenizer, inputs["input_ids"])
+
+    def __repr__(self) -> str:
+        return f"Model({printable(self.name)}, {self.kind}, {self._size()}, {self._precision()})"
+
+    def _repr_html_(self) -> str:
+        rows = [("reads", str(self.kind)), ("weights", f"{self._size()}, {self._precision()}"),
+                ("attention", self.attention)]  # fmt: skip
+        if (images := self.images) is not None:
+            (height, width), (tall, wide) = images.native, images.patch
+            fixed = "no other size" if images.fixed else "other sizes, too"
+            rows.append(("pictures", f"{height} × {width} pixels ({fixed}), patches of {tall} × {wide}"))
+            # shapes alone say which token is what
+            shape = (1, len(images.mean), height, width)
+            layout = expected_layout(self.module, {"pixel_values": torch.empty(shape, device="meta")})
+            rows.append(("tokens", "not known before a run" if layout is None else f"{layout}"))
+        if self.tokenizer is not None:
+            most = "no limit" if self.max_tokens is None else f"at most {self.max_tokens:,} tokens"
+            rows.append(("text", f"{type(self.tokenizer).__name__}, {most}"))
+        rows.append(("classifier", "none" if self.head is None else "yes"))
+        return panel(f"Model {self.name}", table(rows))
+
+    def _size(self) -> str:
+        count = sum(parameter.numel() for parameter in self.module.parameters())
+        return f"{count / 1e6:.1f} M parameters" if count >= 1e5 else f"{count:,} parameters"
+
+    def _precision(self) -> str:
+        first = next(self.module.parameters(), None)
+        return "no weights" if first is None else f"{str(first.dtype).removeprefix('torch.')} on {first.device}"
 
     def _picture_inputs(self, images: ImageSettings, source: ImageSource, size: int | None) -> dict[str, Any]:
         pixels = images.pixels(read_image(source), size)

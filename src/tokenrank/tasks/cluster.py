@@ -112,7 +112,7 @@ def cluster_chain(
     shape = grid_of(chain)
     if how == "metastable":
         found = chain.metastable(k)
-        proposals = found.memberships[:, : int(found.count)].mT
+        proposals = found.values[:, : int(found.count)].mT
     else:
         maps = torch.linalg.matrix_power(chain.to_dense().double(), int(n))
         proposals = merged_maps(chain, maps, k, tau, anchors, grid, sort, iterations)

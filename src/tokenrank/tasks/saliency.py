@@ -189,7 +189,7 @@ def _slow(observation: Observation, names: Sequence[str], heads: Heads, side: Si
 
 def _metastable(observation: Observation, names: Sequence[str], heads: Heads, side: Side) -> Tensor:
     found = _mixed(observation, names, heads).metastable(2)
-    return oriented(found.memberships[..., 0] - 0.5, border(*observation.grid), side)
+    return oriented(found.values[..., 0] - 0.5, border(*observation.grid), side)
 
 
 def _tokenrank(observation: Observation, names: Sequence[str], heads: Heads, side: Side) -> Tensor:

@@ -43,7 +43,7 @@ def heads_words(analysis: Analysis) -> str:
 
 def lambda2_words(found: Lambda2) -> str:
     """One chain's |λ2|, with a sign where it is uncertain."""
-    return f"|λ₂| {'≈' if bool(found.uncertain) else '='} {float(found.values):.2f}"
+    return f"|λ₂| {'≈' if bool(found.certificate.uncertain) else '='} {float(found.values):.2f}"
 
 
 def wrapped(pieces: list[str], width: float) -> list[str]:

@@ -26,7 +26,7 @@ def lambda2_figure(analysis: Analysis, width: float | None = None) -> Figure:
         width: inches; one column of a page where the cells fit into it, by default.
     """
     values = analysis.lambda2.values.cpu().numpy()
-    uncertain = analysis.lambda2.uncertain.cpu().numpy()
+    uncertain = analysis.lambda2.certificate.uncertain.cpu().numpy()
     layers, heads = values.shape
     if width is None:
         width = COLUMN if heads * NARROWEST <= COLUMN - LEFT - RIGHT else FULL

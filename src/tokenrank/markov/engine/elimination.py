@@ -169,7 +169,7 @@ def stationary_by_elimination(a: Tensor) -> Tensor:
         chain = decided.logical_not().nonzero()[0].tolist()
         raise ChainError(
             f"chain {chain} has more than one closed class as far as float64 can tell, so that its stationary vector "
-            "is not unique; expected an irreducible chain; take extreme_stationary(...) for all of them"
+            "is not unique; expected an irreducible chain; take stationary_distributions(...) for all of them"
         )
     return pi
 

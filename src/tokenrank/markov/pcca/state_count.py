@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..certificate import Batched
 from .pcca import Pcca
 
 FEASIBLE = -0.1  # minChi from which the tokens count as lying in a simplex
@@ -19,7 +20,7 @@ Found = tuple[Tensor, Pcca]  # heads (c,) of a flat batch, and PCCA+ of these
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Candidates(Batched):
     """What every number of states would give; NaN where it cuts a conjugate pair.
 
     Attributes:
@@ -29,6 +30,8 @@ class Candidates:
         gap: |λ_m| − |λ_{m+1}|, (*batch, C).
         eligible: bool (*batch, C): may be chosen; the rule is in ``metastable``.
     """
+
+    WHOLE = frozenset({"counts"})
 
     counts: Tensor
     minchi: Tensor

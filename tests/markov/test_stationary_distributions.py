@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from tests.operators import oracles as dense_oracles
 from tokenrank.errors import ChainError
-from tokenrank.markov import Extreme, closed_classes, extreme, extreme_stationary, uniqueness
+from tokenrank.markov import StationaryDistributions, closed_classes, stationary_distributions, uniqueness
 from tokenrank.operators import Dense, Lazy, Mixture, Operator, Reversed, Teleport, from_query_key, from_weights
 
 from . import heads, oracles
@@ -19,12 +21,14 @@ from .strategies import KINDS, chains
 from .test_classes import six
 from .test_elimination import two_pairs
 
+module = importlib.import_module("tokenrank.markov.stationary_distributions")
+
 
 def dense(rows: object) -> Dense:
     return Dense(torch.as_tensor(np.array(rows, dtype=np.float64)))
 
 
-def sound(found: Extreme, a: Tensor, tol: float = 1e-14) -> None:
+def sound(found: StationaryDistributions, a: Tensor, tol: float = 1e-14) -> None:
     """Distributions on the recurrent classes, one each, that do not move; zero beyond their count."""
     values, place = found.values, torch.arange(found.values.shape[-2])
     assert values.dtype == torch.float64
@@ -36,9 +40,9 @@ def sound(found: Extreme, a: Tensor, tol: float = 1e-14) -> None:
     moved = (values @ a.double() - values).abs().sum(-1)
     assert moved.max() <= tol
     # the certificate: what a product of one's own finds, to rounding
-    assert (found.residual - moved).abs().max() < 1e-14
+    assert (found.certificate.residual - moved).abs().max() < 1e-14
     assert found.certificate.converged.all()
-    assert not found.residual[~there].any()
+    assert not found.certificate.residual[~there].any()
     # disjoint, and each within the class that it belongs to
     assert ((values > 0).sum(-2) <= 1).all()
     recurrent = found.classes.recurrent_tokens
@@ -58,32 +62,32 @@ def limit(a: np.ndarray) -> np.ndarray:
 
 
 def test_six_states() -> None:
-    found = extreme_stationary(dense(six()))
+    found = stationary_distributions(dense(six()))
     expected = [[0.5, 0.5, 0, 0, 0, 0], [0, 0, 0, 1 / 3, 1 / 3, 1 / 3]]
     assert torch.allclose(found.values, torch.tensor(expected).double(), atol=1e-15)
     assert found.count == 2
     assert not found.unique
     assert found.classes.period.tolist() == [2, 0, 3]
-    assert (found.residual == 0).all()
+    assert (found.certificate.residual == 0).all()
     sound(found, torch.from_numpy(six()))
 
 
 def test_two_absorbing_states() -> None:
     """deeptime 0.4.5 returns [0, 0, 1] and says nothing."""
-    found = extreme_stationary(dense([[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]]))
+    found = stationary_distributions(dense([[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]]))
     assert found.values.tolist() == [[1, 0, 0], [0, 0, 1]]
     assert closed_classes(dense([[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]])) == 2
 
 
 def test_identity_has_as_many_as_tokens() -> None:
-    found = extreme_stationary(dense(np.eye(5)))
+    found = stationary_distributions(dense(np.eye(5)))
     assert torch.equal(found.values, torch.eye(5).double())
     assert found.count == 5
 
 
 def test_permutation_is_uniform_on_its_cycles() -> None:
     order = [1, 2, 0, 4, 3, 5]
-    found = extreme_stationary(dense(np.eye(6)[order]))
+    found = stationary_distributions(dense(np.eye(6)[order]))
     expected = [[1 / 3] * 3 + [0] * 3, [0] * 3 + [0.5, 0.5, 0], [0] * 5 + [1]]
     assert torch.allclose(found.values, torch.tensor(expected).double(), atol=1e-15)
     sound(found, torch.eye(6)[order])
@@ -101,9 +105,9 @@ def test_kandori_mailath_rob(n: int, epsilon: float) -> None:
     a = np.diag(x[1:] / n * (1 - reply((x[1:] - 1) / (n - 1))), -1)
     a += np.diag((n - x[:-1]) / n * reply(x[:-1] / (n - 1)), 1)
     a += np.diag(1 - a.sum(1))
-    found = extreme_stationary(dense(a))
+    found = stationary_distributions(dense(a))
     assert found.unique
-    assert found.residual.max() < 4e-16
+    assert found.certificate.residual.max() < 4e-16
     assert np.abs(found.values[0].numpy() / oracles.gth(a) - 1).max() < 1e-12
 
 
@@ -112,7 +116,7 @@ def test_block_diagonal() -> None:
     a = np.zeros((6, 6))
     a[:4, :4] = 0.25
     a[4:, 4:] = [[0.9, 0.1], [0.1, 0.9]]
-    found = extreme_stationary(dense(a))
+    found = stationary_distributions(dense(a))
     expected = [[0.25] * 4 + [0] * 2, [0] * 4 + [0.5] * 2]
     assert torch.allclose(found.values, torch.tensor(expected).double(), atol=1e-15)
 
@@ -123,7 +127,7 @@ def test_block_diagonal() -> None:
 @given(chains())
 def test_any_chain(a: np.ndarray) -> None:
     operator = from_weights(torch.from_numpy(a))
-    found = extreme_stationary(operator)
+    found = stationary_distributions(operator)
     sound(found, torch.from_numpy(a))
     closed = sorted(nx.attracting_components(nx.from_numpy_array(a > 0, create_using=nx.DiGraph)), key=min)
     assert found.count == len(closed) == closed_classes(operator)
@@ -138,7 +142,7 @@ def test_any_chain(a: np.ndarray) -> None:
 @given(chains([k for k in KINDS if "nearly" not in k and k not in ("peaky", "birth and death")], largest=12))
 def test_they_span_all_stationary_vectors(a: np.ndarray) -> None:
     """Where a walk is in the long run, whatever its start, is a mixture of them, by the mass in each class."""
-    found = extreme_stationary(dense(a)).values.numpy()
+    found = stationary_distributions(dense(a)).values.numpy()
     long_run = limit(a)
     shares = long_run @ (found > 0).T
     assert np.allclose(shares.sum(1), 1, atol=1e-9)
@@ -150,13 +154,13 @@ def test_batches_of_all_kinds() -> None:
     a = np.stack([np.eye(6), six(), np.full((6, 6), 1 / 6), np.roll(np.eye(6), 1, 1), six()[::-1, ::-1], np.eye(6)])
     a[5, 0] = 1 / 6
     weights = torch.from_numpy(a).reshape(2, 3, 6, 6)
-    found = extreme_stationary(Dense(weights))
+    found = stationary_distributions(Dense(weights))
     assert found.count.tolist() == [[6, 2, 1], [1, 2, 5]]
     assert found.values.shape == (2, 3, 6, 6)
-    assert found.residual.shape == found.certificate.converged.shape == (2, 3, 6)
+    assert found.certificate.residual.shape == found.certificate.converged.shape == (2, 3, 6)
     sound(found, weights)
     for at in np.ndindex(2, 3):
-        alone = extreme_stationary(Dense(weights[at]))
+        alone = stationary_distributions(Dense(weights[at]))
         assert torch.allclose(found.values[at][: alone.values.shape[0]], alone.values, atol=1e-16)
 
 
@@ -165,7 +169,7 @@ def test_batches_of_all_kinds() -> None:
 
 def test_nine_heads_entry_by_entry() -> None:
     weights = heads.stacked()
-    found = extreme_stationary(Dense(weights))
+    found = stationary_distributions(Dense(weights))
     assert found.certificate.method == "elimination"
     expected = torch.from_numpy(np.stack([oracles.gth(a) for a in weights.numpy()]))
     assert (found.values[:, 0] / expected - 1).abs().max() < 1e-12
@@ -177,13 +181,13 @@ def test_many_tokens_are_iterated(route: str, monkeypatch: pytest.MonkeyPatch, r
     """Closed classes in a mask, too large to eliminate; padding that leads in."""
     if route == "matrix-free":
         request.getfixturevalue("matrix_free")
-    monkeypatch.setattr(extreme, "ELIMINATED", 4)
-    monkeypatch.setattr(extreme, "STUBBORN", 4)
+    monkeypatch.setattr(module, "ELIMINATED", 4)
+    monkeypatch.setattr(module, "STUBBORN", 4)
     group = torch.tensor([0] * 20 + [1] * 12 + [2] * 4 + [3] * 4)
     mask = (group[:, None] == group) | (group[:, None] == 3) & (group != 3)
     q, k = torch.randn(2, 2, 3, 40, 8)
     operator = from_query_key(q, k, None, mask, False)
-    found = extreme_stationary(operator, tol=1e-12)
+    found = stationary_distributions(operator, tol=1e-12)
     assert found.certificate.method == "elimination"  # that of the group of four
     assert found.certificate.applies > 1
     assert found.count.tolist() == [[3] * 3] * 2
@@ -200,10 +204,10 @@ def periodic(n: int, cycle: int) -> Tensor:
 @pytest.mark.parametrize("cycle", [2, 3, 7])
 def test_periodic_chains_are_iterated(cycle: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In groups of several sizes, so that power steps alone go round and round."""
-    monkeypatch.setattr(extreme, "ELIMINATED", 0)
-    monkeypatch.setattr(extreme, "STUBBORN", 0)
+    monkeypatch.setattr(module, "ELIMINATED", 0)
+    monkeypatch.setattr(module, "STUBBORN", 0)
     a = torch.stack([periodic(61, cycle), periodic(61, cycle)])
-    found = extreme_stationary(Dense(a), tol=1e-12)
+    found = stationary_distributions(Dense(a), tol=1e-12)
     assert found.certificate.method == "gmres"
     assert found.classes.period.tolist() == [[cycle], [cycle]]
     sound(found, a, 1e-12)
@@ -211,27 +215,27 @@ def test_periodic_chains_are_iterated(cycle: int, monkeypatch: pytest.MonkeyPatc
 
 def test_stubborn_chains_are_eliminated_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long line that iterating is slow on, beside one that it is not."""
-    monkeypatch.setattr(extreme, "ELIMINATED", 0)
+    monkeypatch.setattr(module, "ELIMINATED", 0)
     n = 150
     i = torch.arange(n)
     line = torch.where((i[:, None] - i).abs() == 1, torch.rand(n, n, dtype=torch.float64), 0.0)
     a = torch.stack([line / line.sum(-1, keepdim=True), torch.rand(n, n, dtype=torch.float64).softmax(-1)])
-    found = extreme_stationary(Dense(a), tol=1e-13, max_applies=20)
+    found = stationary_distributions(Dense(a), tol=1e-13, max_applies=20)
     assert found.certificate.method == "elimination"
     sound(found, a, 1e-13)
     assert np.abs(found.values[0, 0].numpy() / oracles.gth(a[0].numpy()) - 1).max() < 1e-12
 
 
 def test_out_of_applies_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extreme, "ELIMINATED", 0)
-    monkeypatch.setattr(extreme, "STUBBORN", 0)
+    monkeypatch.setattr(module, "ELIMINATED", 0)
+    monkeypatch.setattr(module, "STUBBORN", 0)
     weights = heads.stacked()
-    found = extreme_stationary(Dense(weights), max_applies=20)
+    found = stationary_distributions(Dense(weights), max_applies=20)
     slow = heads.NAMES.index("1-D local")
     assert not found.certificate.converged[slow].any()
     assert found.certificate.converged[heads.NAMES.index("random")].all()
     moved = (found.values @ weights - found.values).abs().sum(-1)
-    assert torch.allclose(found.residual, moved, atol=1e-14)
+    assert torch.allclose(found.certificate.residual, moved, atol=1e-14)
     assert torch.isfinite(found.values).all()
 
 
@@ -239,7 +243,7 @@ def test_what_elimination_cannot_decide_is_iterated() -> None:
     """Two pairs joined by 10⁻⁴⁰⁰ both ways: one class, and no float64 for how much each has."""
     a = torch.from_numpy(two_pairs())
     a = a / a.sum(-1, keepdim=True)
-    found = extreme_stationary(Dense(a))
+    found = stationary_distributions(Dense(a))
     assert found.count == 1
     assert found.certificate.method in ("power", "gmres")
     sound(found, a, 1e-10)
@@ -250,7 +254,7 @@ def test_single_precision_weights() -> None:
     a = torch.zeros(3, 30, 30)
     a[:, :20, :20], a[:, 20:, 20:] = torch.rand(3, 20, 20).softmax(-1), torch.rand(3, 10, 10).softmax(-1)
     operator = from_weights(a)
-    found = extreme_stationary(operator)
+    found = stationary_distributions(operator)
     sound(found, dense_oracles.rows_to_one(a))
     assert found.count.tolist() == [2, 2, 2]
 
@@ -259,8 +263,8 @@ def test_causal_chains_end_in_the_first_token(matrix_free: None) -> None:
     q, k = torch.randn(2, 2, 3, 50, 4)
     operator = from_query_key(q, k, None, None, True)
     first = torch.eye(50, dtype=torch.float64)[0].expand(2, 3, 1, 50)
-    assert torch.equal(extreme_stationary(operator).values, first)
-    assert torch.equal(extreme_stationary(Reversed(operator)).values, first.flip(-1))
+    assert torch.equal(stationary_distributions(operator).values, first)
+    assert torch.equal(stationary_distributions(Reversed(operator)).values, first.flip(-1))
 
 
 def test_derived_chains() -> None:
@@ -273,7 +277,7 @@ def test_derived_chains() -> None:
         (Mixture(Dense(a), mean), a.mean(0)),
     ]
     for operator, expected in cases:
-        sound(extreme_stationary(operator), expected)
+        sound(stationary_distributions(operator), expected)
     assert uniqueness(Teleport(Dense(a), 0.9, jump)).all()
     assert uniqueness(Lazy(Dense(a), 0.5)).tolist() == [False, False]
 
@@ -300,9 +304,9 @@ def test_unique_without_such_a_token() -> None:
 @pytest.mark.parametrize("tol", [0.0, -1.0, float("nan")])
 def test_tolerance(tol: float) -> None:
     with pytest.raises(ChainError, match="tol = "):
-        extreme_stationary(dense(np.eye(2)), tol=tol)
+        stationary_distributions(dense(np.eye(2)), tol=tol)
 
 
 def test_number_of_applies() -> None:
     with pytest.raises(ChainError, match="max_applies = 1, expected at least 2"):
-        extreme_stationary(dense(np.eye(2)), max_applies=1)
+        stationary_distributions(dense(np.eye(2)), max_applies=1)

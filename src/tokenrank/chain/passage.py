@@ -1,4 +1,4 @@
-"""When and where the walk ends, and how fast it mixes."""
+"""Passage of the walk: classes of tokens, sinks, where it ends and how long it takes."""
 
 from __future__ import annotations
 
@@ -9,28 +9,64 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..markov import (
-    Absorption,
-    EntropyRate,
-    FirstPassage,
-    Fundamental,
-    Kemeny,
-    MixingTime,
     absorption,
-    dobrushin,
-    entropy_rate,
+    classes,
     fundamental,
     hitting_times,
-    kemeny,
     mean_first_passage,
-    mixing_time,
+    sinks,
+    stationary_distributions,
+)
+from .answers import (
+    Absorption,
+    Classes,
+    FirstPassage,
+    Fundamental,
+    HittingTimes,
+    Sinks,
+    StationaryDistributions,
+    placed,
 )
 from .core import Core
 from .starts import Start, start_distribution
-from .token_map import TokenMap
 
 
-class Times(Core):
-    """Absorption, hitting times and what follows from the fundamental matrix."""
+class Passage(Core):
+    """Communicating classes, absorption, hitting times, the fundamental matrix."""
+
+    def classes(self, threshold: float = 0.0) -> Classes:
+        """Communicating classes of the tokens: recurrent or transient, and their periods.
+
+        Exact from the masks: a softmax is positive wherever it is not masked, so that a chain without
+        masks has one class and a causal one a class a token.
+
+        Args:
+            threshold: ε; with ε > 0 steps of probability ε or less are ignored, and the result is marked as
+                the heuristic that it is.
+
+        See ``tokenrank.markov.classes``.
+        """
+        return placed(Classes, classes(self.operator, threshold), self.layout)
+
+    def stationary_distributions(self, tol: float = 1e-10) -> StationaryDistributions:
+        """All extreme stationary distributions: one for every recurrent class; every other one is a mixture.
+
+        Args:
+            tol: residual ‖πᵀA − πᵀ‖₁ that counts as converged.
+
+        See ``tokenrank.markov.stationary_distributions``.
+        """
+        return placed(StationaryDistributions, stationary_distributions(self.operator, tol), self.layout)
+
+    def sinks(self, threshold: float = 0.3) -> Sinks:
+        """Attention sinks of every head: tokens that take a large part of everybody's attention.
+
+        Args:
+            threshold: mean attention, over the queries that may attend to the token, above which it can be one.
+
+        See ``tokenrank.markov.sinks``.
+        """
+        return placed(Sinks, sinks(self.operator, threshold), self.layout)
 
     def absorption(self, targets: Start | Mapping[str, Start], tol: float = 1e-8) -> Absorption:
         """Where the walk enters first: probabilities (*batch, N, T) for T targets, and the expected bounces.
@@ -43,15 +79,14 @@ class Times(Core):
         With ``tr.bipartite`` and ``targets="text"`` the rows of image tokens are a soft segmentation; ``unreached``
         says which targets no token can get to. See ``tokenrank.markov.absorption``.
         """
-        return absorption(self.operator, self._sets(targets), tol)
+        return placed(Absorption, absorption(self.operator, self._sets(targets), tol), self.layout)
 
-    def hitting_times(self, targets: Start, tol: float = 1e-8) -> TokenMap:
+    def hitting_times(self, targets: Start, tol: float = 1e-8) -> HittingTimes:
         """Expected bounces from every token until the walk is first on one of ``targets``; ∞ where it may miss them.
 
         See ``tokenrank.markov.hitting_times``.
         """
-        found = hitting_times(self.operator, self._tokens(targets), tol)
-        return TokenMap(found.values, self.layout, found.certificate)
+        return placed(HittingTimes, hitting_times(self.operator, self._tokens(targets), tol), self.layout)
 
     def mean_first_passage(self, tokens: Start | None = None) -> FirstPassage:
         """Expected bounces from every token until the walk is first on each of ``tokens``: (*batch, N, T), 0 on itself.
@@ -62,7 +97,7 @@ class Times(Core):
         See ``tokenrank.markov.mean_first_passage``.
         """
         chosen = None if tokens is None else self._tokens(tokens).nonzero()[:, 0]
-        return mean_first_passage(self.operator, chosen)
+        return placed(FirstPassage, mean_first_passage(self.operator, chosen), self.layout)
 
     def fundamental(self, x: Tensor, tol: float = 1e-8) -> Fundamental:
         """Z x and the deviation (Z − 1πᵀ) x, with Z = (I − A + 1πᵀ)⁻¹ the fundamental matrix.
@@ -75,39 +110,7 @@ class Times(Core):
         """
         if x.ndim < 2 or x.shape[-2] != self.num_tokens:
             raise ChainError(f"x has shape {tuple(x.shape)}, expected (…, {self.num_tokens}, c): one row a token")
-        return fundamental(self.operator, x.to(self.device), tol)
-
-    def kemeny(self) -> Kemeny:
-        """Kemeny's constant Σ_{i≥2} 1/(1 − λ_i): bounces to a token drawn from π, whatever the start.
-
-        See ``tokenrank.markov.kemeny``.
-        """
-        return kemeny(self.operator)
-
-    def entropy_rate(self) -> EntropyRate:
-        """Entropy of where the walk goes next in nats, averaged over π, (*batch).
-
-        See ``tokenrank.markov.entropy_rate``.
-        """
-        return entropy_rate(self.operator)
-
-    def mixing_time(self, epsilon: float = 0.25) -> MixingTime:
-        """Bounces until the start does not matter any more, with proved bounds.
-
-        Args:
-            epsilon: distance in total variation, in (0, ½).
-
-        See ``tokenrank.markov.mixing_time``.
-        """
-        return mixing_time(self.operator, epsilon)
-
-    def dobrushin(self) -> Tensor:
-        """Dobrushin's coefficient: the largest distance of two walks after one step, (*batch), 0 … 1.
-
-        Of ``tr.compose(layers)``: how much of its start a walk through all layers can remember at most.
-        See ``tokenrank.markov.dobrushin``.
-        """
-        return dobrushin(self.operator)
+        return placed(Fundamental, fundamental(self.operator, x.to(self.device), tol), self.layout)
 
     def _tokens(self, tokens: Start) -> Tensor:
         """One set of tokens for all chains, bool (N,)."""

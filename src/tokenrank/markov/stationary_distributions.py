@@ -15,6 +15,7 @@ from .classes import Classes, classes
 from .engine.batching import DENSE_BYTES, head_groups
 from .engine.elimination import try_stationary
 from .engine.refine import checked_effort
+from .result import Result
 from .stationary import stationary
 
 ELIMINATED = 1024  # tokens of a class up to which elimination costs little
@@ -23,8 +24,8 @@ PATIENCE = 256  # applies after which elimination is the cheaper way
 ORDER = ("none", "power", "gmres", "elimination")
 
 
-@dataclass(frozen=True)
-class Extreme:
+@dataclass(frozen=True, repr=False)
+class StationaryDistributions(Result):
     """The extreme stationary distributions of every chain; C is the largest number of any of them.
 
     Attributes:
@@ -36,15 +37,13 @@ class Extreme:
         classes: the classes of all tokens, transient ones too.
     """
 
+    AXES = ("class", "token")
+    OVER_TOKENS = (("values", -1),)
+
     values: Tensor
     count: Tensor
     certificate: Certificate
     classes: Classes
-
-    @property
-    def residual(self) -> Tensor:
-        """‖πᵀA − πᵀ‖₁ of every distribution, (*batch, C)."""
-        return self.certificate.residual
 
     @property
     def unique(self) -> Tensor:
@@ -52,7 +51,9 @@ class Extreme:
         return self.count == 1
 
 
-def extreme_stationary(operator: Operator, tol: float = 1e-10, max_applies: int = 5000) -> Extreme:
+def stationary_distributions(
+    operator: Operator, tol: float = 1e-10, max_applies: int = 5000
+) -> StationaryDistributions:
     """Every stationary distribution of a chain is a mixture of these: one for each recurrent class.
 
     Args:
@@ -75,7 +76,7 @@ def extreme_stationary(operator: Operator, tol: float = 1e-10, max_applies: int 
     checked_effort(tol, max_applies)
     found = classes(operator)
     n, device = operator.num_tokens, operator.device
-    labels, recurrent = (t.reshape(-1, t.shape[-1]) for t in (found.labels, found.recurrent))
+    labels, recurrent = (t.reshape(-1, t.shape[-1]) for t in (found.values, found.recurrent))
     place = recurrent.cumsum(-1) - 1  # of a class among the recurrent ones
     width = int(found.recurrent_count.max())
     values = torch.zeros(len(labels), width, n, dtype=torch.float64, device=device)
@@ -95,7 +96,7 @@ def extreme_stationary(operator: Operator, tol: float = 1e-10, max_applies: int 
                 residual[head, slot] = answer.residual
                 applies, method = max(applies, answer.applies), max(method, answer.method, key=ORDER.index)
     residual = residual.reshape(*operator.batch, width)
-    return Extreme(
+    return StationaryDistributions(
         values=values.reshape(*operator.batch, width, n),
         count=found.recurrent_count,
         certificate=Certificate(residual <= tol, residual, None, applies, method),

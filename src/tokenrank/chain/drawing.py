@@ -1,0 +1,126 @@
+"""Drawing of maps: colours, heat over a picture, words with a tint, and the page that a notebook shows."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import NotFoundError, nearest
+from ..html import board, figure, image, note, panel, words
+from ..markov.result import range_words
+
+if TYPE_CHECKING:
+    from .token_map import TokenMap
+
+COLOURS = "magma"
+GREY = 0.55  # of what has no number
+CELLS = 16  # maps of a batch that a notebook shows
+LARGE, SMALL = 320, 128  # pixels of the long side of a single map, and of one of several
+OPACITY = 0.6
+
+
+def colourise(values: np.ndarray, colours: str = COLOURS, scale: tuple[float, float] | None = None) -> Image.Image:
+    """Values (H, W) as an RGB image; what is infinite or no number is grey.
+
+    Args:
+        values: a number a pixel.
+        colours: a matplotlib colour map.
+        scale: the values that get its first and its last colour; the smallest and the largest by default.
+
+    Raises:
+        NotFoundError: no colour map of that name.
+    """
+    import matplotlib
+
+    if colours not in matplotlib.colormaps:
+        raise NotFoundError(f"no colour map {colours!r}; {nearest(colours, matplotlib.colormaps)}")
+    finite = np.isfinite(values)
+    low, high = (_scale_of(torch.from_numpy(np.ascontiguousarray(values)))) if scale is None else scale
+    shares = (np.where(finite, values, low) - low) / (high - low) if high > low else np.zeros_like(values)
+    rgb = np.where(finite[..., None], matplotlib.colormaps[colours](shares)[..., :3], GREY)
+    return Image.fromarray((rgb * 255).round().astype(np.uint8))
+
+
+def side_by_side(grid: Tensor) -> Tensor:
+    """A picture as it is; the frames of a video in a row, an empty column between them."""
+    if grid.ndim < 3:
+        return grid
+    frames, rows, _ = grid.shape
+    gap = grid.new_full((rows, 1), float("nan"))
+    return torch.cat([part for frame in grid for part in (frame, gap)][: 2 * frames - 1], -1)
+
+
+def page(shown: TokenMap, title: str = "") -> str:
+    """What a notebook shows: the map over its picture, its heat, or its words; several as a board with one scale."""
+    indices = list(np.ndindex(*shown.batch))
+    drawn_values = _drawn_values(shown)
+    scale = _scale_of(drawn_values)
+    parts = [(index, _drawn(shown[index] if index else shown, scale, SMALL if shown.batch else LARGE))
+             for index in indices[:CELLS]]  # fmt: skip
+    if shown.batch:
+        cells = [figure(drawn, list(index) if len(index) > 1 else f"[{index[0]}]") for index, drawn in parts]
+        body = board(cells, len(indices) - len(cells))
+    else:
+        body = figure(parts[0][1])
+    notes = [_scale_words(shown, drawn_values), *([str(shown.certificate)] if shown.certificate is not None else [])]
+    return panel(title or f"{type(shown).__name__} of {shown.shape_words()}", body, *map(note, notes))
+
+
+def _drawn(single: TokenMap, scale: tuple[float, float], side: int) -> str:
+    layout, values = single.layout, single.values.double()
+    if layout is not None and len(layout.grids) == 1 and single.picture is not None and single.grid().ndim == 2:
+        return image(_over(single, single.picture, scale, side), "map over its picture")
+    if layout is not None and layout.grids:
+        grids = [side_by_side(single.grid(span).double()) for span in layout.grids]
+        return "".join(image(_heat(grid, scale, side), "token map") for grid in grids)
+    if layout is not None and layout.tokens is not None:
+        low, high = scale
+        shares = ((values - low) / (high - low) if high > low else torch.zeros_like(values)).nan_to_num(0.0, 1.0, 0.0)
+        return words(layout.tokens, shares.tolist())
+    return image(_heat(values[None], scale, 2 * side), "token map")
+
+
+def _heat(grid: Tensor, scale: tuple[float, float], side: int) -> Image.Image:
+    drawn = colourise(grid.cpu().numpy(), scale=scale)
+    factor = max(1, side // max(drawn.size))
+    height = max(drawn.height * factor, 12)  # a strip of tokens is seen, too
+    return drawn.resize((drawn.width * factor, height), Image.Resampling.NEAREST)
+
+
+def _over(single: TokenMap, picture: Image.Image, scale: tuple[float, float], side: int) -> Image.Image:
+    shrink = min(1.0, side / max(picture.size))
+    size = max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink))
+    values = single.upsample((size[1], size[0])).double().cpu().numpy()
+    return Image.blend(picture.convert("RGB").resize(size), colourise(values, scale=scale), OPACITY)
+
+
+def _scale_of(values: Tensor) -> tuple[float, float]:
+    """The smallest and the largest finite value."""
+    finite = values[torch.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.numel() else (0.0, 0.0)
+
+
+def _drawn_values(shown: TokenMap) -> Tensor:
+    """Values of the pictures' tokens where there are pictures: the class token would outshine them."""
+    if shown.layout is None or not shown.layout.grids:
+        return shown.values
+    return torch.cat([shown.grid(span).flatten() for span in shown.layout.grids])
+
+
+def _scale_words(shown: TokenMap, values: Tensor) -> str:
+    colours = "one scale for all" if shown.batch else "colours"
+    hidden = []
+    if shown.layout is not None and shown.layout.grids:
+        hidden = [name for name in shown.layout.spans if name not in shown.layout.grids]
+    grey = " (grey)" if not math.isfinite(float(values.sum())) and not _is_text(shown) else ""
+    unseen = f"; not drawn: {', '.join(hidden)}" if hidden else ""
+    return f"{colours}: {range_words(values)}{grey}{unseen}"
+
+
+def _is_text(shown: TokenMap) -> bool:
+    return shown.layout is not None and not shown.layout.grids and shown.layout.tokens is not None
