@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from tokenrank.evaluate.protocols.seed import seed_of as protocol_seed
+from tokenrank.evaluate.protocols.saliency import seed_of as protocol_seed
 
 
 def pictures(data: Path, count: int) -> list[Path]:

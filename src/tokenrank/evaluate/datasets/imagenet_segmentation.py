@@ -16,7 +16,7 @@ import PIL.Image
 
 from ...errors import InputError, first_line, printable, require
 from .folder import FolderDataset, check_folder, wrong_folder
-from .pictures import same_size
+from .masks import same_size
 from .sample import Mask, Sample
 
 _FILE = "gtsegs_ijcv.mat"

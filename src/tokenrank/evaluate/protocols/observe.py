@@ -16,7 +16,7 @@ from ...layout import Point
 from ...models import Model
 from ...observation import Observation
 from ..datasets.sample import Mask
-from ..metrics.normalise import min_max
+from ..metrics.checks import min_max
 
 if TYPE_CHECKING:
     from ..methods import Method

@@ -2,6 +2,6 @@
 
 from .engine import Engine, Local
 from .run import Run, run
-from .seeds import image_seed, seeded
+from .work import image_seed, seeded
 
 __all__ = ["Engine", "Local", "Run", "image_seed", "run", "seeded"]

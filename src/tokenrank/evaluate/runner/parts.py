@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, first_line, printable, require
-from .files import remove_unfinished, write_whole
+from .folder import remove_unfinished, write_whole
 from .work import Done
 
 FOLDER = "parts"

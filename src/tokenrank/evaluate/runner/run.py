@@ -15,13 +15,10 @@ from ...models import Model
 from ..datasets.sample import half as half_of
 from ..hardware import hardware, versions
 from .engine import Engine, Local
-from .files import refusal, remove_unfinished, write_whole
-from .lock import NAME as LOCK
-from .lock import locked
+from .folder import LOCK, locked, refusal, remove_unfinished, write_whole
 from .parts import FOLDER, Parts, stored_key
-from .seeds import subset
 from .settings import check_same, settings_of
-from .work import Work
+from .work import Work, subset
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from torch import nn
 
 from ...errors import InputError
 from ...models import Model
-from .seeds import digest_of
+from .work import digest_of
 
 if TYPE_CHECKING:
     from ..datasets.sample import Dataset
