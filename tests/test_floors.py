@@ -20,6 +20,7 @@ FLOORS = [
     "chain",
     "windows",
     "archive",
+    "files",
     "trace",
     "interchange",
     "analysis",
