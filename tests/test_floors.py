@@ -10,6 +10,7 @@ import tokenrank
 SOURCE = Path(tokenrank.__file__).parent
 FLOORS = [
     "errors",
+    "plain",
     "components",
     "layout",
     "recording",

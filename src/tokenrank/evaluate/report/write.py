@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..runner.folder import refusal, write_whole
+from ...files.whole import write_whole
+from ...plain import plain
+from ..runner.folder import writing
 from .collect import LEVEL, RESAMPLES, Line, Results, collect
 from .document import document, without_paths
 from .formats import markdown, page
@@ -67,10 +67,8 @@ def write_results(results: Results, folder: Path) -> list[Path]:
     contents["results.json"] = as_json(results).encode()
     paths = [folder / name for name in contents]
     for path, content in zip(paths, contents.values(), strict=True):
-        try:
+        with writing(path, "all rows are kept"):
             write_whole(path, content)
-        except OSError as error:
-            raise refusal(path, error, "all rows are kept") from error
     return paths
 
 
@@ -98,7 +96,7 @@ def as_json(results: Results) -> str:
         "settings": results.settings,
         "installations": list(results.starts),
     }
-    return json.dumps(_finite(made), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+    return json.dumps(plain(made), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def _line(line: Line) -> dict[str, Any]:
@@ -110,11 +108,3 @@ def _line(line: Line) -> dict[str, Any]:
     if "paired" in found:
         del found["paired"]["difference"]["level"]
     return found
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _finite(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from ...errors import InputError
-from ..runner.folder import refusal, write_whole
+from ...files.whole import write_whole
+from ...plain import plain
+from ..runner.folder import writing
 from ..statistics import Paired, compare
 from .experiment import Check, Experiment, Figure, Gain, Order
 
@@ -128,29 +130,16 @@ class Outcome:
         """All of it as JSON; names, no paths."""
         experiment = asdict(self.experiment)
         del experiment["expected"]  # stands under "checks"
-        return json.dumps(
-            {
-                "experiment": {**experiment, "command": self.experiment.command},
-                "agrees": self.agrees,
-                "models": list(self.models),
-                "images": list(self.images),
-                "failures": self.failures,
-                "checks": [
-                    {
-                        "kind": type(judged.check).__name__.lower(),
-                        **asdict(judged.check),
-                        "measured": judged.measured,
-                        "verdict": judged.verdict,
-                        "paired": None if judged.paired is None else asdict(judged.paired),
-                        "words": judged.words,
-                    }
-                    for judged in self.judged
-                ],
-                "measured": self.measured,
-            },
-            indent=1,
-            ensure_ascii=False,
-        )
+        made = {
+            "experiment": {**experiment, "command": self.experiment.command},
+            "agrees": self.agrees,
+            "models": self.models,
+            "images": self.images,
+            "failures": self.failures,
+            "checks": [_check(judged) for judged in self.judged],
+            "measured": self.measured,
+        }
+        return json.dumps(plain(made), indent=1, ensure_ascii=False)
 
     def write(self, folder: Path) -> Path:
         """``outcome.json`` in the folder.
@@ -159,10 +148,8 @@ class Outcome:
             InputError: it cannot be written.
         """
         path = folder / FILE
-        try:
-            write_whole(path, (self.as_json() + "\n").encode("utf-8", "backslashreplace"))
-        except OSError as error:
-            raise refusal(path, error, "all rows and reports are kept") from error
+        with writing(path, "all rows and reports are kept"):
+            write_whole(path, (self.as_json() + "\n").encode())
         return path
 
 
@@ -170,3 +157,14 @@ def check_folder(folder: Path) -> None:
     """Raise ``InputError`` for a folder that is a file; others are the runs' affair."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder.name!r} is a file, expected a folder for the experiment; choose another with --out")
+
+
+def _check(judged: Judged) -> dict[str, Any]:
+    return {
+        "kind": type(judged.check).__name__.lower(),
+        **asdict(judged.check),
+        "measured": judged.measured,
+        "verdict": judged.verdict,
+        "paired": None if judged.paired is None else asdict(judged.paired),
+        "words": judged.words,
+    }

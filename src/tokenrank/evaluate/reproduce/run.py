@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...errors import InputError, NotFoundError, printable
 from ...models import Model, load
+from ...plain import plain
 from ..datasets.opening import open_dataset
 from ..datasets.sample import Dataset
 from ..protocols import find
 from ..report.write import write_report
-from ..runner import Run, run
+from ..runner import ImagesDone, Run, run
 from ..runner.settings import shown_name
 from .experiment import Experiment
 from .outcome import Outcome, check_folder, judge
@@ -28,7 +29,6 @@ DATA = "TOKENRANK_DATA"
 """Environment variable: the folder that holds the data sets' folders."""
 
 OUT = "tokenrank-reproduce"
-Progress = Callable[[int, int, int], None]
 
 
 def models_of(experiment: Experiment, given: str | os.PathLike[str] | Sequence[str] | None) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ def reproduce(
     seed: int = 0,
     batch: int = 8,
     resamples: int = 1000,
-    progress: Progress | None = None,
+    progress: ImagesDone | None = None,
 ) -> Outcome:
     """Run a published experiment anew and compare the figures with the published ones.
 
@@ -184,13 +184,9 @@ def reproduce(
 
 def _figures(summary: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Method → the figures that are single numbers; None for NaN, which JSON has not."""
-
-    def plain(value: Any) -> Any:
-        return None if np.isnan(value) else float(value)
-
     return {
         str(method): {
-            str(name): plain(value)
+            str(name): plain(float(value))
             for name, value in line.items()
             if isinstance(value, int | float | np.integer | np.floating)
         }
