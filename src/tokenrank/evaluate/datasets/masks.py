@@ -11,10 +11,11 @@ import numpy.typing as npt
 import PIL.Image
 from PIL import UnidentifiedImageError
 
+from ...components import Mask
 from ...errors import InputError, first_line, printable
 from ...models import read_image
 from .folder import IMAGES, MASKS, FolderDataset, RelativePaths, find_layout, listing, pair
-from .sample import Mask, Sample
+from .sample import Sample
 
 
 def decode(source: Path | bytes, name: str) -> PIL.Image.Image:

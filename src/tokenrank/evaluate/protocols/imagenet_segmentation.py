@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...chain import TokenMap
+from ...components import Mask
 from ...errors import InputError
 from ...models import Model
-from ..datasets.sample import Mask, Sample
+from ..datasets.sample import Sample
 from ..metrics.curves import pooled_average_precision
 from ..metrics.foreground import Counts, accuracy_ratio, counts, f_at, pixel_accuracy, stacked_accuracy, strict_miou
 from .base import Protocol, means, sums, table

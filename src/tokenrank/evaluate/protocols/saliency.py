@@ -10,14 +10,14 @@ import numpy as np
 import PIL.Image
 
 from ...chain import TokenMap
-from ...components import component_of
+from ...components import Mask, component_of
 from ...errors import InputError
 from ...layout import Point, at
 from ...models import Model
 from ...observation import Observation
 from ...tasks.bilateral_solver import bilateral_solver
 from ...tasks.refine import guided
-from ..datasets.sample import Mask, Sample
+from ..datasets.sample import Sample
 from ..metrics.boxes import box_of, localised
 from ..metrics.foreground import (
     BETA2,
