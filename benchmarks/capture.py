@@ -23,19 +23,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers as hf
+from facts import facts, in_new_process, parser, save
 from peak import peak_gb
 from torch import Tensor, nn
 from torch.nn import functional
@@ -231,23 +229,20 @@ def measure(subject: Subject, rounds: int) -> list[dict[str, Any]]:
 
 def peak_of(key: str, way: str) -> float:
     """GB that one call needs in a fresh process."""
-    line = [sys.executable, __file__, "--one", key, way]
-    return float(json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)["peak_gb"])
+    return float(in_new_process(__file__, "--one", key, way))
 
 
 def one(key: str, way: str) -> None:
     run = ways(SUBJECTS[key])[way]
     answers: list[Any] = []
-    print(json.dumps({"peak_gb": round(peak_gb(lambda: answers.append(run())), 4)}))
+    print(json.dumps(round(peak_gb(lambda: answers.append(run())), 4)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--subjects", default=",".join(SUBJECTS))
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--one", nargs=2, metavar=("SUBJECT", "WAY"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    arguments = parser(__doc__, rounds=9)
+    arguments.add_argument("--subjects", default=",".join(SUBJECTS))
+    arguments.add_argument("--one", nargs=2, metavar=("SUBJECT", "WAY"), help=argparse.SUPPRESS)
+    options = arguments.parse_args()
     torch.set_num_threads(THREADS)
     torch.set_grad_enabled(False)
     if options.one:
@@ -265,17 +260,7 @@ def main() -> None:
                 flush=True,
             )
         rows += found
-    if options.out:
-        about = {
-            "command": "python benchmarks/capture.py",
-            "torch": torch.__version__,
-            "transformers": hf.__version__,
-            "threads": THREADS,
-            "machine": f"{platform.machine()}, {platform.system()}",
-            "float": "float32",
-        }
-        lines = ",\n".join("  " + json.dumps(row) for row in rows)
-        options.out.write_text(f'{{"about": {json.dumps(about)},\n"rows": [\n{lines}\n]}}\n', encoding="utf-8")
+    save(options.out, facts("nnsight") | {"float": "float32"}, rows)
 
 
 if __name__ == "__main__":

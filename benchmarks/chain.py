@@ -12,15 +12,10 @@ what a fresh process needs on top of its inputs.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import networkx
 import numpy as np
@@ -28,6 +23,7 @@ import quantecon
 import scipy
 import scipy.sparse.linalg
 import torch
+from facts import facts, in_new_process, parser, save
 from heads import HEADS, WIDTH, synthetic_heads
 from peak import peak_gb
 from torch import Tensor
@@ -138,9 +134,7 @@ def worst(task: str, variant: str, n: int, answer: object) -> float:
 
 def memory(task: str, variant: str, n: int) -> float:
     """Peak of a fresh process over what its inputs took, GB."""
-    arguments = [sys.executable, __file__, "--memory-of", task, variant, str(n)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    return float(in_new_process(__file__, "--memory-of", task, variant, n))
 
 
 def measure(n: int, rounds: int) -> list[dict[str, object]]:
@@ -171,13 +165,9 @@ def measure(n: int, rounds: int) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="256,1024,4096")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--memory-of", nargs=3, metavar=("TASK", "VARIANT", "TOKENS"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    arguments = parser(__doc__, sizes="256,1024,4096", rounds=5, threads=2)
+    arguments.add_argument("--memory-of", nargs=3, metavar=("TASK", "VARIANT", "TOKENS"), help=argparse.SUPPRESS)
+    args = arguments.parse_args()
     torch.set_num_threads(args.threads)
     if args.memory_of:
         task, variant, n = args.memory_of
@@ -187,17 +177,7 @@ def main() -> None:
     print(f"12 heads, d = {WIDTH}, α = {ALPHA}, tol = {TOL:g}, {args.threads} threads, float32 inputs\n")
     print("| task | tokens | variant | median | times ours | residual or error | peak |\n|---|---|---|---|---|---|---|")
     rows = [row for n in args.sizes.split(",") for row in measure(int(n), args.rounds)]
-    if args.out:
-        facts = {
-            "command": " ".join(["python", *sys.argv]),
-            "heads": HEADS,
-            "threads": args.threads,
-            "versions": {m.__name__: m.__version__ for m in (torch, scipy, networkx, quantecon, tr)},
-            "machine": platform.processor() or platform.machine(),
-            "date": time.strftime("%Y-%m-%d"),
-            "rows": rows,
-        }
-        args.out.write_text(json.dumps(facts, indent=1) + "\n")
+    save(args.out, facts("networkx", "quantecon") | {"heads": HEADS}, rows)
 
 
 if __name__ == "__main__":

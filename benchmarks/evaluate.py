@@ -10,8 +10,6 @@ memory after each tenth of it, and how long the finished run takes to say that t
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import tempfile
 import time
@@ -19,10 +17,10 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from facts import facts, parser, save
 
 import tokenrank as tr
 from tokenrank.evaluate.datasets import open_dataset
-from tokenrank.evaluate.hardware import hardware, versions
 from tokenrank.evaluate.methods import Query, parse_methods
 from tokenrank.evaluate.protocols import find
 from tokenrank.evaluate.runner import run
@@ -40,13 +38,12 @@ def peak_mib() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--images", type=int, default=12)
-    parser.add_argument("--long", type=int, default=500)
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("data", type=Path)
+    arguments.add_argument("--images", type=int, default=12)
+    arguments.add_argument("--long", type=int, default=500)
+    arguments.add_argument("--size", type=int, default=128)
+    args = arguments.parse_args()
     torch.set_num_threads(1)
     model, dataset, methods = tr.load("bundled"), open_dataset("ecssd", args.data), parse_methods(METHODS)
     times: dict[str, list[float]] = {method.name: [] for method in methods}
@@ -85,26 +82,17 @@ def main() -> None:
         start = time.perf_counter()
         run(protocol, dataset, model, parse_methods(CHEAP), folder, limit=args.long)
         again = time.perf_counter() - start
-    facts = {
-        "command": f"python benchmarks/evaluate.py DATA --images {args.images} --long {args.long}",
-        "size": args.size,
-        "threads": 1,
-        "hardware": hardware(),
-        "versions": versions(),
-        "methods": rows,
-        "run": {
-            "methods": CHEAP,
-            "images": args.long,
-            "seconds": round(whole, 1),
-            "resume_of_finished": round(again, 2),
-        },
-        "memory": peaks,
+    long = {
+        "methods": CHEAP,
+        "images": args.long,
+        "seconds": round(whole, 1),
+        "resume_of_finished": round(again, 2),
     }
     for row in rows:
         print(f"{row['method']:28} {row['ms']:9.2f} ms  {row['times_tokencut']:8.2f} × TokenCut")
-    print(facts["run"], peaks)
-    if args.out:
-        args.out.write_text(json.dumps(facts, indent=1) + "\n")
+    print(long, peaks)
+    about = facts(hidden={args.data: "DATA"}) | {"size": args.size, "run": long, "memory": peaks}
+    save(args.out, about, rows)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ images at even places and reported on those at odd places. FOLDER keeps the rows
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,17 +20,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from facts import facts, parser, save
 from rich.progress import Progress
 
 import tokenrank as tr
 from tokenrank.evaluate.datasets import half, open_dataset
-from tokenrank.evaluate.hardware import hardware, versions
 from tokenrank.evaluate.protocols import find
 from tokenrank.evaluate.runner import Run, run
 
 LAYERS = range(6)
 HEADS = ("uniform", "lambda2")
 BOUNCES = (1, 2, 3, 4, 8)
+SEEDLESS = ("column_sum", "tokenrank", "tokenrank:direction=backward")
 RATIOS = tuple(k / 10 for k in range(10))
 
 
@@ -69,7 +68,8 @@ def saliency_methods() -> list[str]:
 def seed_methods() -> list[str]:
     return [
         *(f"bounce:n={n}:layer={layer}:heads={h}" for layer in LAYERS for h in HEADS for n in (*BOUNCES, "halflife")),
-        *(f"cls_bounce:n={n}:layer={layer}" for layer in LAYERS for n in (1, 2, 3)),
+        *(f"cls_bounce:n={n}:layer={layer}:heads={h}" for layer in LAYERS for h in HEADS for n in (1, 2, 3)),
+        *(f"{name}:layer={layer}:heads={h}" for layer in LAYERS for h in HEADS for name in SEEDLESS),
     ]
 
 
@@ -90,7 +90,7 @@ def masking_methods() -> list[str]:
 
 PLANS: dict[str, tuple[str, str, dict[str, Any], Any]] = {
     "saliency": ("ecssd", "saliency", {"size": 128}, saliency_methods),
-    "seed": ("ecssd", "seed", {"size": 128}, seed_methods),
+    "seed": ("ecssd", "seed", {"size": 128, "posts": ()}, seed_methods),
     "regions": ("bsds500", "regions", {"size": 128}, region_methods),
     "masking-keys": ("tiny-imagenet", "masking", {"how": ("keys",), "ratios": RATIOS}, masking_methods),
     "masking-remove": ("tiny-imagenet", "masking", {"how": ("remove",), "ratios": RATIOS}, masking_methods),
@@ -116,14 +116,13 @@ def chosen(scores: pd.DataFrame, column: str, larger: bool) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", choices=PLANS)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--rows", action="store_true")
-    args = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("plan", choices=PLANS)
+    arguments.add_argument("data", type=Path)
+    arguments.add_argument("--runs", type=Path, required=True)
+    arguments.add_argument("--limit", type=int)
+    arguments.add_argument("--rows", action="store_true")
+    args = arguments.parse_args()
     torch.set_num_threads(1)
     name, protocol_name, options, methods = PLANS[args.plan]
     protocol = find(protocol_name, **options)
@@ -149,35 +148,29 @@ def main() -> None:
     rows = done.rows()
     even, odd = (rows[rows["key"].isin(half(sorted(set(rows["key"])), side))] for side in (0, 1))
     figures = {side: protocol.summary(part) for side, part in (("even", even), ("odd", odd))}
-    hidden = {str(args.data): "DATA", str(args.runs): "RUNS"}
-    facts: dict[str, Any] = {
-        "command": " ".join(["python", *(hidden.get(a, a) for a in sys.argv if a != "--rows")]),
+    about = facts(hidden={args.data: "DATA", args.runs: "RUNS", "--rows": ""}) | {
         "images": int(rows["key"].nunique()),
         "failures": len(done.failures),
         "settings": {k: v for k, v in done.settings.items() if k != "methods"},
-        "hardware": hardware(),
-        "versions": versions(),
         "seconds": round(time.monotonic() - start),
         "headline": protocol.headline,
-        "rows": [
-            {"method": method}
-            | {f"{c}_{side}": plain(figures[side].loc[method, c]) for side in figures for c in figures[side].columns}
-            for method in figures["odd"].index
-        ],
     }
     if protocol.headline in rows.columns:
         best = chosen(even, protocol.headline, protocol.higher_is_better)
-        facts["chosen"] = list(best.values())
         table = odd.pivot(index="key", columns="method", values=protocol.headline)
-        facts["means"] = {m: plain(table[m].mean()) for m in best.values()}
-        facts["standard_errors"] = {m: plain(table[m].std() / len(table) ** 0.5) for m in best.values()}
-    if args.out:
-        lines = ",\n".join("  " + json.dumps(row) for row in facts.pop("rows"))
-        args.out.write_text(json.dumps(facts, indent=1)[:-2] + ',\n "rows": [\n' + lines + "\n ]\n}\n")
-    print(json.dumps({k: v for k, v in facts.items() if k in ("images", "seconds", "means")}, indent=1))
+        about["chosen"] = list(best.values())
+        about["means"] = {m: rounded(table[m].mean()) for m in best.values()}
+        about["standard_errors"] = {m: rounded(table[m].std() / len(table) ** 0.5) for m in best.values()}
+    lines = [
+        {"method": method}
+        | {f"{c}_{side}": rounded(figures[side].loc[method, c]) for side in figures for c in figures[side].columns}
+        for method in figures["odd"].index
+    ]
+    save(args.out, about, lines)
+    print(json.dumps({k: v for k, v in about.items() if k in ("images", "seconds", "means")}, indent=1))
 
 
-def plain(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     return round(float(value), 5) if np.isscalar(value) else value
 
 

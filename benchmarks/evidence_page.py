@@ -8,13 +8,13 @@ paired tests on the images at odd places, from the rows of the runs.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from evidence import family
+from evidence import BOUNCES, HEADS, LAYERS, family
+from facts import parser
 from matplotlib.figure import Figure
 
 from tokenrank.evaluate.datasets import half
@@ -133,6 +133,24 @@ def paired(a: np.ndarray, b: np.ndarray) -> str:
     return f"{(a - b).mean():+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] | {p:.1g} | {rank_biserial(a, b):+.2f}"
 
 
+def seed() -> None:
+    """Mean IoU of every layer over all images: from a seed, and maps without one."""
+    facts = read("seed")
+    if not facts:
+        return
+    rows = {row["method"]: (row["iou_even"] + row["iou_odd"]) / 2 for row in facts["rows"]}
+    columns = {f"n = {n}": f"bounce:n={n}" for n in BOUNCES}
+    columns |= {"column sum": "column_sum", "CLS row": "cls_bounce:n=1", "TokenRank": "tokenrank"}
+    columns |= {"TokenRank backward": "tokenrank:direction=backward"}
+    print(f"\nseed: {facts['images']} images\n\n| layer | heads | " + " | ".join(columns) + " |")
+    print("|---" * (len(columns) + 2) + "|")
+    for layer in LAYERS:
+        for heads in HEADS:
+            values = [rows[f"{name}:layer={layer}:heads={heads}"] for name in columns.values()]
+            cells = (f"**{v:.3f}**" if v == max(values) else f"{v:.3f}" for v in values)
+            print(f"| {layer} | {'λ2' if heads == 'lambda2' else heads} | " + " | ".join(cells) + " |")
+
+
 def masking() -> None:
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     parts = [(how, facts) for how in ("keys", "pixels") if (facts := read(f"masking-{how}"))]
@@ -189,13 +207,14 @@ def regions() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path)
-    args = parser.parse_args()
+    arguments = parser(__doc__, out=False)
+    arguments.add_argument("--runs", type=Path)
+    args = arguments.parse_args()
     if facts := read("saliency"):
         saliency(facts)
         if args.runs:
             pairs("saliency", facts, args.runs)
+    seed()
     masking()
     regions()
 

@@ -16,20 +16,15 @@ timed: QuantEcon sets the number of OpenMP threads when it is imported, and PyTo
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import json
 import logging
 import math
-import platform
 import statistics
-import subprocess
-import sys
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
+from facts import facts, in_new_process, parser, save
 from markov_tasks import ALPHA, PEERS, TASKS, Inputs, Variant, peer
 from peak import peak_gb
 from threadpoolctl import threadpool_limits
@@ -57,9 +52,7 @@ def heads_for(variant: Variant, data: Inputs) -> int:
 
 def memory(task: str, variant: str, n: int, heads: int) -> float:
     """Peak of a fresh process over what its inputs took, GB."""
-    arguments = [sys.executable, __file__, "--memory-of", task, variant, str(n), str(heads)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    return float(in_new_process(__file__, "--memory-of", task, variant, n, heads))
 
 
 def measure(task: str, n: int, rounds: int) -> list[dict[str, Any]]:
@@ -118,20 +111,12 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def versions() -> dict[str, str]:
-    names = ("tokenrank", "torch", "numpy", "scipy", "networkx", *PEERS)
-    return {name: importlib.metadata.version(name) for name in names if peer(name)}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="256,1024")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--memory-of", nargs=4, metavar=("TASK", "VARIANT", "TOKENS", "HEADS"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    arguments = parser(__doc__, sizes="256,1024", rounds=3, threads=1)
+    arguments.add_argument("--tasks", default=",".join(TASKS))
+    hidden = ("TASK", "VARIANT", "TOKENS", "HEADS")
+    arguments.add_argument("--memory-of", nargs=4, metavar=hidden, help=argparse.SUPPRESS)
+    args = arguments.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)  # pyGPCCA logs whole matrices
     if args.memory_of:
@@ -148,16 +133,8 @@ def main() -> None:
     for n in map(int, args.sizes.split(",")):
         for task in args.tasks.split(","):
             rows += measure(task, n, args.rounds)
-            if args.out:  # after every task: what is measured is kept
-                facts = {
-                    "command": " ".join(["python", *sys.argv]),
-                    "threads": args.threads,
-                    "versions": versions(),
-                    "machine": platform.processor() or platform.machine(),
-                    "date": time.strftime("%Y-%m-%d"),
-                    "rows": rows,
-                }
-                args.out.write_text(json.dumps(facts, indent=1) + "\n")
+            # after every task: what is measured is kept
+            save(args.out, facts("networkx", *filter(peer, PEERS)), rows)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from facts import facts, in_new_process, parser, save
 from heads import HEADS, WIDTH, synthetic_heads
 from peak import peak_gb
 from torch import Tensor
@@ -48,12 +46,10 @@ def one(operation: str, n: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="4096,8192,16384")
-    parser.add_argument("--operations", default="matmul,rmatmul", help=f"of {', '.join(OPERATIONS)}")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--one", nargs=2, metavar=("OPERATION", "TOKENS"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    arguments = parser(__doc__, sizes="4096,8192,16384")
+    arguments.add_argument("--operations", default="matmul,rmatmul", help=f"of {', '.join(OPERATIONS)}")
+    arguments.add_argument("--one", nargs=2, metavar=("OPERATION", "TOKENS"), help=argparse.SUPPRESS)
+    args = arguments.parse_args()
     torch.set_num_threads(2)
     if args.one:
         one(args.one[0], int(args.one[1]))
@@ -62,18 +58,14 @@ def main() -> None:
     print("| tokens | operation | time | peak | dense weights |\n|---|---|---|---|---|")
     for n in map(int, args.sizes.split(",")):
         for operation in args.operations.split(","):
-            command = [sys.executable, __file__, "--one", operation, str(n)]
-            found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            found = in_new_process(__file__, "--one", operation, n)
             dense = HEADS * n * n * 4 / 1e9
             rows.append({"tokens": n, "operation": operation, **found, "dense_gb": round(dense, 2)})
             print(
                 f"| {n:,} | {operation} | {found['seconds']:.1f} s | {found['peak_gb']:.2f} GB | {dense:.1f} GB |",
                 flush=True,
             )
-    if args.out:
-        facts = {"command": " ".join(["python", *sys.argv]), "heads": HEADS, "width": WIDTH}
-        facts |= {"torch": torch.__version__, "date": time.strftime("%Y-%m-%d"), "rows": rows}
-        args.out.write_text(json.dumps(facts, indent=1) + "\n")
+    save(args.out, facts() | {"heads": HEADS, "width": WIDTH}, rows)
 
 
 if __name__ == "__main__":

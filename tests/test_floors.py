@@ -12,6 +12,7 @@ FLOORS = [
     "errors",
     "attention_mask",
     "html",
+    "plain",
     "components",
     "layout",
     "operators",

@@ -12,7 +12,7 @@ from tokenrank.evaluate.datasets.sample import Sample
 from tokenrank.evaluate.methods import Query
 from tokenrank.evaluate.protocols import Saliency, Seed
 from tokenrank.evaluate.protocols.observe import above_mean, nearest_pixels, observe, scores_of
-from tokenrank.evaluate.protocols.seed import seed_of
+from tokenrank.evaluate.protocols.saliency import seed_of
 from tokenrank.models import Model, load
 from tokenrank.tasks.refine import guided
 

@@ -9,8 +9,8 @@ from tests.evaluate.protocol_cases import Listed, gives, picture, rows_of
 from tokenrank.errors import InputError, NotFoundError
 from tokenrank.evaluate.datasets.sample import Sample
 from tokenrank.evaluate.protocols import Clustering, Regions, Segmenter, parse_segmenters
-from tokenrank.evaluate.protocols.clustering import central_square
 from tokenrank.evaluate.protocols.observe import observe
+from tokenrank.evaluate.protocols.segmentation import central_square
 from tokenrank.models import Model, load
 
 

@@ -13,8 +13,8 @@ import pytest
 from tests.evaluate.runs import METHODS, Brightness, Pictures, method, model, run_pictures
 from tokenrank.errors import InputError, NotFoundError
 from tokenrank.evaluate.report import collect, write_report
-from tokenrank.evaluate.report.markdown import escaped
-from tokenrank.evaluate.report.words import bounds, number, probability, without_paths
+from tokenrank.evaluate.report.document import bounds, number, probability, without_paths
+from tokenrank.evaluate.report.formats import escaped
 from tokenrank.evaluate.statistics import Interval, bootstrap, compare, holm
 
 if TYPE_CHECKING:

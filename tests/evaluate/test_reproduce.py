@@ -13,7 +13,7 @@ from tokenrank.errors import InputError, NotFoundError
 from tokenrank.evaluate.datasets.opening import DATASETS
 from tokenrank.evaluate.protocols import find
 from tokenrank.evaluate.reproduce import EXPERIMENTS, Experiment, Figure, Gain, Order, reproduce
-from tokenrank.evaluate.reproduce.judge import judge
+from tokenrank.evaluate.reproduce.outcome import judge
 
 
 @pytest.fixture(scope="session")

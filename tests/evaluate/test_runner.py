@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pyarrow import parquet
 from tests.evaluate.runs import METHODS, Brightness, Pictures, method, model, run_pictures, same
 from tokenrank.errors import InputError, MissingExtraError
 from tokenrank.evaluate.runner import Run, image_seed, run
+from tokenrank.evaluate.runner.folder import FORMAT
 from tokenrank.evaluate.runner.settings import shown_name, weights_digest
 
 
@@ -249,8 +249,8 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("{", "cannot be read"), ('{"format": 9}', "format 9, expected 1"), ('{"format": 1}', "lacks settings"),
-     ("[]", "format None")],
+    [("{", "cannot be read"), ('{"format": 9}', "holds a run of format 9, expected format 2"),
+     ('{"format": 2}', "lacks settings"), ("[]", "holds a run of no format, expected format 2")],
 )  # fmt: skip
 def test_a_broken_record_is_named(tmp_path: Path, content: str, words: str):
     run_pictures(tmp_path)
@@ -258,6 +258,26 @@ def test_a_broken_record_is_named(tmp_path: Path, content: str, words: str):
     with pytest.raises(InputError, match=words):
         run_pictures(tmp_path)
     assert len(names(tmp_path / "parts")) == 3
+
+
+def test_a_folder_of_an_earlier_version_is_refused_with_the_reason(tmp_path: Path):
+    run_pictures(tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["format"] == FORMAT
+    for earlier, found in (({**record, "format": 1}, "format 1"), (record, "no format")):
+        if found == "no format":
+            del earlier["format"]
+        (tmp_path / "run.json").write_text(json.dumps(earlier))
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        for read in (run_pictures, Run):
+            with pytest.raises(InputError) as caught:
+                read(tmp_path)
+            assert str(caught.value) == (
+                f"{str(tmp_path)!r} holds a run of {found}, expected format {FORMAT}: another version of tokenrank "
+                "wrote it, and its rows must not be mixed with those of this one; give another folder with --out, or "
+                "delete this one"
+            )
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 not parquet", None])
@@ -350,15 +370,15 @@ def test_halves_are_the_even_and_the_odd_places(tmp_path: Path):
     assert set(run_pictures(tmp_path / "two", half=1, limit=2).keys) < set(odd)
 
 
-class Backwards:
-    """An engine that gives the results of the last batch first."""
-
-    def map(self, function: Callable[[Any], Any], batches: Any) -> Iterator[Any]:
-        return reversed([function(batch) for batch in batches])
-
-
-def test_an_engine_may_finish_batches_in_any_order(tmp_path: Path):
-    assert same(run_pictures(tmp_path / "a", engine=Backwards()), run_pictures(tmp_path / "b"))
+def test_rows_are_in_the_order_of_the_images_whatever_the_order_of_the_parts(tmp_path: Path):
+    broken = {f"image {i:02}": "is being copied" for i in (0, 1, 2, 6)}
+    run_pictures(tmp_path / "a", Pictures(broken=broken), batch=2)
+    assert same(run_pictures(tmp_path / "a", batch=3, retry=True), run_pictures(tmp_path / "b"))
+    first, last = (Run(tmp_path / name) for name in "ab")
+    paths = sorted((last.folder / "parts").glob("part-*"))
+    for number, path in enumerate(reversed(paths)):
+        path.rename(path.with_name(f"part-{100 + number:06}.parquet"))
+    assert same(first, last)
 
 
 def test_keys_of_any_characters(tmp_path: Path):

@@ -126,7 +126,7 @@ def evaluate(
         opened = open_dataset(form, data, **(chosen.dataset_options if form == chosen.dataset else {}))
 
         from ..evaluate.report.collect import collect
-        from ..evaluate.report.words import bounds
+        from ..evaluate.report.document import bounds
         from ..evaluate.report.write import write_results
         from ..evaluate.runner import run
         from ..models import load

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from .. import __version__
 from ..errors import InputError, printable
+from ..files.whole import write_whole
 
 MARK = "made by tokenrank"
 MAKER = f"{MARK} {__version__}"
@@ -38,14 +38,11 @@ class OutFolder:
         Raises:
             InputError: the system refuses.
         """
-        path, part = self.path / name, self.path / f".{name}.part"
+        path = self.path / name
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
-            part.replace(path)
+            write_whole(path, content)
         except (OSError, ValueError) as error:
-            with contextlib.suppress(OSError, ValueError):
-                part.unlink()
             raise self._refusal(path, error) from error
         return path
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
+from ..plain import parquet_bytes, plain
 from .files import MAKER
 from .options import TableFormat
 
@@ -46,35 +45,15 @@ def table_files(analysis: Analysis, form: TableFormat, facts: Mapping[str, Any])
 
 def _json(facts: Mapping[str, Any], tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """One fact and one row a line, so that the file can be read and compared."""
-    lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(_plain(value))}" for key, value in facts.items())
+    stated = plain(facts, digits=DIGITS)
+    lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in stated.items())
     parts = [f'"analysis": {{\n{lines}\n}}']
     for name, rows in tables.items():
-        lines = ",\n".join("  " + json.dumps(_plain(row)) for row in rows)
+        lines = ",\n".join("  " + json.dumps(plain(row, digits=DIGITS)) for row in rows)
         parts.append(f"{json.dumps(name)}: [\n{lines}\n]")
     return ("{\n" + ",\n".join(parts) + "\n}\n").encode("ascii")
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> bytes:
-    import pyarrow
-    from pyarrow import parquet
-
-    table = pyarrow.Table.from_pylist([_plain(row, text=_utf8) for row in rows])
-    notes = {key: json.dumps(_plain(value)) for key, value in facts.items()}
-    buffer = io.BytesIO()
-    parquet.write_table(table.replace_schema_metadata(notes), buffer)
-    return buffer.getvalue()
-
-
-def _plain(value: Any, text: Any = str) -> Any:
-    """Floats rounded, what is not finite as None, texts as ``text`` makes them."""
-    if isinstance(value, Mapping):
-        return {key: _plain(entry, text) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry, text) for entry in value]
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-    return text(value) if isinstance(value, str) else value
-
-
-def _utf8(value: str) -> str:
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    notes = {key: json.dumps(value) for key, value in plain(facts, digits=DIGITS).items()}
+    return parquet_bytes(plain(rows, digits=DIGITS), notes)

@@ -16,10 +16,10 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of those installed libraries that results may depend on."""
+def versions(*others: str) -> dict[str, str]:
+    """Versions of Python and of those installed libraries that results may depend on, ``others`` among them."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *others):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

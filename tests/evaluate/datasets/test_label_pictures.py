@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tokenrank.evaluate.datasets.cityscapes import CLASSES as CITY_CLASSES
-from tokenrank.evaluate.datasets.coco_stuff_classes import CLASSES, COARSE, MEMBERS
+from tokenrank.evaluate.datasets.label_pictures import CITYSCAPES_CLASSES as CITY_CLASSES
+from tokenrank.evaluate.datasets.label_pictures import COCO_CLASSES as CLASSES
+from tokenrank.evaluate.datasets.label_pictures import COCO_COARSE as COARSE
+from tokenrank.evaluate.datasets.label_pictures import COCO_MEMBERS as MEMBERS
 from tokenrank.evaluate.datasets.opening import open_dataset
 
 from .writing import cut, noise, refused, write, write_grey, write_palette

@@ -7,9 +7,11 @@ from py_sod_metrics import FmeasureHandler, FmeasureV2
 from sklearn.metrics import fbeta_score
 
 from tokenrank.errors import InputError
-from tokenrank.evaluate.metrics.f_measure import (
+from tokenrank.evaluate.metrics.foreground import (
     BETA2,
     SQUARED_BETA2,
+    Counts,
+    counts,
     f_at,
     f_curve,
     max_of_mean,
@@ -17,7 +19,6 @@ from tokenrank.evaluate.metrics.f_measure import (
     precision,
     recall,
 )
-from tokenrank.evaluate.metrics.foreground import Counts, counts
 
 from .pictures import LEVELS, MASK, UNIT, same_shape
 

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from sklearn.preprocessing import minmax_scale
 
 from tokenrank.errors import InputError
-from tokenrank.evaluate.metrics.normalise import min_max
+from tokenrank.evaluate.metrics.checks import min_max
 
 
 def test_known_answer_and_dtype():

@@ -9,8 +9,8 @@ from hypothesis import given
 from sklearn.metrics import average_precision_score
 
 from tokenrank.errors import InputError, MissingExtraError
-from tokenrank.evaluate.metrics.normalise import min_max
-from tokenrank.evaluate.metrics.precision import average_precision, pooled_average_precision
+from tokenrank.evaluate.metrics.checks import min_max
+from tokenrank.evaluate.metrics.curves import average_precision, pooled_average_precision
 
 from .pictures import MASK, UNIT, same_shape
 

@@ -12,9 +12,8 @@ import numpy as np
 
 from ...errors import InputError, first_line, printable, require
 from ...models import read_image
-from .files import IMAGES, listing, pair
-from .folder import FolderDataset, check_folder, find_layout
-from .pictures import same_size
+from .folder import IMAGES, FolderDataset, check_folder, find_layout, listing, pair
+from .masks import same_size
 from .sample import Labels, Sample
 
 _SPLITS = ("train", "val", "test")

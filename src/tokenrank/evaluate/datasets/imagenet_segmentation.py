@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from ...components import Mask
 from ...errors import InputError, first_line, printable, require
 from .folder import FolderDataset, check_folder, wrong_folder
-from .pictures import same_size
-from .sample import Mask, Sample
+from .masks import same_size
+from .sample import Sample
 
 _FILE = "gtsegs_ijcv.mat"
 _FIELDS = ("img", "gt", "id")

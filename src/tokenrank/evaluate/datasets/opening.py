@@ -11,15 +11,12 @@ from typing import Any
 
 from ...errors import InputError, NotFoundError, nearest
 from .bsds500 import Bsds500
-from .cityscapes import Cityscapes
-from .coco_stuff import CocoStuff27
+from .classified import ImageNetFolder, ParquetShards
 from .folder import FolderDataset
-from .imagenet_folder import ImageNetFolder
 from .imagenet_segmentation import ImageNetSegmentation
+from .label_pictures import Cityscapes, CocoStuff27, Voc2012
 from .masks import MaskFolder
-from .parquet import ParquetShards
 from .sample import Dataset
-from .voc import Voc2012
 
 _FORMATS: dict[str, Callable[..., FolderDataset]] = {
     "ecssd": partial(MaskFolder, name="ecssd"),

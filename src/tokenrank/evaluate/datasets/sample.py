@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from ...components import Mask
 from ...errors import InputError
 
-Mask: TypeAlias = npt.NDArray[np.bool_]
 Labels: TypeAlias = npt.NDArray[np.int64]
 
 

@@ -1,13 +1,11 @@
 """Protocols: fixed ways to measure methods, one a file."""
 
 from .base import Protocol
-from .clustering import Clustering
 from .imagenet_segmentation import ImageNetSegmentation, VocSingle
 from .masking import Masking
 from .names import PROTOCOLS, find
-from .regions import Regions
-from .saliency import Saliency
-from .seed import Seed
+from .saliency import Saliency, Seed
+from .segmentation import Clustering, Regions
 from .segmenters import SEGMENTERS, Segmenter, parse_segmenters
 
 __all__ = [

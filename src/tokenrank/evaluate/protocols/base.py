@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import InputError
+import numpy as np
+
+from ...errors import InputError, require
 from ...models import Model
 from ..datasets.sample import Dataset, Sample
 
@@ -112,3 +114,36 @@ class Protocol(ABC):
     @abstractmethod
     def summary(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Figures of the data set: one line a method, its name the index, in the order of the rows."""
+
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def means(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The columns' means over images; an image without a figure (NaN) is left out of that column."""
+    return rows.groupby("method", sort=False)[list(columns)].mean()
+
+
+def sums(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The columns' sums over images."""
+    return rows.groupby("method", sort=False)[list(columns)].sum()
+
+
+def stacked(rows: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
+    """Method → a column of lists as one array, (images, length)."""
+    lists = rows[column].to_numpy()
+    groups = rows.groupby("method", sort=False).indices
+    return {str(method): np.stack([np.asarray(lists[i]) for i in places]) for method, places in groups.items()}
+
+
+def table(lines: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Method → figures as a frame with methods as its index."""
+    pandas = require("pandas", "evaluate")
+    frame = pandas.DataFrame(list(lines.values()), index=list(lines))
+    return frame.rename_axis("method")
+
+
+def present(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
+    """Those of the columns that the rows have."""
+    return [column for column in columns if column in rows.columns]

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...chain import TokenMap
+from ...components import Mask
 from ...errors import InputError
 from ...models import Model
-from ..datasets.sample import Mask, Sample
-from ..metrics.f_measure import f_at
-from ..metrics.foreground import Counts, accuracy_ratio, counts, pixel_accuracy, stacked_accuracy, strict_miou
-from ..metrics.precision import pooled_average_precision
-from .base import Protocol
+from ..datasets.sample import Sample
+from ..metrics.curves import pooled_average_precision
+from ..metrics.foreground import Counts, accuracy_ratio, counts, f_at, pixel_accuracy, stacked_accuracy, strict_miou
+from .base import Protocol, means, sums, table
 from .observe import above_mean, at_pixels, maps, observe_square, scores_of, squeezed_mask
-from .tables import means, sums, table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,9 +17,8 @@ from ...observation import Observation
 from ...tasks.mask_tokens import mask_pixels, mask_tokens, removal_order
 from ..datasets.sample import Sample
 from ..metrics.curves import normalised_auc, perturbation_auc
-from .base import Protocol
+from .base import Protocol, means, stacked, table
 from .observe import list_of, maps, observe_square
-from .tables import means, stacked, table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,12 +7,10 @@ from typing import Any
 
 from ...errors import InputError, NotFoundError, nearest
 from .base import Protocol
-from .clustering import Clustering
 from .imagenet_segmentation import ImageNetSegmentation, VocSingle
 from .masking import Masking
-from .regions import Regions
-from .saliency import Saliency
-from .seed import Seed
+from .saliency import Saliency, Seed
+from .segmentation import Clustering, Regions
 
 _CLASSES = (Saliency, Seed, ImageNetSegmentation, VocSingle, Regions, Clustering, Masking)
 

@@ -11,12 +11,12 @@ import PIL.Image
 import torch
 
 from ...chain import TokenMap
+from ...components import Mask
 from ...errors import InputError
 from ...layout import Point
 from ...models import Model
 from ...observation import Observation
-from ..datasets.sample import Mask
-from ..metrics.normalise import min_max
+from ..metrics.checks import min_max
 
 if TYPE_CHECKING:
     from ..methods import Method

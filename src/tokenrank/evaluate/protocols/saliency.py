@@ -1,4 +1,4 @@
-"""Saliency: how well a map finds the object of a picture, without being told anything."""
+"""Saliency: how well a map finds the object of a picture, told nothing, or told a point on it (``Seed``)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,29 @@ import numpy as np
 import PIL.Image
 
 from ...chain import TokenMap
-from ...components import component_of
+from ...components import Mask, component_of
 from ...errors import InputError
-from ...layout import Point
+from ...layout import Point, at
 from ...models import Model
 from ...observation import Observation
 from ...tasks.bilateral_solver import bilateral_solver
 from ...tasks.refine import guided
-from ..datasets.sample import Mask, Sample
+from ..datasets.sample import Sample
 from ..metrics.boxes import box_of, localised
-from ..metrics.f_measure import BETA2, SQUARED_BETA2, f_at, f_curve, max_of_mean, mean_of_max
-from ..metrics.foreground import counts, iou, pixel_accuracy
+from ..metrics.foreground import (
+    BETA2,
+    SQUARED_BETA2,
+    counts,
+    f_at,
+    f_curve,
+    iou,
+    max_of_mean,
+    mean_of_max,
+    pixel_accuracy,
+)
 from ..metrics.structure import e_measure, s_measure
-from .base import Protocol
+from .base import Protocol, means, present, stacked
 from .observe import above_mean, at_pixels, check_native, list_of, maps, nearest_pixels, observe, scores_of
-from .tables import means, present, stacked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
     from ..methods import Method
 
 POSTS = ("component", "refined", "solved")
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -179,3 +188,54 @@ def _located(found: Mask, mask: Mask) -> float:
     """1 where the boxes around the two largest components have an IoU of 0.5 or more; NaN without an object."""
     truth = box_of(mask)
     return float("nan") if truth is None else float(localised(box_of(found), [truth]))
+
+
+@dataclass(frozen=True)
+class Seed(Saliency):
+    """``Saliency`` with a seed on the object.
+
+    The seed is the middle of one patch: of those that are mostly object (or as much as any is), the one nearest to
+    the object's centre of mass. Methods that walk start there; others ignore it, and the "_component" columns take
+    the component that holds it for all of them, so that what the seed tells is told to all.
+    """
+
+    name: ClassVar[str] = "seed"
+    gives: ClassVar[frozenset[str]] = frozenset({"nothing", "class", "seed"})
+
+    def start(self, sample: Sample, observation: Observation) -> Point:
+        """The middle of the seed's patch."""
+        assert sample.mask is not None
+        rows, columns = observation.grid
+        row, column = seed_of(sample.mask, rows, columns)
+        return at((column + 0.5) / columns, (row + 0.5) / rows)
+
+
+def seed_of(mask: Mask, rows: int, columns: int) -> tuple[int, int]:
+    """(row, column) of the patch, of those that are mostly object, that is nearest to the centre of mass.
+
+    Where no patch is mostly object, those count that are so to the largest share. Of equally near ones the first in
+    reading order.
+
+    Raises:
+        InputError: an empty mask.
+    """
+    if not mask.any():
+        raise InputError("the mask is empty, so there is no seed on the object; leave the picture out")
+    share = _down(_down(mask.astype(np.float64), rows).T, columns).T
+    height, width = mask.shape
+    y, x = (places.mean() for places in np.nonzero(mask))
+    i = np.arange(rows)[:, None] - ((y + 0.5) / height * rows - 0.5)
+    j = np.arange(columns) - ((x + 0.5) / width * columns - 0.5)
+    # a patch that is object to one half, or two patches equally near, must not be told apart by rounding
+    mostly = share >= min(0.5, float(share.max())) - ROUNDING
+    place = int(np.where(mostly, np.round((i**2 + j**2) / ROUNDING), np.inf).argmin())
+    return place // columns, place % columns
+
+
+def _down(values: np.ndarray, count: int) -> np.ndarray:
+    """Means of ``count`` equal parts along the first axis; a pixel that two parts share counts in both by its share."""
+    edges = np.linspace(0, len(values), count + 1)
+    totals = np.concatenate([np.zeros((1, *values.shape[1:])), values.cumsum(0)])
+    below = np.floor(edges).astype(int)
+    part = (edges - below)[:, None] * values[np.minimum(below, len(values) - 1)]
+    return np.diff(totals[below] + part, axis=0) * count / len(values)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError, NotFoundError, nearest, require
+from ...plain import plain
 from ..statistics import Interval, Paired, compare, holm, interval, resampled
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def collect(
             method=method,
             images=int(counts[method]),
             headline=interval(float(column[method]), draws[method], level),
-            figures={name: _plain(summary.at[method, name]) for name in others},
+            figures={name: plain(summary.at[method, name], finite=False) for name in others},
             difference=None
             if method == against
             else interval(float(column[method] - column[against]), draws[method] - draws[against], level),
@@ -234,11 +235,3 @@ def _different(starts: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]
         if entry not in found:
             found.append(entry)
     return tuple(found)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value

@@ -1,13 +1,54 @@
-"""The report as headings, paragraphs, tables and figures, before it is Markdown or HTML."""
+"""Document of a report: headings, paragraphs, tables and figures, before it is Markdown or HTML."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from ..statistics import Interval
 from .collect import Results
-from .words import NONE, bounds, number, probability, without_paths
+
+NONE = "–"
+
+_QUOTED = re.compile(r"'(?:[A-Za-z]:)?[/\\](?:[^'\n]*[/\\])?([^'/\\\n]+)[/\\]?'")
+_BARE = re.compile(r"(?<![\w./\\:])(?:[A-Za-z]:)?[/\\](?:[^\s'\"/\\:;,]+[/\\])+(?=[^\s/\\])")
+
+
+def number(value: Any) -> str:
+    """Four decimals; whole numbers as such, very small and very large ones with an exponent."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3g}"
+    return str(value)
+
+
+def bounds(found: Interval | None, sign: bool = False) -> str:
+    """0.7120 [0.7003, 0.7240]"""
+    if found is None:
+        return NONE
+    plus = "+" if sign and found.estimate > 0 else ""
+    if math.isnan(found.low):
+        return f"{plus}{number(found.estimate)}"
+    return f"{plus}{number(found.estimate)} [{number(found.low)}, {number(found.high)}]"
+
+
+def probability(p: float | None) -> str:
+    """Two digits."""
+    return NONE if p is None or math.isnan(p) else f"{p:.2g}"
+
+
+def without_paths(text: str) -> str:
+    """A message with the names of files, but not of the folders that they lie in on this machine."""
+    return _BARE.sub("", _QUOTED.sub(r"'\1'", text))
+
 
 MOST = 50
 """Lines of a list of images; the others are counted, and stand in results.json."""
@@ -38,14 +79,14 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Drawing:
     """A figure by its name, without an ending, and what it shows."""
 
     name: str
     caption: str
 
 
-Block: TypeAlias = Heading | Paragraph | Table | Figure
+Block: TypeAlias = Heading | Paragraph | Table | Drawing
 
 
 def document(results: Results) -> tuple[Block, ...]:
@@ -60,7 +101,7 @@ def document(results: Results) -> tuple[Block, ...]:
             f"{results.headline}: {better} is better. In brackets: {share} percentile bootstrap intervals over images, "
             f"{results.resamples:,} resamples, seed {results.seed}."
         ),
-        Figure("means", f"{results.headline} of every method with its {share} interval."),
+        Drawing("means", f"{results.headline} of every method with its {share} interval."),
     ]
     if len(results.lines) > 1:
         blocks += _comparison(results, share)
@@ -122,7 +163,7 @@ def _comparison(results: Results, share: str) -> list[Block]:
             "dropped; Holm: corrected for the number of methods in this table. Effect: matched-pairs rank-biserial "
             "correlation, from −1 to 1, positive where the method's value is larger."
         ),
-        Figure("differences", f"Difference of {results.headline} to {results.reference} with its {share} interval."),
+        Drawing("differences", f"Difference of {results.headline} to {results.reference} with its {share} interval."),
     ]
 
 

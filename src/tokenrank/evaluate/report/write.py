@@ -1,22 +1,25 @@
-"""``write_report``: the files of a report, beside the run's rows."""
+"""Files of a report, beside the run's rows."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..runner.files import refusal, write_whole
-from .collect import LEVEL, RESAMPLES, Results, collect
-from .document import document
-from .markdown import markdown
-from .page import page
-from .table import as_json
+from ...files.whole import write_whole
+from ...plain import plain
+from ..runner.folder import writing
+from .collect import LEVEL, RESAMPLES, Line, Results, collect
+from .document import document, without_paths
+from .formats import markdown, page
 
 if TYPE_CHECKING:
     from ..protocols.base import Protocol
     from ..runner import Run
 
 FORMATS = ("png", "pdf")
+FORMAT = 1
 
 
 def write_report(
@@ -64,8 +67,44 @@ def write_results(results: Results, folder: Path) -> list[Path]:
     contents["results.json"] = as_json(results).encode()
     paths = [folder / name for name in contents]
     for path, content in zip(paths, contents.values(), strict=True):
-        try:
+        with writing(path, "all rows are kept"):
             write_whole(path, content)
-        except OSError as error:
-            raise refusal(path, error, "all rows are kept") from error
     return paths
+
+
+def as_json(results: Results) -> str:
+    """All of a report: what is not finite becomes null, paths become names, and nothing depends on when or where."""
+    made = {
+        "format": FORMAT,
+        "headline": results.headline,
+        "higher_is_better": results.higher_is_better,
+        "reference": results.reference,
+        "per_image": results.per_image,
+        "statistics": {
+            "interval": "percentile bootstrap over images",
+            "level": results.level,
+            "resamples": results.resamples,
+            "seed": results.seed,
+            "test": "two-sided Wilcoxon signed-rank, zeros dropped",
+            "correction": "Holm",
+            "effect": "matched-pairs rank-biserial correlation",
+        },
+        "images": {"all": results.images, "done": results.done, "failed": len(results.failures)},
+        "methods": [_line(line) for line in results.lines],
+        "failures": {key: without_paths(error) for key, error in results.failures.items()},
+        "problems": {key: without_paths(problem) for key, problem in results.problems.items()},
+        "settings": results.settings,
+        "installations": list(results.starts),
+    }
+    return json.dumps(plain(made), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _line(line: Line) -> dict[str, Any]:
+    # level stands once, above
+    found = {name: value for name, value in asdict(line).items() if value is not None}
+    for name in ("headline", "difference"):
+        if name in found:
+            del found[name]["level"]
+    if "paired" in found:
+        del found["paired"]["difference"]["level"]
+    return found

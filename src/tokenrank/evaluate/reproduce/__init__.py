@@ -1,8 +1,7 @@
 """Published experiments, run anew and compared."""
 
 from .experiment import Check, Experiment, Figure, Gain, Order
-from .judge import Judged
-from .outcome import Outcome
+from .outcome import Judged, Outcome
 from .registry import EXPERIMENTS, experiment_of
 from .run import reproduce
 

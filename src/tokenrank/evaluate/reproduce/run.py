@@ -1,30 +1,117 @@
-"""``reproduce``: run an experiment and compare."""
+"""Run of a published experiment: what it needs, said before any work is done, and the comparison."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...errors import InputError, NotFoundError, printable
+from ...models import Model, load
+from ...plain import plain
+from ..datasets.opening import open_dataset
+from ..datasets.sample import Dataset
 from ..protocols import find
 from ..report.write import write_report
-from ..runner import Run, run
+from ..runner import ImagesDone, Run, run
 from ..runner.settings import shown_name
 from .experiment import Experiment
-from .judge import judge
-from .needs import models_of, opened
-from .outcome import Outcome, check_folder
+from .outcome import Outcome, check_folder, judge
 from .registry import experiment_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+DATA = "TOKENRANK_DATA"
+"""Environment variable: the folder that holds the data sets' folders."""
+
 OUT = "tokenrank-reproduce"
 
-Progress = Callable[[int, int, int], None]
+
+def models_of(experiment: Experiment, given: str | os.PathLike[str] | Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the models to load: those given (commas between several), or the experiment's own.
+
+    Raises:
+        InputError: another number of them.
+    """
+    if given is None:
+        return experiment.models
+    names = [given] if isinstance(given, os.PathLike) else given.split(",") if isinstance(given, str) else list(given)
+    found = tuple(os.fspath(name).strip() for name in names)
+    if len(found) != len(experiment.models):
+        raise InputError(
+            f"{len(found)} models for experiment {experiment.name!r}, expected {len(experiment.models)}, in the place "
+            f"of {', '.join(experiment.models)}"
+        )
+    return found
+
+
+def folder_of(experiment: Experiment, data: str | os.PathLike[str] | None) -> Path | None:
+    """Where the data should be; None where neither ``data`` nor TOKENRANK_DATA says."""
+    if data is not None:
+        return Path(data).expanduser()
+    root = os.environ.get(DATA)
+    return Path(root).expanduser() / experiment.folder if root else None
+
+
+def opened(
+    experiment: Experiment, names: Sequence[str], data: str | os.PathLike[str] | None
+) -> tuple[list[Model], Dataset]:
+    """Models and data set.
+
+    Raises:
+        NotFoundError: data or weights are missing; the message names all that is, and where it is looked for.
+        InputError: they are there and cannot be used.
+    """
+    missing = [*_missing_data(experiment, folder_of(experiment, data)), *_missing_weights(experiment, names)]
+    if missing:
+        raise NotFoundError(f"experiment {experiment.name!r} cannot start: {'; '.join(missing)}")
+    folder = folder_of(experiment, data)
+    assert folder is not None
+    dataset = open_dataset(experiment.dataset, folder, **experiment.dataset_options)
+    try:
+        return [load(name, kind="image", head=experiment.head) for name in names], dataset
+    except NotFoundError as error:
+        raise NotFoundError(f"{error}. {_cure(experiment)}") from error
+
+
+def _missing_data(experiment: Experiment, folder: Path | None) -> list[str]:
+    if folder is not None and folder.exists():
+        return []
+    where = f"{printable(folder)}, which is not there" if folder is not None else f"no folder, as {DATA} is not set"
+    return [
+        f"data set {experiment.dataset} is looked for in {where}: get {experiment.origin} and give --data DIR, or set "
+        f"{DATA} to the folder that holds {experiment.folder}/"
+    ]
+
+
+def _missing_weights(experiment: Experiment, names: Sequence[str]) -> list[str]:
+    """Hub ids that are not on this machine while the hub must not be asked."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if not constants.HF_HUB_OFFLINE:
+        return []
+    absent = [
+        name
+        for name in names
+        if name in experiment.models and not isinstance(try_to_load_from_cache(name, "config.json"), str)
+    ]
+    if not absent:
+        return []
+    where = f"no weights of {' and '.join(absent)} in the Hugging Face cache, and HF_HUB_OFFLINE is set"
+    return [where, _cure(experiment)]
+
+
+def _cure(experiment: Experiment) -> str:
+    form = "its folder" if len(experiment.models) == 1 else "their folders, comma between,"
+    return (
+        f"needed: {experiment.weights} ({', '.join(experiment.models)}); let it be downloaded once (unset "
+        f"HF_HUB_OFFLINE), or give {form} as save_pretrained writes it (config.json, model.safetensors, "
+        "preprocessor_config.json) with --model"
+    )
 
 
 def reproduce(
@@ -37,7 +124,7 @@ def reproduce(
     seed: int = 0,
     batch: int = 8,
     resamples: int = 1000,
-    progress: Progress | None = None,
+    progress: ImagesDone | None = None,
 ) -> Outcome:
     """Run a published experiment anew and compare the figures with the published ones.
 
@@ -97,13 +184,9 @@ def reproduce(
 
 def _figures(summary: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Method → the figures that are single numbers; None for NaN, which JSON has not."""
-
-    def plain(value: Any) -> Any:
-        return None if np.isnan(value) else float(value)
-
     return {
         str(method): {
-            str(name): plain(value)
+            str(name): plain(float(value))
             for name, value in line.items()
             if isinstance(value, int | float | np.integer | np.floating)
         }

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, first_line, printable, require
-from .files import remove_unfinished, write_whole
+from ...files.whole import remove_unfinished, write_whole
+from ...plain import parquet_bytes
+from .folder import PARTS
 from .work import Done
 
-FOLDER = "parts"
 BROKEN = ".broken"
 """Added to the name of a part that cannot be read and whose images run again."""
 
@@ -27,7 +27,7 @@ class Parts:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / FOLDER
+        self.folder = folder / PARTS
 
     def tidy(self) -> list[str]:
         """Remove unfinished files and set broken parts aside; the new names of those. Under the run's lock only."""
@@ -52,10 +52,10 @@ class Parts:
         """
         number = 1 + max((int(_NAME.fullmatch(path.name)[2]) for path in self._all()), default=-1)  # type: ignore[index]
         if done.rows:
-            write_whole(self.folder / f"part-{number:06}.parquet", _parquet(done.rows))
+            write_whole(self.folder / f"part-{number:06}.parquet", parquet_bytes(done.rows))
         if done.failures:
             rows = [{"key": key, "error": error} for key, error in done.failures.items()]
-            write_whole(self.folder / f"failures-{number:06}.parquet", _parquet(rows))
+            write_whole(self.folder / f"failures-{number:06}.parquet", parquet_bytes(rows))
 
     def rows(self) -> Any:
         """All rows in one table of pyarrow; None where there are none.
@@ -108,28 +108,6 @@ class Parts:
             (path for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and path.name.startswith(kind)),
             key=lambda path: (len(path.name), path.name),
         )
-
-
-def stored_key(key: str) -> str:
-    """A key as it stands in the files."""
-    return key.encode("utf-8", "backslashreplace").decode()
-
-
-def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    pyarrow, parquet = require("pyarrow", "evaluate"), require("pyarrow.parquet", "evaluate")
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [_utf8(row.get(name)) for row in rows] for name in names}
-    try:
-        table = pyarrow.table(columns)
-    except pyarrow.ArrowException as error:
-        raise InputError(f"the rows cannot be stored: {first_line(error)}; a column holds one type") from error
-    buffer = io.BytesIO()
-    parquet.write_table(table, buffer)
-    return buffer.getvalue()
-
-
-def _utf8(value: Any) -> Any:
-    return stored_key(value) if isinstance(value, str) else value
 
 
 def _read(path: Path, columns: list[str] | None = None) -> Any:

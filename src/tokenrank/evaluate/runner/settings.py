@@ -1,10 +1,10 @@
-"""What the parts of one run must agree on, as plain JSON."""
+"""Settings of a run, which all its parts must agree on, as plain values; the choice of its images."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...errors import InputError
+from ...errors import InputError, printable
 from ...models import Model
-from .seeds import digest_of
+from ...plain import plain, utf8
+from ..datasets.sample import half as half_of
 
 if TYPE_CHECKING:
     from ..datasets.sample import Dataset
@@ -53,7 +54,43 @@ def settings_of(
         "half": half,
         "images": {"number": len(keys), "digest": digest_of(keys).hex()[:16]},
     }
-    return json.loads(json.dumps(made, default=_plain))
+    return plain(made, other=_named)
+
+
+def chosen(dataset: Dataset, seed: int, limit: int | None, half: int | None) -> tuple[str, ...]:
+    """Keys of the images to run, in the order of the data set; see ``run``."""
+    if half not in (None, 0, 1):
+        raise InputError(f"half = {half}, expected 0 (even places), 1 (odd places) or None (all)")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit = {limit}, expected the number of images, 1 or more")
+    keys = tuple(dataset.keys)
+    if len(set(map(utf8, keys))) < len(keys):
+        raise InputError(f"data set {dataset.name!r} has two images of one key; keys must differ")
+    keys = keys if half is None else half_of(keys, 0 if half == 0 else 1)
+    if not keys:
+        raise InputError(f"data set {dataset.name!r} has no image to run{_why(dataset.problems)}")
+    return subset(keys, limit, seed)
+
+
+def subset(keys: Sequence[str], limit: int | None, seed: int) -> tuple[str, ...]:
+    """``limit`` of the keys, drawn by the seed, in the order that they have; all of them where there are no more.
+
+    A larger limit keeps those of a smaller one. Drawn, since data sets are sorted: the first hundred images would be
+    those of the first classes.
+    """
+    if limit is None or limit >= len(keys):
+        return tuple(keys)
+    drawn = set(sorted(keys, key=lambda key: digest_of(["subset", str(seed), key]))[:limit])
+    return tuple(key for key in keys if key in drawn)
+
+
+def digest_of(parts: Iterable[str]) -> bytes:
+    """32 bytes that differ where any of the strings, or their order, does."""
+    digest = hashlib.blake2b(digest_size=32)
+    for part in parts:
+        content = part.encode("utf-8", "surrogatepass")
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.digest()
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -101,11 +138,14 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
             yield f"{before}{name}", json.dumps(value, ensure_ascii=False)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
-        return value.tolist()
+def _named(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(value, key=str)
-    if isinstance(value, Path):
-        return value.name
-    return str(value)
+    return value.name if isinstance(value, Path) else str(value)
+
+
+def _why(problems: Mapping[str, str]) -> str:
+    if not problems:
+        return ""
+    key, problem = next(iter(problems.items()))
+    return f"; of {len(problems)} that cannot be used, {printable(key)}: {problem}"

@@ -1,8 +1,10 @@
-"""What one batch of images gives: rows, and the images that failed."""
+"""Work on one batch of images: its rows, the images that failed, and random numbers that depend on the image alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,8 @@ import torch
 
 from ...errors import InputError, MissingExtraError, first_line
 from ...models import Model
-from .seeds import image_seed, seeded
+from ...plain import plain, utf8
+from .settings import digest_of
 
 if TYPE_CHECKING:
     from ..datasets.sample import Dataset
@@ -62,9 +65,9 @@ class Work:
             except MissingExtraError:
                 raise
             except Exception as error:  # one image must not cost the others
-                failures[key] = f"{type(error).__name__}: {first_line(error)}"
+                failures[utf8(key)] = utf8(f"{type(error).__name__}: {first_line(error)}")
                 continue
-            rows += [{"key": key, **row} for row in _checked(found, key, self.protocol.name)]
+            rows += [{"key": utf8(key), **row} for row in _checked(found, key, self.protocol.name)]
         return Done(tuple(keys), tuple(rows), failures)
 
 
@@ -76,21 +79,39 @@ def _checked(rows: Sequence[Mapping[str, Any]], key: str, protocol: str) -> list
             f"protocol {protocol!r} gave the methods {methods} for image {key!r}, expected one row a method, each "
             "with its name"
         )
-    return [
-        {"method": row["method"], **{name: _plain(value, name) for name, value in row.items() if name != "method"}}
-        for row in rows
-    ]
+    plain_rows = [plain(row, finite=False, other=_itself) for row in rows]
+    return [{"method": row["method"]} | {name: _cell(value, name) for name, value in row.items()} for row in plain_rows]
 
 
-def _plain(value: Any, name: str) -> Any:
-    if isinstance(value, torch.Tensor):
-        value = value.cpu().numpy()
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        values = [_plain(entry, name) for entry in value]
+def _cell(value: Any, name: str) -> Any:
+    if isinstance(value, list):
+        values = [_cell(entry, name) for entry in value]
         # one type in a column: a list that holds a float holds floats
         return [float(v) for v in values] if any(isinstance(v, float) for v in values) else values
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise InputError(f"column {name!r} holds a {type(value).__name__}, expected numbers, text, or lists of numbers")
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def image_seed(seed: int, key: str) -> int:
+    """The seed of one image, 0 … 2³¹ − 1, from the run's seed and the image's key."""
+    return int.from_bytes(digest_of([str(seed), key])[:4], "little") % 2**31
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Python's, numpy's and torch's global generators start from ``seed`` inside the block; after it they go on."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -1,4 +1,4 @@
-"""Pictures in Parquet shards, as the Hugging Face hub stores them; a group of rows is in memory at a time."""
+"""Data sets of classified pictures: a folder a class, or Parquet shards."""
 
 from __future__ import annotations
 
@@ -8,14 +8,62 @@ from typing import Any
 import PIL.Image
 
 from ...errors import InputError, first_line, printable, require
-from .files import key_of, listing, read_lines
-from .folder import FolderDataset, check_folder, wrong_folder
-from .pictures import image_from_bytes
+from ...models import read_image
+from .folder import IMAGES, FolderDataset, check_folder, key_of, listing, read_lines, subfolders, wrong_folder
+from .masks import image_from_bytes
 from .sample import Sample
 
-_CLASSES = "classes.txt"
+_CLASSES_TREE = """
+val/
+  n01440764/  ILSVRC2012_val_00000293.JPEG …
+  n01443537/  …"""
+
+
+class ImageNetFolder(FolderDataset):
+    """Samples with ``target``, the place of the class's folder among all, sorted, and ``word``, the folder's name.
+
+    Keys are ``class/file``. A folder without pictures keeps its place and is listed in ``problems``, so that the
+    numbers stay those of the classifier; so is a picture outside the folders.
+    """
+
+    def __init__(self, folder: Path, name: str = "imagenet-folder") -> None:
+        check_folder(folder)
+        classes = subfolders(folder)
+        self._paths: dict[str, tuple[Path, int]] = {}
+        problems = {key_of(path.name): "lies outside the folders of classes" for path in listing(folder, IMAGES)}
+        for target, inside in enumerate(classes):
+            found = listing(inside, IMAGES)
+            if not found:
+                problems[key_of(inside.name) + "/"] = "the folder of this class holds no pictures"
+            for path in found:
+                key = f"{key_of(inside.name)}/{key_of(path.name)}"
+                if key in self._paths or key in problems:
+                    self._paths.pop(key, None)
+                    problems[key] = "several files have this name, stored in different forms of Unicode; keep one"
+                elif path.exists():
+                    self._paths[key] = path, target
+                else:
+                    problems[key] = "is a link to a file that is not there"
+        if not self._paths:
+            raise wrong_folder(folder, "has no folders of classes with pictures in them", _CLASSES_TREE, _has_classes)
+        self.classes = tuple(key_of(inside.name) for inside in classes)
+        super().__init__(name, folder, self._paths, problems)
+
+    def _read(self, key: str) -> Sample:
+        path, target = self._paths[key]
+        return Sample(key, read_image(path), target=target, word=self.classes[target])
+
+
+def _has_classes(folder: Path) -> bool:
+    """Whether the name, or three folders with pictures each, suggest classes: for a hint, so not for any two."""
+    first = subfolders(folder)[:3]
+    enough = len(first) == 3 or folder.name in ("train", "val", "validation", "test")
+    return enough and bool(first) and all(listing(inside, IMAGES) for inside in first)
+
+
+_CLASS_NAMES = "classes.txt"
 _DIGITS = 7
-_TREE = """
+_SHARDS_TREE = """
 FOLDER/              (or FOLDER/data/)
   val.parquet        (or val-00000-of-00002.parquet …: columns image, label, optional box)
   classes.txt        (optional: a name a line, or number, tab, …, tab, name)"""
@@ -25,7 +73,7 @@ class ParquetShards(FolderDataset):
     """Samples with ``target``, ``word`` where there is a classes.txt, and ``box`` where there is such a column.
 
     Keys are the shard's name and the row, such as ``val-0000012``. The column image holds encoded bytes, or structs
-    with ``bytes`` beside a ``path``; a label below 0 counts as none.
+    with ``bytes`` beside a ``path``; a label below 0 counts as none. A group of rows is in memory at a time.
 
     Args:
         folder: that holds the shards, or ``data`` with them.
@@ -41,7 +89,7 @@ class ParquetShards(FolderDataset):
         check_folder(folder)
         every = _shards(folder) or _shards(folder / "data")
         if not every:
-            raise wrong_folder(folder, "holds no Parquet shards", _TREE, lambda other: bool(_shards(other)))
+            raise wrong_folder(folder, "holds no Parquet shards", _SHARDS_TREE, lambda other: bool(_shards(other)))
         chosen = [path for path in every if path.name.startswith(split or "")]
         if not chosen:
             raise InputError(
@@ -74,7 +122,9 @@ class ParquetShards(FolderDataset):
         word = None
         if target is not None and self.classes:
             if target >= len(self.classes):
-                raise InputError(f"{name} has label {target}, expected 0 … {len(self.classes) - 1} as in {_CLASSES}")
+                raise InputError(
+                    f"{name} has label {target}, expected 0 … {len(self.classes) - 1} as in {_CLASS_NAMES}"
+                )
             word = self.classes[target]
         image = _image(values["image"], name)
         box = _box(values.get("box"), image.size, self._inclusive, name)
@@ -151,7 +201,7 @@ def _box(value: Any, size: tuple[int, int], inclusive: bool, name: str) -> tuple
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    path = folder / _CLASSES
+    path = folder / _CLASS_NAMES
     if not path.is_file():
         return ()
     names: dict[int, str] = {}
