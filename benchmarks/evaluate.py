@@ -26,7 +26,7 @@ from tokenrank.evaluate.protocols import find
 from tokenrank.evaluate.runner import run
 
 METHODS = (
-    "tokenrank,tokenrank:heads=lambda2,bounce:n=1,bounce:n=2,bounce:n=halflife,saliency,saliency:how=slow,"
+    "tokenrank,tokenrank:heads=uniform,bounce:n=1,bounce:n=2,bounce:n=halflife,saliency,saliency:how=slow,"
     "saliency:how=metastable,column_sum,cls_row,rollout,attention_flow,grad_cam,generic_relevance,transformer_attribution,"
     "tokencut:layer=0,lost:layer=0,deep_spectral:layer=0,random"
 )
@@ -48,10 +48,10 @@ def main() -> None:
     model, dataset, methods = tr.load("bundled"), open_dataset("ecssd", args.data), parse_methods(METHODS)
     times: dict[str, list[float]] = {method.name: [] for method in methods}
     for turn, key in enumerate(dataset.keys[: args.images + 1]):
-        inputs = model.prepare(dataset.read(key).image, args.size)
+        picture = dataset.read(key).image
         for place in range(len(methods)):
             method = methods[(place + turn) % len(methods)]
-            seen = tr.Observation(model, inputs)
+            seen = tr.observe(picture, model, size=args.size)
             _ = seen.grid  # the forward, and which layers see the picture
             start = time.perf_counter()
             method.run(seen, Query(seed=tr.at(0.5, 0.5)))

@@ -40,11 +40,11 @@ def saliency_methods() -> list[str]:
         f"{name}:layer={layer}{options}"
         for layer in LAYERS
         for name, options in (
-            ("tokenrank", ""),
+            ("tokenrank", ":heads=uniform"),
             ("tokenrank", ":heads=lambda2"),
-            ("tokenrank", ":direction=backward"),
+            ("tokenrank", ":direction=backward:heads=uniform"),
             ("tokenrank", ":direction=backward:heads=lambda2"),
-            ("column_sum", ""),
+            ("column_sum", ":heads=uniform"),
             ("cls_row", ""),
             ("saliency", ":how=border"),
             ("saliency", ":how=slow"),
@@ -76,15 +76,16 @@ def seed_methods() -> list[str]:
 def region_methods() -> list[str]:
     names = []
     for layer in (1, 3):
-        names += [f"merge:layer={layer}", f"merge:layer={layer}:grid=tokenrank", f"merge:layer={layer}:n=2"]
-        names += [f"metastable:layer={layer}", f"kmeans:layer={layer}"]
+        merge = f"merge:layer={layer}:heads=uniform"
+        names += [merge, f"{merge}:grid=tokenrank", f"{merge}:n=2"]
+        names += [f"metastable:layer={layer}:heads=uniform", f"kmeans:layer={layer}"]
     return [*names, "blocks"]
 
 
 def masking_methods() -> list[str]:
     names = []
     for layer in LAYERS:
-        names += [f"tokenrank:layer={layer}", f"column_sum:layer={layer}", f"cls_row:layer={layer}"]
+        names += [f"{name}:layer={layer}:heads=uniform" for name in ("tokenrank", "column_sum", "cls_row")]
     return [*names, "rollout", "saliency", "grad_cam", "generic_relevance", "transformer_attribution", "random"]
 
 

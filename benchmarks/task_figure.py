@@ -24,12 +24,13 @@ def main() -> None:
     for row, name in zip(panels, names, strict=True):
         picture = read_image(tr.samples.path(name))
         grey = picture.convert("L").convert("RGB")  # so that the labels' colours stand out
-        seen = tr.Observation(model, model.prepare(picture, SIZE))
+        observation = tr.observe(picture, model, size=SIZE)
+        segments = tr.tasks.cluster(observation, k=CLUSTERS, layer=1, heads="uniform")
         shown = {
             name: picture,
-            "saliency": tr.tasks.saliency(picture, model=seen, refine="guided").overlay(grey),
-            "segment, n = 2": tr.tasks.segment(picture, tr.samples.start(name), model=seen, layer=1).overlay(grey),
-            f"cluster, k = {CLUSTERS}": tr.tasks.cluster(picture, model=seen, k=CLUSTERS, layers=[1]).overlay(grey),
+            "saliency": tr.tasks.saliency(observation, refine="guided").overlay(grey),
+            "segment, n = 2": tr.tasks.segment(observation, tr.samples.start(name), layer=1).overlay(grey),
+            f"cluster, k = {CLUSTERS}": segments.overlay(grey),
         }
         for axes, (title, image) in zip(row, shown.items(), strict=True):
             axes.imshow(image)

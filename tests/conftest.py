@@ -11,6 +11,8 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import random
+import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -49,3 +51,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Where the conformance matrix writes its results."""
     parser.addoption("--conformance-out", metavar="FILE.json", help="write the rows of the conformance matrix here")
+
+
+@pytest.fixture(autouse=True)
+def _registered_methods_leave() -> Iterator[None]:
+    """Methods that a test or an example registers are gone after it."""
+    registry = sys.modules.get("tokenrank.baselines.registry")
+    before = dict(registry._METHODS) if registry else None
+    yield
+    if before is not None:
+        registry._METHODS.clear()
+        registry._METHODS.update(before)

@@ -9,8 +9,8 @@ import torch
 
 from tests.tiny import SENTENCE, save_albert, save_bert, save_gpt2, save_processor, save_vit
 from tokenrank import at
-from tokenrank.analysis import Analysis, analyze, default_layer, find_layer
-from tokenrank.errors import CaptureError, InputError, LayoutError, NotFoundError
+from tokenrank.analysis import Analysis, analyze
+from tokenrank.errors import InputError, LayoutError, NotFoundError
 from tokenrank.models import Model, load
 from tokenrank.trace import capture
 
@@ -33,7 +33,7 @@ def picture() -> PIL.Image.Image:
 
 @pytest.fixture(scope="module")
 def found(vit: Model, picture: PIL.Image.Image) -> Analysis:
-    return analyze(picture, vit, start=at(0.9, 0.1))
+    return analyze(picture, model=vit, start=at(0.9, 0.1))
 
 
 def dense_layers(vit: Model, picture: PIL.Image.Image) -> torch.Tensor:
@@ -65,14 +65,14 @@ def test_numbers_are_those_of_dense_algebra(vit: Model, picture: PIL.Image.Image
 
 
 def test_what_it_says_about_itself(found: Analysis, picture: PIL.Image.Image):
-    assert found.kind == "image"
+    assert found.modality == "image"
     assert found.source is not None
     assert np.array_equal(np.asarray(found.source), np.asarray(picture))
     assert found.grid == (4, 6)
     assert found.layers == tuple(f"model.layer.{i}.attention" for i in range(3))
     assert found.layer_index == 1
     assert all(tuple(chain.shape) == (2, 24, 24) for chain in found.chains.values())
-    assert found.restricted
+    assert found.chain.layout.spans == {"image": 24}
     assert not found.skipped
     assert "layer 1 of 3" in repr(found)
     assert found.facts()["grid"] == [4, 6]
@@ -84,7 +84,7 @@ def test_tables(found: Analysis):
     rows = found.table()
     assert [(row["layer"], row["head"]) for row in rows] == [(i, h) for i in range(3) for h in range(2)]
     assert rows[3]["lambda2"] == pytest.approx(float(found.lambda2.values[1, 1]))
-    tokens = found.tokens()
+    tokens = found.tokens_table()
     assert [(t["row"], t["column"]) for t in tokens] == [(i, j) for i in range(4) for j in range(6)]
     assert [t["start"] for t in tokens] == [float(i == 5) for i in range(24)]
     for name in ("bounce_1", "bounce_2", "bounce_4", "bounce_8", "tokenrank", "tokenrank_backward"):
@@ -92,7 +92,7 @@ def test_tables(found: Analysis):
 
 
 def test_default_start_is_the_centre(vit: Model, picture: PIL.Image.Image):
-    found = analyze(picture, vit, bounces=[1])
+    found = analyze(picture, model=vit, bounces=[1])
     assert found.start == at(0.5, 0.5)
     assert int(found.start_values.argmax()) == 2 * 6 + 3
     assert list(found.bounces) == [1]
@@ -101,50 +101,50 @@ def test_default_start_is_the_centre(vit: Model, picture: PIL.Image.Image):
 def test_one_head_and_even_weights(vit: Model, picture: PIL.Image.Image):
     dense = dense_layers(vit, picture)
     for heads, chain in ((1, dense[0, 1]), (-2, dense[0, 0]), ("uniform", dense[0].mean(0))):
-        found = analyze(picture, vit, layer=0, heads=heads)
+        found = analyze(picture, model=vit, layer=0, heads=heads)
         torch.testing.assert_close(found.chain.to_dense().double(), chain, atol=1e-5, rtol=0)
-    assert float(analyze(picture, vit, layer=0, heads=1).chain_lambda2.values) == float(found.lambda2.values[0, 1])
+    assert float(analyze(picture, model=vit, layer=0, heads=1).chain_lambda2.values) == float(
+        found.lambda2.values[0, 1]
+    )
 
 
 def test_all_tokens(vit: Model, picture: PIL.Image.Image):
-    found = analyze(picture, vit, start=at(0.9, 0.1), restrict=False)
+    found = analyze(picture, model=vit, start=at(0.9, 0.1), tokens="all")
     assert found.chain.num_tokens == 27
     assert int(found.start_values.argmax()) == 3 + 5
-    assert not found.restricted
-    assert found.tokens()[0]["span"] == "cls"
-    assert found.tokens()[0]["row"] is None
-    assert found.tokens()[3]["row"] == 0
+    assert found.tokens_table()[0]["span"] == "cls"
+    assert found.tokens_table()[0]["row"] is None
+    assert found.tokens_table()[3]["row"] == 0
 
 
 def test_some_layers_and_size(vit: Model, picture: PIL.Image.Image):
     stages: list[str] = []
-    found = analyze(picture, vit, layers=[0, 1], size=24, progress=stages.append)
+    found = analyze(picture, model=vit, layers=[0, 1], size=24, progress=stages.append)
     assert len(found.layers) == 2
     assert found.grid == (2, 3)
     assert sum(stage.startswith("|λ2|") for stage in stages) == 2
 
 
 def test_text(bert: Model):
-    found = analyze(SENTENCE, bert)
-    assert found.kind == "text"
+    found = analyze(SENTENCE, model=bert)
+    assert found.modality == "text"
     assert found.source == ("[CLS]", *SENTENCE.split(), "[SEP]")
     assert found.grid is None
     torch.testing.assert_close(found.start_values, torch.full((12,), 1 / 12, dtype=torch.float64))
     columns = found.chain.to_dense().mean(0)
     torch.testing.assert_close(found.bounces[1].values, columns)
-    assert [row["text"] for row in found.tokens()] == list(found.source)
-    assert not found.restricted
+    assert [row["text"] for row in found.tokens_table()] == list(found.source)
 
 
 def test_text_from_a_word(bert: Model):
-    found = analyze(SENTENCE, bert, start="mat", layer=0, heads=0)
+    found = analyze(SENTENCE, model=bert, start="mat", layer=0, heads=0)
     torch.testing.assert_close(found.bounces[1].values, found.chain.to_dense()[6])
     with pytest.raises(LayoutError, match="occurs 2 times, at tokens 1, 5"):
-        analyze(SENTENCE, bert, start="the")
+        analyze(SENTENCE, model=bert, start="the")
 
 
 def test_causal_text(tmp_path: Path):
-    found = analyze(SENTENCE, load(save_gpt2(tmp_path)), start=-1)
+    found = analyze(SENTENCE, model=load(save_gpt2(tmp_path)), start=-1)
     assert found.chain.is_causal
     assert float(found.bounces[1].values.sum()) == pytest.approx(1)
     # attention of a causal chain drifts to the first token
@@ -154,51 +154,22 @@ def test_causal_text(tmp_path: Path):
 
 
 def test_layers_that_share_a_module_are_told_apart(tmp_path: Path):
-    found = analyze(SENTENCE, load(save_albert(tmp_path)))
+    found = analyze(SENTENCE, model=load(save_albert(tmp_path)))
     first, second, third = found.layers
     assert second == f"{first}#2"
     assert third == f"{first}#3"
     assert found.layer == second
 
 
-def test_windows_are_refused_with_the_way_out(tmp_path: Path, picture: PIL.Image.Image):
+def test_windows_are_one_chain(tmp_path: Path, picture: PIL.Image.Image):
     from transformers import SwinConfig, SwinModel
 
     config = SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=2)
     SwinModel(config).save_pretrained(tmp_path)
-    with pytest.raises(CaptureError, match=r"leading dimensions \(\d+, 1\) .* windows .* use tr.capture"):
-        analyze(picture, load(save_processor(tmp_path, 32)))
-
-
-@pytest.mark.parametrize(("count", "place"), [(1, 0), (2, 1), (3, 1), (6, 3), (12, 7), (24, 15)])
-def test_default_layer(count: int, place: int):
-    assert default_layer(count) == place
-    assert find_layer(None, [str(i) for i in range(count)]) == place
-
-
-NAMES = ["encoder.layer.0.attention", "encoder.layer.1.attention", "decoder.layer.0.attention"]
-
-
-@pytest.mark.parametrize(
-    ("layer", "place"),
-    [(1, 1), (-1, 2), (NAMES[2], 2), ("encoder.layer.1", 1), ("decoder", 2), ("dec*", 2), ("*.1.*", 1)],
-)
-def test_find_layer(layer: str | int, place: int):
-    assert find_layer(layer, NAMES) == place
-
-
-@pytest.mark.parametrize(
-    ("layer", "words"),
-    [
-        (3, "the model has 3, expected a number from -3 to 2"),
-        (-4, "no layer -4"),
-        ("encoder", "fits 2 layers: 'encoder.layer.0.attention', 'encoder.layer.1.attention'"),
-        ("encoder.layer.2.atention", "nearest: 'encoder.layer"),
-    ],
-)
-def test_find_layer_says_what_there_is(layer: str | int, words: str):
-    with pytest.raises(NotFoundError, match=words.replace(".", r"\.")):
-        find_layer(layer, NAMES)
+    found = analyze(picture, model=load(save_processor(tmp_path, 32)), layer=0)
+    assert found.grid is not None
+    assert found.chain.num_tokens == found.grid[0] * found.grid[1]
+    assert found.lambda2.values.shape == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +181,7 @@ def test_find_layer_says_what_there_is(layer: str | int, words: str):
         ({"alpha": 1.5}, "alpha = 1.5"),
         ({"alpha": float("nan")}, "alpha"),
         ({"heads": "lambda3"}, "lambda3"),
-        ({"heads": 2}, "it has 2, expected a number from 0 to 1"),
+        ({"heads": 2}, "it has 2, expected a number from -2 to 1"),
         ({"heads": True}, "heads = True"),
         ({"kind": "text"}, "reads image"),
         ({"layer": "nowhere"}, "no layer 'nowhere'"),
@@ -218,7 +189,7 @@ def test_find_layer_says_what_there_is(layer: str | int, words: str):
 )
 def test_bad_arguments(vit: Model, picture: PIL.Image.Image, wrong: dict[str, object], words: str):
     with pytest.raises((InputError, NotFoundError), match=words):
-        analyze(picture, vit, **wrong)  # type: ignore[arg-type]
+        analyze(picture, model=vit, **wrong)  # type: ignore[arg-type]
 
 
 def test_layers_with_fewer_heads_are_filled_up():

@@ -10,6 +10,7 @@ import tokenrank
 SOURCE = Path(tokenrank.__file__).parent
 FLOORS = [
     "errors",
+    "grammar",
     "attention_mask",
     "html",
     "plain",
@@ -23,11 +24,13 @@ FLOORS = [
     "chain",
     "files",
     "trace",
-    "analysis",
-    "view",
+    "select",
     "observation",
-    "baselines",
+    "reading",
+    "analysis",
     "tasks",
+    "baselines",
+    "view",
     "evaluate",
     "cli",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 import tokenrank as tr
 from tokenrank import samples
-from tokenrank.errors import CaptureError, InputError, NotFoundError
+from tokenrank.errors import CaptureError, InputError, LayoutError, NotFoundError
 
 
 @pytest.fixture(scope="module")
@@ -17,14 +19,15 @@ def model() -> tr.Model:
 
 @pytest.fixture
 def seen(model: tr.Model) -> tr.Observation:
-    return tr.Observation(model, model.prepare(samples.path("coffee")))
+    return tr.observe(samples.path("coffee"), model)
 
 
 def test_the_forward_runs_once_and_only_when_asked(model: tr.Model) -> None:
     runs = []
     handle = model.module.register_forward_hook(lambda *_: runs.append(1))
     try:
-        seen = tr.Observation(model, model.prepare(samples.path("coffee")))
+        seen = tr.observe(samples.path("coffee"), model)
+        assert "not run yet" in repr(seen)
         assert not runs
         seen.chain(0), seen.chain(3, "lambda2"), seen.features(), seen.output
         assert len(runs) == 1
@@ -34,21 +37,47 @@ def test_the_forward_runs_once_and_only_when_asked(model: tr.Model) -> None:
 
 def test_chains_are_the_traces(seen: tr.Observation) -> None:
     full = seen.trace[seen.layers[2]][0]
-    torch.testing.assert_close(seen.full(2).to_dense(), full.to_dense().double(), rtol=1e-5, atol=1e-7)
-    patches = seen.full(2).restrict("image").to_dense()
-    torch.testing.assert_close(seen.patch_heads(2).to_dense(), patches)
-    torch.testing.assert_close(seen.chain(2).to_dense(), patches.mean(0))
-    torch.testing.assert_close(seen.chain(2, 1).to_dense(), patches[1])
-    w = seen.lambda2(2).double()
-    torch.testing.assert_close(seen.chain(2, "lambda2").to_dense(), torch.einsum("h,hij->ij", w / w.sum(), patches))
+    torch.testing.assert_close(seen.head_chains(2, "all").to_dense(), full.to_dense())
+    patches = full.restrict("image").to_dense().double()
+    torch.testing.assert_close(seen.head_chains(2).to_dense().double(), patches, rtol=1e-5, atol=1e-7)
+    for heads, expected in (("uniform", patches.mean(0)), (1, patches[1]), ([0, 3], patches[[0, 3]].mean(0))):
+        torch.testing.assert_close(seen.chain(2, heads).to_dense(), expected, rtol=1e-5, atol=1e-7)  # type: ignore[arg-type]
+    w = seen.lambda2(2).values.double()
+    mixed = torch.einsum("h,hij->ij", w / w.sum(), patches)
+    torch.testing.assert_close(seen.chain(2).to_dense(), mixed, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(seen.head_weights(2), w / w.sum())
 
 
-def test_all_heads_are_in_the_order_of_the_layers(seen: tr.Observation) -> None:
-    chains, lambda2 = seen.all_heads([1, 4])
-    assert chains.shape[0] == lambda2.shape[0] == 8
-    torch.testing.assert_close(chains[4:].to_dense(), seen.patch_heads(4).to_dense())
-    torch.testing.assert_close(lambda2[4:], seen.lambda2(4))
-    assert seen.all_heads()[1].shape == (24,)
+def test_heads_are_weighed_on_the_tokens_that_stay(seen: tr.Observation) -> None:
+    everything = seen.trace[seen.layers[1]][0]
+    w = everything.lambda2().values.double()
+    expected = torch.einsum("h,hij->ij", w / w.sum(), everything.to_dense().double())
+    torch.testing.assert_close(seen.chain(1, tokens="all").to_dense(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_answers_are_kept(seen: tr.Observation) -> None:
+    assert seen.chain(2) is seen.chain(seen.layers[2], "lambda2", "image") is seen.chain("*layer.2*")
+    assert seen.lambda2(2) is seen.lambda2(2, "image")
+    assert seen.chain(2) is not seen.chain(2, tokens="all")
+    assert seen.chain(2, 1) is not seen.chain(2, [1])
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_a_bool_is_no_head_even_after_that_head_was_asked(seen: tr.Observation, heads: Any) -> None:
+    seen.chain(0, 0), seen.chain(0, 1)
+    with pytest.raises(InputError, match=f"heads = {heads}"):
+        seen.chain(0, heads)
+
+
+def test_nothing_is_held_dense_beyond_small_mixtures(model: tr.Model) -> None:
+    seen = tr.observe(samples.path("coffee"), model, size=448)
+    count = len(seen.patches)
+    assert count > 1600
+    assert type(seen.head_chains(2, "all").operator).__name__ == "QueryKey"
+    seen.chain(2).bounce(tr.at(0.5, 0.5), 2)
+    held = [value for value in seen._kept.values() if isinstance(value, tr.AttentionChain)]
+    assert held
+    assert all(type(chain.operator).__name__ != "Dense" for chain in held)
 
 
 def test_features_are_the_keys_head_by_head(seen: tr.Observation) -> None:
@@ -59,20 +88,40 @@ def test_features_are_the_keys_head_by_head(seen: tr.Observation) -> None:
     torch.testing.assert_close(features[3, 48:96], record.k[0, 1, seen.patches.start + 3])
 
 
-def test_layers_by_number_and_name(seen: tr.Observation) -> None:
-    assert seen.layer_name(None) == seen.layers[3]
-    assert seen.layer_name(-1) == seen.layer_name(seen.layers[5]) == seen.layers[5]
+def test_layers_by_number_name_and_glob(seen: tr.Observation) -> None:
+    assert seen.layer() == seen.layers[3]
+    assert seen.layer(-1) == seen.layer(seen.layers[5]) == seen.layer("*.layer.5.*") == seen.layers[5]
+    assert seen.several_layers() == seen.layers
+    assert seen.several_layers("*") == seen.layers
     for wrong in (6, -7, "model.layer.9"):
         with pytest.raises(NotFoundError):
-            seen.layer_name(wrong)
+            seen.layer(wrong)
 
 
-def test_unknown_heads(seen: tr.Observation) -> None:
-    with pytest.raises(InputError, match="lambda3"):
-        seen.chain(0, "lambda3")  # type: ignore[arg-type]
+def test_the_choice_in_words(seen: tr.Observation) -> None:
+    assert seen.describe() == f"layer 3 of 6 ({seen.layers[3]}), heads lambda2, tokens image"
+    assert seen.describe(0, [1, 2], "all") == f"layer 0 of 6 ({seen.layers[0]}), heads [1, 2], tokens all"
 
 
 def test_a_batch_of_two(model: tr.Model) -> None:
     inputs = {name: value.repeat(2, 1, 1, 1) for name, value in model.prepare(samples.path("coffee")).items()}
     with pytest.raises(CaptureError, match="leading dimensions"):
-        tr.Observation(model, inputs).full(0)
+        tr.observe(model, inputs=inputs).chain(0)
+
+
+def test_what_was_captured_before_cannot_run_again(seen: tr.Observation) -> None:
+    again = tr.observe(seen.trace)
+    assert again.output is None
+    with pytest.raises(InputError, match="captured before"):
+        again.model  # noqa: B018
+    alone = tr.observe(seen.trace[0])
+    with pytest.raises(InputError, match=r"give tr\.observe its trace"):
+        alone.features()
+
+
+def test_an_unknown_layout_leaves_all_tokens(seen: tr.Observation) -> None:
+    blind = tr.observe(seen.trace, layout=False)
+    assert blind.modality == "text"
+    assert blind.chain(2).num_tokens == seen.head_chains(2, "all").num_tokens
+    with pytest.raises(LayoutError, match="tokens='all'"):
+        blind.chain(2, tokens="image")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .markov import Certificate, Lambda2
     from .models import Model, load
     from .observation import Observation
+    from .reading import observe
     from .trace import Trace, capture, from_attentions, from_cache, from_query_key, load_trace
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ __all__ = [
     "from_query_key",
     "load",
     "load_trace",
+    "observe",
     "samples",
     "tasks",
     "view",
@@ -63,6 +65,7 @@ _HOMES = {
     "from_query_key": "trace",
     "load": "models",
     "load_trace": "trace",
+    "observe": "reading",
 }
 
 

@@ -43,11 +43,9 @@ def table(rows: Iterable[Sequence[object]], head: Sequence[object] = ()) -> str:
 
 
 def _row(cells: Sequence[object], tag: str, style: str) -> str:
-    quiet = f' style="{style};opacity:.7"' if tag == "td" else f' style="{style}"'
-    return "<tr>" + "".join(
-        f"<{tag}{quiet if not place else f' style={chr(34)}{style}{chr(34)}'}>{escape(cell)}</{tag}>"
-        for place, cell in enumerate(cells)
-    ) + "</tr>"  # fmt: skip
+    styles = [style + ";opacity:.7" * (tag == "td"), *[style] * (len(cells) - 1)]
+    drawn = [f'<{tag} style="{own}">{escape(cell)}</{tag}>' for cell, own in zip(cells, styles, strict=True)]
+    return f"<tr>{''.join(drawn)}</tr>"
 
 
 def figure(content: str, *captions: object) -> str:
@@ -71,8 +69,8 @@ def panel(title: object, *parts: str) -> str:
 
 
 def note(text: object) -> str:
-    """A line of quiet text."""
-    return f'<div style="{_QUIET}">{escape(text)}</div>'
+    """A line of quiet text; nothing for an empty one."""
+    return f'<div style="{_QUIET}">{escape(text)}</div>' if str(text) else ""
 
 
 def words(tokens: Sequence[str], shares: Sequence[float], most: int = 400) -> str:

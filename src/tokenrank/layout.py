@@ -48,6 +48,13 @@ def at(x: float, y: float, t: float | None = None) -> Point:
     """The point at fraction ``x`` of the width and ``y`` of the height, for ``chain.bounce``.
 
     In a video, at fraction ``t`` of its length.
+
+    Example:
+        >>> import tokenrank as tr
+        >>> tr.at(0.9, 0.1)
+        Point(x=0.9, y=0.1, t=None)
+        >>> tr.TokenLayout.image(2, 2).token_at(tr.at(0.9, 0.1))  # after CLS, top right
+        2
     """
     return Point(float(x), float(y), None if t is None else float(t))
 
@@ -67,6 +74,16 @@ class TokenLayout:
     Raises:
         LayoutError: a grid that does not fill its span, a number of strings that is not the number
             of tokens, or special tokens out of range, twice or out of order.
+
+    Example:
+        >>> import tokenrank as tr
+        >>> layout = tr.TokenLayout({"cls": 1, "registers": 4, "image": 6}, {"image": (2, 3)})
+        >>> print(layout)
+        cls 1, registers 4, image 2 × 3
+        >>> layout.range("image")
+        range(5, 11)
+        >>> tr.TokenLayout.text(["a", "cat"]).tokens
+        ('a', 'cat')
     """
 
     spans: Mapping[str, int]

@@ -1,106 +1,163 @@
-"""Observation: one picture seen by one model, and everything that methods ask about it, computed once."""
+"""Observation: one source seen by one model, read once; what tasks, baselines, figures and commands ask of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
+import PIL.Image
 import torch
 from torch import Tensor
 
-from .analysis import default_layer
 from .chain import AttentionChain, TokenMap
-from .errors import CaptureError, InputError, LayoutError, NotFoundError
+from .errors import CaptureError, InputError, LayoutError, TokenRankError
 from .layout import TokenLayout
-from .models import Model
-from .trace import Trace, capture
+from .markov import Lambda2
+from .models import Modality, Model
+from .recording import AttentionRecord
+from .select import (
+    HEADS,
+    Heads,
+    Layer,
+    Layers,
+    Tokens,
+    default_layer,
+    head_weights,
+    layer_of,
+    layers_of,
+    mixed,
+    tokens_of,
+)
+from .trace import Trace
 
-Heads: TypeAlias = Literal["uniform", "lambda2"] | int
-Layer: TypeAlias = int | str | None
+Seen: TypeAlias = "tuple[Mapping[str, AttentionChain], Mapping[str, str]]"
+T = TypeVar("T")
+
+DENSE_TOKENS = 1600
+"""A mixed chain of up to so many tokens is kept as a matrix (20 MB at most): it pays from the second question on."""
 
 
 class Observation:
-    """What a vision transformer attended to in one picture.
+    """What a model attended to in one picture or text; made by ``tr.observe``.
 
-    The forward runs once, when something is first asked; chains, |λ2| and features are kept, so that many methods
-    can be compared at the cost of one forward.
+    The forward runs once, when something is first asked. Chains stay what was recorded (queries and keys, nothing
+    N × N); what was computed is kept, so that many methods can be compared at the cost of one forward.
 
     Args:
-        model: reads pictures.
-        inputs: from ``model.prepare``, a batch of one.
+        run: the forward; returns its trace and the module's output. None for a chain.
+        model: what ran, where it can run again (gradients, masking); None for what was captured before.
+        inputs: keyword arguments of the forward.
+        picture: what was looked at, upright RGB; None where it is not known.
+        modality: "image" or "text", where that is known without looking at the layouts.
+        expected: the layout that model and inputs promise, for layers that have none.
+        chain: the one layer, where no forward was seen.
+        name: of the model, for errors and captions.
     """
 
-    def __init__(self, model: Model, inputs: Mapping[str, Any]) -> None:
-        if model.kind != "image":
-            raise InputError(f"model {model.name!r} reads {model.kind}, expected one that reads pictures")
-        self.model, self.inputs = model, inputs
-        self._full: dict[str, AttentionChain] = {}
-        self._lambda2: dict[str, Tensor] = {}
-        self._chains: dict[tuple[str, Heads], AttentionChain] = {}
+    def __init__(
+        self,
+        run: Callable[[], tuple[Trace, Any]] | None,
+        name: str,
+        model: Model | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        picture: PIL.Image.Image | None = None,
+        modality: Modality | None = None,
+        expected: TokenLayout | None = None,
+        chain: AttentionChain | None = None,
+    ) -> None:
+        self._forward, self.name, self._model, self._inputs = run, name, model, inputs
+        self.picture, self._modality, self._expected, self._chain = picture, modality, expected, chain
         self._kept: dict[Any, Any] = {}
 
-    @classmethod
-    def of(cls, model: Model, inputs: Mapping[str, Any], observation: Observation | None = None) -> Observation:
-        """``observation`` where there is one, otherwise a new one."""
-        return cls(model, inputs) if observation is None else observation
-
     @cached_property
-    def _run(self) -> tuple[Trace, Any]:
-        with capture(self.model.module) as trace:
-            output = self.model.forward(self.inputs)
-        return trace, output
+    def _ran(self) -> tuple[Trace, Any]:
+        if self._forward is None:
+            raise InputError("this needs what a forward left, and a chain alone was given; give tr.observe its trace")
+        return self._forward()
 
     @property
     def trace(self) -> Trace:
         """All attention of the forward."""
-        return self._run[0]
+        return self._ran[0]
 
     @property
     def output(self) -> Any:
-        """What the module returned, without gradients."""
-        return self._run[1]
+        """What the module returned, without gradients; None for what was captured before."""
+        return self._ran[1]
 
-    @cached_property
-    def layers(self) -> tuple[str, ...]:
-        """Names of the modules whose self-attention covers the picture, in order."""
-        names = tuple(name for name in self.trace.names if self._sees_picture(name))
-        if not names:
-            raise CaptureError(
-                f"no layer of model {self.model.name!r} has square self-attention over the picture's patches; "
-                "tr.capture(model).summary() shows what was seen"
-            )
-        return names
-
-    def layer_name(self, layer: Layer = None) -> str:
-        """The name of a layer: given by number (negative from the last) or name; two thirds up where None.
+    @property
+    def model(self) -> Model:
+        """The model, for what needs another forward.
 
         Raises:
-            NotFoundError: no such layer.
+            InputError: the observation was made from attention that was captured before.
         """
-        if layer is None:
-            return self.layers[default_layer(len(self.layers))]
-        if isinstance(layer, str):
-            if layer in self.layers:
-                return layer
-            raise NotFoundError(f"no layer {layer!r}; layers: {', '.join(self.layers)}")
-        if not -len(self.layers) <= layer < len(self.layers):
-            raise NotFoundError(f"no layer {layer} of {len(self.layers)}; expected 0 to {len(self.layers) - 1}")
-        return self.layers[layer]
+        if self._model is None:
+            raise InputError(
+                f"this needs another forward, and {self.name} was captured before; observe the source with its model: "
+                "tr.observe(source, model=…)"
+            )
+        return self._model
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """Keyword arguments of the forward, a batch of one.
+
+        Raises:
+            InputError: as ``model``.
+        """
+        self.model  # noqa: B018  raises where there is none
+        return cast("Mapping[str, Any]", self._inputs)
+
+    @cached_property
+    def _chains(self) -> Seen:
+        if self._chain is not None:
+            return {"chain": _of_one_input(self._chain, None, "chain")}, {}
+        return _square_chains(self.trace, self._expected, self._modality)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers whose attention is a chain on this source, in order; over the picture, where one is.
+
+        A module that ran several times (ALBERT) is several layers: "name", "name#2", …
+        """
+        return tuple(self._chains[0])
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Name → why a layer is not among ``layers``."""
+        return self._chains[1]
+
+    @cached_property
+    def modality(self) -> Modality:
+        """What was read: "image" where the layers know a picture's patches, otherwise "text"."""
+        if self._modality is not None:
+            return self._modality
+        return "image" if any(_has_picture(chain.layout) for chain in self._chains[0].values()) else "text"
 
     @cached_property
     def layout(self) -> TokenLayout:
-        """Which token is what, of the first layer."""
-        layout = self.full(0).layout
-        assert layout is not None
+        """Which token is what, of the first layer, CLS and registers included.
+
+        Raises:
+            LayoutError: unknown.
+        """
+        layout = self._chains[0][self.layers[0]].layout
+        if layout is None:
+            raise self._no_layout(self.layers[0])
         return layout
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(rows, columns) of the patches."""
+        """(rows, columns) of the patches.
+
+        Raises:
+            LayoutError: no picture, or a video.
+        """
         grid = self.layout.grids[self.layout.picture]
         if len(grid) != 2:
-            raise LayoutError(f"the grid is {grid}, frames of a video; expected one picture")
+            raise LayoutError(f"the grid is {grid}, frames of a video; expected (rows, columns) of one picture")
         return grid
 
     @property
@@ -113,93 +170,201 @@ class Observation:
         """The layout of the patches alone."""
         return TokenLayout({"image": len(self.patches)}, {"image": self.grid})
 
-    def full(self, layer: Layer = None) -> AttentionChain:
-        """All tokens of a layer, (heads, N, N)."""
-        name = self.layer_name(layer)
-        if name not in self._full:
-            chain = self.trace[name]
-            if len(chain.batch) != 2 or chain.batch[0] != 1:
-                raise CaptureError(f"layer {name!r} has leading dimensions {tuple(chain.batch)}, expected (1, heads)")
-            self._full[name] = AttentionChain(chain[0].to_dense().double(), chain.layout)
-        return self._full[name]
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the picture; of what the model was given, or one pixel a patch, where it is not known."""
+        if self.picture is not None:
+            return self.picture.height, self.picture.width
+        for value in (self._inputs or {}).values():
+            if isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4:
+                return int(value.shape[-2]), int(value.shape[-1])
+        return self.grid
 
-    def patch_heads(self, layer: Layer = None) -> AttentionChain:
-        """The patches of a layer, head by head, (heads, P, P): CLS and registers dropped, rows renormalised."""
-        full = self.full(layer)
-        assert full.layout is not None
-        return full.restrict(full.layout.picture)
-
-    def lambda2(self, layer: Layer = None) -> Tensor:
-        """|λ2| of every head of the patches' chain, (heads,)."""
-        name = self.layer_name(layer)
-        if name not in self._lambda2:
-            self._lambda2[name] = self.patch_heads(name).lambda2().values
-        return self._lambda2[name]
-
-    def all_heads(self, layers: Iterable[Layer] | None = None) -> tuple[AttentionChain, Tensor]:
-        """Every head of several layers (all by default) as one batch of chains of the patches, and their |λ2|.
-
-        Returns:
-            (heads of all, P, P), the first layer's heads first, and (heads of all,).
+    def layer(self, layer: Layer = None) -> str:
+        """The name of one of ``layers``; see ``tokenrank.select.Layer``.
 
         Raises:
-            CaptureError: layers of different grids, such as a pyramid's.
+            NotFoundError: none fits, or several do.
         """
-        names = self.layers if layers is None else tuple(self.layer_name(layer) for layer in layers)
-        dense = [self.patch_heads(name).to_dense() for name in names]
-        if sizes := {d.shape[-1] for d in dense} - {len(self.patches)}:
-            raise CaptureError(
-                f"layers have {len(self.patches)} and {sorted(sizes)} patches, expected one grid; name layers of "
-                "one grid"
-            )
-        return AttentionChain(torch.cat(dense), self.picture_layout), torch.cat([self.lambda2(n) for n in names])
+        return layer_of(layer, self.layers)
 
-    def chain(self, layer: Layer = None, heads: Heads = "uniform") -> AttentionChain:
-        """The patches of a layer as one chain, (P, P): CLS and registers dropped, heads mixed.
+    def several_layers(self, layers: Layers = None) -> tuple[str, ...]:
+        """Names of some of ``layers``; all where None."""
+        return self.layers if layers is None else layers_of(layers, self.layers)
+
+    def head_chains(self, layer: Layer = None, tokens: Tokens = None) -> AttentionChain:
+        """A layer, head by head, (heads, N, N), nothing materialised.
 
         Args:
-            layer: as in ``layer_name``.
-            heads: "uniform", "lambda2" (each by its |λ2|), or the number of one head.
+            layer: see ``tokenrank.select.Layer``.
+            tokens: see ``tokenrank.select.Tokens``; rows are renormalised over what stays. The patches of a picture
+                where None, so that CLS and registers are dropped as in the paper's vision transformers.
+
+        Raises:
+            NotFoundError: no such layer or span. LayoutError: it is unknown which tokens they are.
         """
-        name = self.layer_name(layer)
-        if (name, heads) not in self._chains:
-            patches = self.patch_heads(name)
-            mixed = patches[heads] if isinstance(heads, int) else patches.aggregate(self._weights(name, heads))
-            # dense once: a few hundred patches, asked by many methods
-            self._chains[name, heads] = AttentionChain(mixed.to_dense(), self.picture_layout)
-        return self._chains[name, heads]
+        name = self.layer(layer)
+        kept = self._tokens(name, tokens)
+        chain = self._chains[0][name]
+        return chain if kept is None else self.keep(("heads", name, kept), lambda: chain.restrict(kept))
+
+    def lambda2(self, layer: Layer = None, tokens: Tokens = None) -> Lambda2:
+        """|λ2| of every head of ``head_chains(layer, tokens)``, (heads,), with certificate."""
+        name = self.layer(layer)
+        key = "lambda2", name, self._tokens(name, tokens)
+        return self.keep(key, lambda: self.head_chains(name, tokens).lambda2())
+
+    def head_weights(self, layer: Layer = None, heads: Heads = HEADS, tokens: Tokens = None) -> Tensor:
+        """What each head of a layer counts for, (heads,) in float64 on the CPU, sum one.
+
+        Raises:
+            NotFoundError, InputError: no such layer, head or choice of heads.
+        """
+        chains = self.head_chains(layer, tokens)
+        moduli = self.lambda2(layer, tokens).values if isinstance(heads, str) and heads == "lambda2" else None
+        return head_weights(heads, moduli, chains.batch[-1], self.layer(layer))
+
+    def chain(self, layer: Layer = None, heads: Heads = HEADS, tokens: Tokens = None) -> AttentionChain:
+        """A layer as one chain, (N, N): its heads mixed, on the patches of a picture or all tokens of a text.
+
+        Args:
+            layer: see ``tokenrank.select.Layer``; two thirds up the stack where None.
+            heads: see ``tokenrank.select.Heads``; each by its |λ2| on these tokens by default.
+            tokens: see ``tokenrank.select.Tokens``.
+
+        Raises:
+            NotFoundError: no such layer, head or span. InputError: another choice of heads.
+            LayoutError: it is unknown which tokens are the picture.
+        """
+        name = self.layer(layer)
+        kept = self._tokens(name, tokens)
+        by_lambda2 = isinstance(heads, str) and heads == "lambda2"
+        key = "chain", name, heads if isinstance(heads, str | int) else tuple(heads), kept
+        if isinstance(heads, bool) or key not in self._kept:
+            moduli = self.lambda2(name, tokens).values if by_lambda2 else None
+            self._kept[key] = _kept_small(mixed(self.head_chains(name, tokens), heads, moduli, name))
+        return cast("AttentionChain", self._kept[key])
 
     def features(self, layer: Layer = -1, what: Literal["k", "q"] = "k") -> Tensor:
-        """Keys (or queries) of the patches, heads side by side, (P, heads · d)."""
-        name = self.layer_name(layer)
-        (record,) = (r for r in self.trace.records if r.name == name)
-        tensor = getattr(record, what)
+        """Keys (or queries) of the patches, heads side by side, float32 (P, heads · d); the last layer by default.
+
+        Raises:
+            CaptureError: only the weights of the layer were seen. LayoutError: it is unknown where the patches are.
+        """
+        name = self.layer(layer)
+        record = _records(self.trace)[name]
+        tensor = {"k": record.k, "q": record.q}[what]
         if tensor is None:
             raise CaptureError(
-                f"layer {name!r} was seen as weights alone, expected queries and keys; load it with sdpa"
+                f"layer {name!r} was seen as weights alone, expected queries and keys; load the model with sdpa"
             )
-        return tensor[0, :, self.patches.start : self.patches.stop].float().transpose(0, 1).flatten(1)
-
-    def keep(self, key: Any, make: Any) -> Any:
-        """What ``make()`` returned when ``key`` was first asked."""
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+        layout = self._chains[0][name].layout
+        if layout is None:
+            raise self._no_layout(name)
+        span = layout.range(layout.picture)
+        heads = tensor.reshape(-1, *tensor.shape[-2:])
+        return heads[:, span.start : span.stop].float().transpose(0, 1).flatten(1)
 
     def map(self, values: Tensor) -> TokenMap:
         """A map of the patches from values (P,)."""
         return TokenMap(values, self.picture_layout)
 
-    def _weights(self, name: str, heads: str) -> Tensor:
-        if heads not in ("uniform", "lambda2"):
-            raise InputError(f"heads = {heads!r}, expected 'uniform', 'lambda2' or the number of a head")
-        if heads == "lambda2" and (moduli := self.lambda2(name)).any():
-            return moduli
-        return torch.ones(self.full(name).batch)
+    def keep(self, key: Any, make: Callable[[], T]) -> T:
+        """What ``make()`` returned when ``key`` was first asked."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return cast("T", self._kept[key])
 
-    def _sees_picture(self, name: str) -> bool:
+    def describe(self, layer: Layer = None, heads: Heads = HEADS, tokens: Tokens = None) -> str:
+        """The choice in words: "layer 3 of 6 (model.layer.3.attention), heads lambda2, tokens image"."""
+        name = self.layer(layer)
+        chosen = heads if isinstance(heads, str) else f"{heads}"
+        kept = (
+            tokens if isinstance(tokens, str) else "a selection" if tokens is not None else self._default_tokens(name)
+        )
+        return f"layer {self.layers.index(name)} of {len(self.layers)} ({name}), heads {chosen}, tokens {kept}"
+
+    def __repr__(self) -> str:
+        if "_chains" not in self.__dict__:
+            return f"Observation({self.name!r}, not run yet)"
+        name = self.layers[default_layer(len(self.layers))]
+        return f"Observation({self.name!r}, {self.modality}, {len(self.layers)} layers, {name!r} by default)"
+
+    def _default_tokens(self, name: str) -> str:
+        if self.modality == "text":
+            return "all"
+        layout = self._chains[0][name].layout
+        if layout is None:
+            raise self._no_layout(name)
+        return layout.picture
+
+    def _tokens(self, name: str, tokens: Tokens) -> tuple[int, ...] | None:
+        chain = self._chains[0][name]
+        chosen = self._default_tokens(name) if tokens is None else tokens
+        return tokens_of(chosen, chain.layout, chain.num_tokens, name)
+
+    def _no_layout(self, name: str) -> LayoutError:
+        count = self._chains[0][name].num_tokens
+        return LayoutError(
+            f"which of the {count} tokens of {name!r} are the picture is unknown; look at all of them with "
+            "tokens='all' (--tokens all), or give the layout: tr.observe(…, layout=tr.TokenLayout.image(rows, columns))"
+        )
+
+
+def _square_chains(trace: Trace, expected: TokenLayout | None, modality: Modality | None) -> Seen:
+    """Name → chain (heads, N, N) of every layer that has one; and why others have none.
+
+    Where layers look at a picture, those that do not are left out: the text of a dual encoder, a pooling head.
+    """
+    chains: dict[str, AttentionChain] = {}
+    skipped: dict[str, str] = {}
+    errors: list[TokenRankError] = []
+    for name, record in _records(trace).items():
         try:
-            chain = self.trace[name]
-        except CaptureError:
-            return False
-        return chain.layout is not None and len(chain.layout.grids) == 1
+            chains[name] = _of_one_input(trace.chain_of(record), expected, name)
+        except (CaptureError, LayoutError) as error:
+            skipped[name] = str(error)
+            errors.append(error)
+    if not chains:
+        raise errors[0] if errors else CaptureError("the trace is empty; run the model inside tr.capture")
+    seeing = {name for name, chain in chains.items() if _has_picture(chain.layout)}
+    if seeing and modality != "text":
+        skipped |= {name: "its tokens hold no picture" for name in chains if name not in seeing}
+        chains = {name: chain for name, chain in chains.items() if name in seeing}
+    return chains, skipped
+
+
+def _records(trace: Trace) -> dict[str, AttentionRecord]:
+    """Records by name; of layers that share one module each call is a layer."""
+    calls: dict[str, int] = {}
+    named: dict[str, AttentionRecord] = {}
+    for record in trace.records:
+        calls[record.name] = calls.get(record.name, 0) + 1
+        named[record.name if calls[record.name] == 1 else f"{record.name}#{calls[record.name]}"] = record
+    return named
+
+
+def _of_one_input(chain: AttentionChain, expected: TokenLayout | None, name: str) -> AttentionChain:
+    """The chain as (heads, N, N), with a layout where one is known."""
+    operator, layout = chain.operator, chain.layout
+    if chain.batch[:-1].numel() != 1:
+        raise CaptureError(
+            f"the attention of {name!r} has leading dimensions {tuple(chain.batch)}, expected (1, heads) or heads "
+            "alone: several inputs, windows or branches apart; take one, with trace.select(sample=0), "
+            "trace.select(branch=…) or by indexing the chain"
+        )
+    if len(chain.batch) != 1:
+        operator = operator.reshape(chain.batch[-1] if chain.batch else 1)
+    if layout is None and expected is not None and expected.num_tokens == chain.num_tokens:
+        layout = expected
+    return AttentionChain.from_operator(operator, layout)
+
+
+def _has_picture(layout: TokenLayout | None) -> bool:
+    return layout is not None and len(layout.grids) == 1
+
+
+def _kept_small(chain: AttentionChain) -> AttentionChain:
+    if chain.num_tokens > DENSE_TOKENS:
+        return chain
+    return AttentionChain(chain.operator.to_dense(torch.float64), chain.layout)

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tokenrank.models import Model
-from tokenrank.observation import Observation
+import tokenrank as tr
 
 SIDE, PATCH = 32, 8
 TOLERANCE = {"ViT": 1e-6, "DINOv3": 1e-12, "timm": 1e-12, "timm without CLS": 1e-12}
@@ -62,24 +61,24 @@ def pixels() -> Tensor:
 
 
 @pytest.fixture(scope="session")
-def observe(pixels: Tensor) -> Callable[[str], Observation]:
+def observe(pixels: Tensor) -> Callable[[str], tr.Observation]:
     """A name of ``BUILDERS`` → the picture as this model sees it; one observation a name."""
-    made: dict[str, Observation] = {}
+    made: dict[str, tr.Observation] = {}
 
-    def by_name(name: str) -> Observation:
+    def by_name(name: str) -> tr.Observation:
         if name not in made:
             with torch.random.fork_rng():  # the test that asks first keeps its own random numbers
                 torch.manual_seed(1)
                 module = BUILDERS[name]().double().eval()
             key = "x" if name.startswith("timm") else "pixel_values"
-            made[name] = Observation(Model(name, module, "image"), {key: pixels})
+            made[name] = tr.observe(tr.Model(name, module, "image"), inputs={key: pixels})
         return made[name]
 
     return by_name
 
 
 @pytest.fixture(scope="session")
-def own_weights(observe: Callable[[str], Observation], pixels: Tensor) -> Callable[[str], list[Tensor]]:
+def own_weights(observe: Callable[[str], tr.Observation], pixels: Tensor) -> Callable[[str], list[Tensor]]:
     """A name of ``BUILDERS`` → attention weights (heads, N, N) of all layers as the model's library gives them out."""
     made: dict[str, list[Tensor]] = {}
 

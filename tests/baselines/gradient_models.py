@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tokenrank.models import Model
+import tokenrank as tr
 from tokenrank.models.model import own_logits
-from tokenrank.observation import Observation
 
 SIDE, PATCH, CLASSES = 32, 8, 5
 LAYERS, HEADS = 3, 2
@@ -53,7 +52,7 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def observe(built: nn.Module) -> Observation:
+def observe(built: nn.Module) -> tr.Observation:
     """The module with lively weights, as it sees one picture of noise."""
     generator = torch.Generator().manual_seed(5)
     module = built.double().eval()
@@ -63,8 +62,8 @@ def observe(built: nn.Module) -> Observation:
             parameter.copy_(mean + 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
     pixels: Tensor = torch.randn(1, 3, SIDE, SIDE, generator=generator, dtype=torch.float64)
     key = "pixel_values" if "transformers" in type(module).__module__ else "x"
-    return Observation(Model("tiny", module, "image", head=own_logits), {key: pixels})
+    return tr.observe(tr.Model("tiny", module, "image", head=own_logits), inputs={key: pixels})
 
 
-def observed(name: str) -> Observation:
+def observed(name: str) -> tr.Observation:
     return observe(BUILDERS[name]())

@@ -11,19 +11,8 @@ from PIL import Image
 
 import tokenrank as tr
 from tokenrank.baselines.affinity import knn_matting_affinity
-from tokenrank.baselines.deep_spectral import (
-    deep_spectral,
-    deep_spectral_from_features,
-    deep_spectral_mask,
-    grid_colours,
-)
+from tokenrank.baselines.graphs import deep_spectral, deep_spectral_from_features, grid_colours
 from tokenrank.errors import InputError, NotUniqueWarning
-from tokenrank.observation import Observation
-
-
-@pytest.fixture(scope="module")
-def bundled() -> tr.Model:
-    return tr.load("bundled")
 
 
 def at_angles(*degrees: float) -> torch.Tensor:
@@ -117,25 +106,30 @@ def test_what_cannot_be_used_is_refused(features, options, message):
         deep_spectral_from_features(features, **options)
 
 
-def test_colours_of_a_prepared_picture(bundled):
+def test_colours_of_a_prepared_picture():
     pixels = np.zeros((48, 64, 3), np.uint8)
     pixels[:, :32], pixels[:, 32:] = (51, 102, 204), (255, 0, 102)
-    seen = Observation(bundled, bundled.prepare(Image.fromarray(pixels), 64))
+    seen = tr.observe(Image.fromarray(pixels), size=64)
     colours = grid_colours(seen)
     assert colours.shape == (6, 8, 3)
     assert colours[3, 1].tolist() == pytest.approx([0.2, 0.4, 0.8], abs=1e-6)
     assert colours[2, 7].tolist() == pytest.approx([1, 0, 0.4], abs=1e-6)
 
 
-def test_on_the_bundled_model(bundled):
-    inputs = bundled.prepare(tr.samples.path("chelsea"), 64)
-    seen = Observation(bundled, inputs)
+def test_on_the_bundled_model():
+    seen = tr.observe(tr.samples.path("chelsea"), size=64)
     expected = deep_spectral_from_features(seen.features())
-    found = deep_spectral(bundled, inputs, observation=seen)
+    found = deep_spectral(seen)
     assert torch.equal(found.values, expected)
-    mask = deep_spectral_mask(bundled, inputs, observation=seen)
-    assert torch.equal(mask, expected.reshape(seen.grid) > 0)
-    assert 0 < mask.sum() <= mask.numel() / 2
-    coloured = deep_spectral(bundled, inputs, observation=seen, colour=10)
+    assert torch.equal(found.foreground, expected.reshape(seen.grid) > 0)
+    assert 0 < found.foreground.sum() <= found.foreground.numel() / 2
+    coloured = deep_spectral(seen, colour=10)
     assert torch.equal(coloured.values, deep_spectral_from_features(seen.features(), grid_colours(seen), 10))
     assert not torch.equal(coloured.values, found.values)
+
+
+def test_colours_of_what_was_captured_before_are_refused_with_the_cure():
+    trace = tr.observe(tr.samples.path("chelsea"), size=64).trace
+    assert deep_spectral(trace).values.any()
+    with pytest.raises(InputError, match=r"tr\.observe\(source, model=…\)"):
+        deep_spectral(trace, colour=10)

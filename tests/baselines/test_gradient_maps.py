@@ -6,16 +6,21 @@ import pytest
 import torch
 
 from tests.baselines.gradient_models import observe, observed, timm_vit
-from tokenrank.baselines.attention_gradients import attention_gradients
-from tokenrank.baselines.generic_relevance import carried, generic_relevance
-from tokenrank.baselines.grad_cam import grad_cam, weighed_heads
+from tokenrank.baselines import attention_gradients, generic_relevance, grad_cam
+from tokenrank.baselines.gradients import carried, weighed_heads
+
+
+def whole(layers):
+    """All rows of R."""
+    pairs = [(layer.weights, layer.gradient) for layer in layers]
+    return carried(pairs, torch.eye(layers[0].weights.shape[-1]))
 
 
 @pytest.mark.parametrize("name", ["ViT, sdpa", "timm, fused"])
 def test_grad_cam_follows_its_formula(name):
     seen = observed(name)
-    found = grad_cam(seen.model, seen.inputs, 2, observation=seen)
-    last = attention_gradients(seen.model, seen.inputs, 2, observation=seen).layers[-1]
+    found = grad_cam(seen, target=2)
+    last = attention_gradients(seen, target=2).layers[-1]
     heads, n, _ = last.weights.shape
     for p in range(1, n):
         total = 0.0
@@ -35,8 +40,8 @@ def test_grad_cam_of_known_heads():
 @pytest.mark.parametrize("name", ["ViT, eager", "timm, not fused", "torchvision"])
 def test_generic_relevance_follows_its_formula(name):
     seen = observed(name)
-    found = generic_relevance(seen.model, seen.inputs, 4, observation=seen)
-    layers = attention_gradients(seen.model, seen.inputs, 4, observation=seen).layers
+    found = generic_relevance(seen, target=4)
+    layers = attention_gradients(seen, target=4).layers
     n = layers[0].weights.shape[-1]
     relevance = torch.eye(n, dtype=torch.float64)
     for layer in layers:
@@ -51,26 +56,26 @@ def test_generic_relevance_follows_its_formula(name):
 def test_relevance_carried_through_one_layer_is_the_layer_and_itself():
     weights = torch.tensor([[[0.5, 0.5], [0.2, 0.8]]])
     gradient = torch.tensor([[[2.0, -1.0], [1.0, 0.5]]])
-    torch.testing.assert_close(carried([(weights, gradient)]), torch.tensor([[2.0, 0.0], [0.2, 1.4]]))
+    torch.testing.assert_close(carried([(weights, gradient)], torch.eye(2)), torch.tensor([[2.0, 0.0], [0.2, 1.4]]))
 
 
 @pytest.mark.parametrize("method", [grad_cam, generic_relevance])
 def test_model_without_cls_averages_the_rows_of_the_patches(method):
     seen = observed("timm, no CLS")
-    found = method(seen.model, seen.inputs, 0, observation=seen).values
-    layers = attention_gradients(seen.model, seen.inputs, 0, observation=seen).layers
+    found = method(seen, target=0).values
+    layers = attention_gradients(seen, target=0).layers
     if method is grad_cam:
         rows, gradients = layers[-1].weights.mean(1), layers[-1].gradient.mean(1)
         expected = (gradients.mean(-1, keepdim=True) * rows).mean(0).clamp(min=0)
     else:
-        expected = carried((layer.weights, layer.gradient) for layer in layers).mean(0)
+        expected = whole(layers).mean(0)
     torch.testing.assert_close(found, expected)
 
 
 def test_registers_are_left_out_of_the_map():
     seen = observe(timm_vit(reg_tokens=3))
-    found = generic_relevance(seen.model, seen.inputs, observation=seen)
-    layers = attention_gradients(seen.model, seen.inputs, observation=seen).layers
-    expected = carried((layer.weights, layer.gradient) for layer in layers)[0, 4:]
+    found = generic_relevance(seen)
+    layers = attention_gradients(seen).layers
+    expected = whole(layers)[0, 4:]
     assert found.values.shape == (16,)
     torch.testing.assert_close(found.values, expected)

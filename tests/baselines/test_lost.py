@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 import tokenrank as tr
-from tokenrank.baselines.lost import lost, lost_from_features, lost_object
+from tokenrank.baselines.graphs import lost, lost_from_features
 from tokenrank.errors import InputError
-from tokenrank.observation import Observation
 
 BACKGROUND, OBJECT = (1.0, 0.0), (-1.0, 1.0)
 
@@ -27,10 +26,10 @@ def drawn(mask: Tensor) -> str:
 def test_by_hand():
     # alike: background 1, object 2, across −1; so the object's patches have the lower degree
     found = lost_from_features(*picture("..... .##.."))
-    assert found.seed == 6
+    assert found.object.seed == 6
     assert found.values.tolist() == [-2, -2, -2, -2, -2, -2, 4, 4, -2, -2]
-    assert drawn(found.mask) == "..... .##.."
-    assert found.box == (0.2, 0.5, 0.6, 1.0)
+    assert drawn(found.object.mask) == "..... .##.."
+    assert found.object.box == (0.2, 0.5, 0.6, 1.0)
 
 
 def test_one_seed_alone():
@@ -41,14 +40,14 @@ def test_one_seed_alone():
 def test_only_the_part_around_the_seed_is_the_object():
     found = lost_from_features(*picture("#.... ...##"))
     assert drawn(found.foreground) == "#.... ...##"
-    assert drawn(found.mask) == "#.... ....."
+    assert drawn(found.object.mask) == "#.... ....."
 
 
 def test_patches_of_low_degree_that_disagree_with_the_seed_do_not_join():
     # degrees 3, 3, 3, 1 with itself counted: the last is the seed, and no other is positively correlated
     features = torch.tensor([[1.0, 0], [1, 0.1], [1, -0.1], [-1, 0]])
     found = lost_from_features(features, (1, 4))
-    assert found.seed == 3
+    assert found.object.seed == 3
     assert found.values.tolist() == [-1, -1, -1, 1]
 
 
@@ -62,17 +61,17 @@ def test_agrees_with_loops(k):
     joined = [p for p in lowest if alike[lowest[0]][p] > 0]
     expected = [sum(alike[s][p] for s in joined) for p in range(24)]
     found = lost_from_features(features, (4, 6), k)
-    assert found.seed == lowest[0]
+    assert found.object.seed == lowest[0]
     assert found.values.numpy() == pytest.approx(np.array(expected))
     assert found.foreground.flatten().tolist() == [v > 0 for v in expected]
-    assert found.mask.flatten()[found.seed]
+    assert found.object.mask.flatten()[found.object.seed]
 
 
 def test_sign_and_scale_of_all_features_do_not_move_the_mask():
     features = torch.randn(24, 3)
     one, other = (lost_from_features(f, (4, 6)) for f in (features, -3 * features))
-    assert one.seed == other.seed
-    assert torch.equal(one.mask, other.mask)
+    assert one.object.seed == other.object.seed
+    assert torch.equal(one.object.mask, other.object.mask)
     assert torch.allclose(9 * one.values, other.values)
 
 
@@ -83,24 +82,24 @@ def test_patches_in_another_order_give_the_same_map_in_that_order():
     whole = lost_from_features(features, (2, 3), k=1)
     order = torch.tensor([5, 3, 1, 0, 2, 4])
     shuffled = lost_from_features(features[order], (2, 3), k=1)
-    assert order[shuffled.seed] == whole.seed
+    assert order[shuffled.object.seed] == whole.object.seed
     assert torch.allclose(shuffled.values, whole.values[order])
 
 
 def test_all_alike_is_all_foreground_and_nothing_at_all_is_none():
     alike = lost_from_features(torch.ones(6, 2), (2, 3))
-    assert alike.seed == 0
-    assert alike.mask.all()
-    assert alike.box == (0, 0, 1, 1)
+    assert alike.object.seed == 0
+    assert alike.object.mask.all()
+    assert alike.object.box == (0, 0, 1, 1)
     nothing = lost_from_features(torch.zeros(6, 2), (2, 3))
-    assert not nothing.mask.any()
-    assert nothing.box is None
+    assert not nothing.object.mask.any()
+    assert nothing.object.box is None
 
 
 def test_a_common_mean_can_be_subtracted():
     features, grid = picture("..... .##..")
-    assert lost_from_features(features + 20, grid).mask.all()
-    assert drawn(lost_from_features(features + 20, grid, centre=True).mask) == "..... .##.."
+    assert lost_from_features(features + 20, grid).object.mask.all()
+    assert drawn(lost_from_features(features + 20, grid, centre=True).object.mask) == "..... .##.."
 
 
 @pytest.mark.parametrize(
@@ -113,14 +112,11 @@ def test_what_cannot_be_used_is_refused(features, k, message):
 
 
 def test_on_the_bundled_model():
-    model = tr.load("bundled")
-    inputs = model.prepare(tr.samples.path("chelsea"), 64)
-    seen = Observation(model, inputs)
-    found = lost(model, inputs, observation=seen, layer=2, k=5, what="q", centre=True)
+    seen = tr.observe(tr.samples.path("chelsea"), size=64)
+    found = lost(seen, layer=2, k=5, what="q", centre=True)
     expected = lost_from_features(seen.features(2, "q"), seen.grid, 5, centre=True)
-    assert found.grid().shape == seen.grid
+    assert found.layout == expected.layout == seen.picture_layout
     assert torch.equal(found.values, expected.values)
-    cut = lost_object(model, inputs, observation=seen, layer=2, k=5, what="q", centre=True)
-    assert cut.values is found.values
-    assert torch.equal(cut.mask, expected.mask)
-    assert not torch.equal(lost(model, inputs, observation=seen, k=5).values, found.values)
+    assert torch.equal(found.object.mask, expected.object.mask)
+    assert lost(seen, layer=2, k=5, what="q", centre=True).values is found.values
+    assert not torch.equal(lost(seen, k=5).values, found.values)

@@ -9,11 +9,10 @@ from torch import nn
 
 import tokenrank as tr
 from tests.baselines.gradient_models import BUILDERS, observe, observed, timm_vit
-from tokenrank.baselines.relevance_propagation import attention_relevance
-from tokenrank.baselines.relevance_propagation.mode import RelevanceMode
-from tokenrank.baselines.retaining import differentiable
+from tokenrank.baselines import attention_relevance
+from tokenrank.baselines.gradients import differentiable
+from tokenrank.baselines.relevance_rules import RelevanceMode
 from tokenrank.errors import CaptureError
-from tokenrank.observation import Observation
 from tokenrank.recording import KeepWeights, acting
 
 
@@ -70,7 +69,7 @@ def by_hand(module, pixels, target):
 
 def test_one_block_with_one_head_agrees_with_the_computation_by_hand():
     seen = observe(timm_vit(depth=1, heads=1))
-    (found,) = attention_relevance(seen.model, seen.inputs, 2, observation=seen)
+    (found,) = attention_relevance(seen, target=2)
     expected = by_hand(seen.model.module, seen.inputs["x"], 2)
     assert expected[0].abs().max() > 1e-3
     torch.testing.assert_close(found.relevance[0], expected, atol=1e-6, rtol=1e-5)
@@ -81,10 +80,10 @@ def test_one_block_with_one_head_agrees_with_the_computation_by_hand():
 def test_last_layer_holds_at_most_half_of_the_relevance(name):
     """A model passes 1 in all; the weights of a product get half of what its attention branch gets."""
     seen = observed(name)
-    found = attention_relevance(seen.model, seen.inputs, observation=seen)
+    found = attention_relevance(seen)
     assert [layer.name for layer in found] == list(seen.layers)
     for layer in found:
-        assert layer.relevance.shape == seen.full(layer.name).shape
+        assert layer.relevance.shape == seen.head_chains(layer.name, "all").shape
         assert torch.isfinite(layer.relevance).all()
         assert layer.relevance.any()
     assert 0 < found[-1].relevance.sum() < 0.5
@@ -92,7 +91,7 @@ def test_last_layer_holds_at_most_half_of_the_relevance(name):
 
 def test_fused_and_plain_attention_carry_the_same_relevance():
     fused, plain = (observed(f"timm, {name}") for name in ("fused", "not fused"))
-    pairs = zip(*(attention_relevance(o.model, o.inputs, 0, observation=o) for o in (fused, plain)), strict=True)
+    pairs = zip(*(attention_relevance(o, target=0) for o in (fused, plain)), strict=True)
     for a, b in pairs:
         torch.testing.assert_close(a.relevance, b.relevance, atol=1e-9, rtol=1e-6)
 
@@ -113,8 +112,8 @@ def test_pixels_get_all_of_the_relevance_in_a_model_without_cls():
 def test_rotary_positions_of_the_bundled_model_keep_relevance_finite_and_in_place():
     model = tr.load("bundled")
     inputs = {"pixel_values": torch.randn(1, 3, 32, 40, generator=torch.Generator().manual_seed(2))}
-    seen = Observation(model, inputs)
-    found = attention_relevance(model, inputs, observation=seen)
+    seen = tr.observe(model, inputs=inputs)
+    found = attention_relevance(seen)
     assert len(found) == len(seen.layers) == 6
     assert all(torch.isfinite(layer.relevance).all() for layer in found)
     assert not found[-1].relevance[:, 1:].any()  # its classifier reads CLS
@@ -157,7 +156,7 @@ def test_function_without_a_rule_is_refused_by_name(wrapper, name):
     module.blocks[1].mlp = wrapper(module.blocks[1].mlp)
     seen = observe(module)
     with pytest.raises(CaptureError, match=rf"through '{name}', called in 'blocks\.1\.mlp'"):
-        attention_relevance(seen.model, seen.inputs, observation=seen)
+        attention_relevance(seen)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tokenrank.baselines.relevance_propagation.rules import Average, Identity, PositiveLinear, Product, Sum, ratio
+from tokenrank.baselines.relevance_rules import Average, Identity, PositiveLinear, Product, Sum, ratio
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 import tokenrank as tr
-from tokenrank.baselines.tokencut import tokencut, tokencut_from_features, tokencut_object
+from tokenrank.baselines.graphs import tokencut, tokencut_from_features
 from tokenrank.errors import InputError, NotUniqueWarning
 from tokenrank.models.preprocess import ImageSettings
-from tokenrank.observation import Observation
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
 
@@ -66,9 +65,9 @@ def inputs(vit) -> dict[str, Tensor]:
 def test_two_blocks_by_hand():
     features, grid = blocks("aaaa abba aaaa")
     found = tokencut_from_features(features, grid)
-    assert drawn(found.mask) == drawn(found.foreground) == ".... .##. ...."
-    assert found.seed == 5
-    assert found.box == (0.25, 1 / 3, 0.75, 2 / 3)
+    assert drawn(found.object.mask) == drawn(found.foreground) == ".... .##. ...."
+    assert found.object.seed == 5
+    assert found.object.box == (0.25, 1 / 3, 0.75, 2 / 3)
     # both blocks are constant, and x is orthogonal to 1 under the degrees
     inside, outside = 2 + 10e-5, 10 + 2e-5
     ratio = -(10 * outside) / (2 * inside)
@@ -78,20 +77,20 @@ def test_two_blocks_by_hand():
 
 def test_a_cosine_of_exactly_tau_is_not_alike():
     features, grid = blocks("aaaa abba aaaa")
-    assert drawn(tokencut_from_features(features, grid, tau=0).mask) == ".... .##. ...."
+    assert drawn(tokencut_from_features(features, grid, tau=0).object.mask) == ".... .##. ...."
 
 
 def test_only_the_part_around_the_seed_is_the_object():
     features, grid = blocks("baaaa aaaaa aaabb")
     found = tokencut_from_features(features, grid)
     assert drawn(found.foreground) == "#.... ..... ...##"
-    assert found.seed == 0
-    assert drawn(found.mask) == "#.... ..... ....."
+    assert found.object.seed == 0
+    assert drawn(found.object.mask) == "#.... ..... ....."
 
 
 def test_parts_that_touch_at_a_corner_are_apart():
     features, grid = blocks("baaaa abaaa aaaaa")
-    assert drawn(tokencut_from_features(features, grid).mask) == "#.... ..... ....."
+    assert drawn(tokencut_from_features(features, grid).object.mask) == "#.... ..... ....."
 
 
 @pytest.mark.parametrize("tau", [0.2, -0.1])
@@ -100,9 +99,9 @@ def test_agrees_with_loops(tau):
     found = tokencut_from_features(features, (4, 5), tau)
     expected = oracle(features.double().numpy(), tau)
     assert found.values.numpy() == pytest.approx(expected, abs=1e-10)
-    assert found.seed == np.abs(expected).argmax()
+    assert found.object.seed == np.abs(expected).argmax()
     assert found.foreground.flatten().tolist() == (expected > expected.mean()).tolist()
-    assert found.mask.flatten()[found.seed]
+    assert found.object.mask.flatten()[found.object.seed]
 
 
 def test_scale_and_sign_of_features_do_not_matter():
@@ -116,7 +115,7 @@ def test_patches_in_another_order_give_the_same_map_in_that_order():
     features, order = torch.randn(20, 5), torch.randperm(20)
     whole, shuffled = (tokencut_from_features(f, (4, 5)) for f in (features, features[order]))
     assert torch.allclose(shuffled.values, whole.values[order])
-    assert order[shuffled.seed] == whole.seed
+    assert order[shuffled.object.seed] == whole.object.seed
 
 
 @pytest.mark.parametrize(("features", "found"), [(torch.ones(6, 3), "all"), (torch.eye(6), "no")])
@@ -124,16 +123,16 @@ def test_no_object_where_all_patches_are_equally_alike(features, found):
     with pytest.warns(NotUniqueWarning, match=f"{found} pairs"):
         cut = tokencut_from_features(features, (2, 3))
     assert not cut.values.any()
-    assert not cut.mask.any()
-    assert cut.seed is None
-    assert cut.box is None
+    assert not cut.object.mask.any()
+    assert cut.object.seed is None
+    assert cut.object.box is None
 
 
 def test_a_large_common_mean_hides_the_object_until_it_is_subtracted():
     features, grid = blocks("aaaa abba aaaa")
     with pytest.warns(NotUniqueWarning, match="centre=True"):
         tokencut_from_features(features + 10, grid)
-    assert drawn(tokencut_from_features(features + 10, grid, centre=True).mask) == ".... .##. ...."
+    assert drawn(tokencut_from_features(features + 10, grid, centre=True).object.mask) == ".... .##. ...."
 
 
 @pytest.mark.parametrize(
@@ -157,21 +156,21 @@ def test_a_real_model_is_cut_by_the_keys_of_its_last_block(vit, inputs):
     vit.forward(inputs)
     handle.remove()
     expected = oracle(keys[0][0, 1:].double().numpy(), 0.2)
-    found = tokencut(vit, inputs)
+    found = tokencut(vit, inputs=inputs)
     assert found.grid().shape == (4, 4)
     assert found.values.numpy() == pytest.approx(expected, abs=1e-4)
-    cut = tokencut_object(vit, inputs)
-    assert torch.equal(found.mask(), cut.foreground)
-    assert (cut.mask <= cut.foreground).all()
+    assert torch.equal(found.mask(), found.foreground)
+    assert (found.object.mask <= found.foreground).all()
 
 
 def test_layer_threshold_and_features_are_options(vit, inputs):
-    seen = Observation(vit, inputs)
+    seen = tr.observe(vit, inputs=inputs)
     expected = tokencut_from_features(seen.features(0, "q"), seen.grid, 0.1)
-    assert torch.equal(tokencut(vit, inputs, observation=seen, layer=0, what="q", tau=0.1).values, expected.values)
-    assert not torch.equal(tokencut(vit, inputs, observation=seen, layer=0).values, expected.values)
+    assert torch.equal(tokencut(seen, layer=0, what="q", tau=0.1).values, expected.values)
+    assert not torch.equal(tokencut(seen, layer=0).values, expected.values)
 
 
-def test_map_and_object_of_one_observation_are_solved_once(vit, inputs):
-    seen = Observation(vit, inputs)
-    assert tokencut(vit, inputs, observation=seen).values is tokencut_object(vit, inputs, observation=seen).values
+def test_an_observation_is_cut_once(vit, inputs):
+    seen = tr.observe(vit, inputs=inputs)
+    assert tokencut(seen).values is tokencut(seen).values
+    assert tokencut(seen).values is not tokencut(seen, centre=True).values

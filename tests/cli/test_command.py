@@ -45,9 +45,10 @@ def test_the_bundled_model_needs_no_network_and_no_display(picture: Path, tmp_pa
     )
     ran = python(code, "image", picture, "--size", 48, "--out", tmp_path, DISPLAY="", MPLCONFIGDIR=str(tmp_path / "m"))
     assert ran.returncode == 0, ran.stderr
-    first, second = ran.stderr.splitlines()
-    assert first.startswith("noise.png: ")
-    assert second == "clean"
+    chosen, timed, imported = ran.stderr.splitlines()
+    assert chosen == "noise.png: bundled, layer 3 of 6 (model.layer.3.attention), heads lambda2, tokens image"
+    assert timed.startswith("noise.png: ")
+    assert imported == "clean"
     assert len(ran.stdout.splitlines()) == 5
 
 

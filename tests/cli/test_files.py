@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tokenrank.cli.files import MAKER, OutFolder
 from tokenrank.cli.options import TableFormat
-from tokenrank.cli.tables import check_table_format
+from tokenrank.cli.output import MAKER, OutFolder, check_table_format
 from tokenrank.errors import InputError, MissingExtraError
 
 

@@ -29,7 +29,10 @@ def test_files_are_written_and_their_paths_printed(run: Run, picture: Path, vit:
     out = tmp_path / "new" / "folder"
     ran = run("image", picture, "--model", vit, "--start", "59,0", "--out", out)
     assert ran.code == 0
-    assert ran.stderr.startswith("noise.png: ")
+    chosen, timed = ran.stderr.splitlines()
+    assert chosen.endswith(", layer 1 of 3 (model.layer.1.attention), heads lambda2, tokens image")
+    assert chosen.startswith("noise.png: ")
+    assert timed.startswith("noise.png: ")
     names = ["bounces.png", "bounces.pdf", "lambda2.png", "lambda2.pdf", "table.json"]
     assert ran.paths == [out / name for name in names]
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
@@ -46,9 +49,21 @@ def test_files_are_written_and_their_paths_printed(run: Run, picture: Path, vit:
 
 
 def test_options_reach_the_analysis(run: Run, picture: Path, vit: Path, tmp_path: Path):
-    options = ["--layer", "-3", "--head", "1", "--start", "0.1,0.9", "--bounces", "3", "--alpha", "0.5"]
+    options = ["--layer", "-3", "--heads", "1", "--start", "0.1,0.9", "--bounces", "3", "--alpha", "0.5"]
     ran = run(
-        "image", picture, "--model", vit, *options, "--size", 24, "--all-tokens", "--out", tmp_path, "--formats", "svg"
+        "image",
+        picture,
+        "--model",
+        vit,
+        *options,
+        "--size",
+        24,
+        "--tokens",
+        "all",
+        "--out",
+        tmp_path,
+        "--formats",
+        "svg",
     )
     assert ran.code == 0
     assert [path.name for path in ran.paths] == ["bounces.svg", "lambda2.svg", "table.json"]
@@ -59,7 +74,8 @@ def test_options_reach_the_analysis(run: Run, picture: Path, vit: Path, tmp_path
     assert facts["bounces"] == [1, 2, 3]
     assert facts["alpha"] == 0.5
     assert facts["grid"] == [2, 3]
-    assert facts["restricted_to_patches"] is False
+    assert facts["tokens"] == 3 + 6
+    assert facts["caption"] == "layer 0 of 3 (model.layer.0.attention), heads 1, tokens all"
 
 
 def test_parquet_holds_what_json_holds(run: Run, picture: Path, vit: Path, tmp_path: Path):
@@ -159,10 +175,10 @@ def test_bad_pictures(run: Run, vit: Path, tmp_path: Path, name: str):
             ["--layer", "model.layer.1.atention"],
             "no layer 'model.layer.1.atention'; nearest: 'model.layer.1.attention'",
         ),
-        (["--layer", "3"], "no layer 3: the model has 3"),
+        (["--layer", "3"], "no layer 3: there are 3"),
         (["--layer", "model"], "fits 3 layers"),
-        (["--head", "2"], "no head 2 in layer 'model.layer.1.attention': it has 2"),
-        (["--head", "lambda"], "no head 'lambda'; nearest: 'lambda2'"),
+        (["--heads", "2"], "no head 2 in layer 'model.layer.1.attention': it has 2"),
+        (["--heads", "lambda"], "no heads 'lambda'; nearest: 'lambda2'"),
         (["--start", "60,0"], "outside the picture of 60 × 40 pixels: x from 0 to 59, y from 0 to 39"),
         (["--start", "-1,0"], "outside the picture"),
         (["--start", "0.5,1.5"], "fractions from 0 to 1"),

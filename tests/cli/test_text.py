@@ -56,7 +56,7 @@ def test_a_number_that_is_a_word_is_the_word(run: Run, bert: Path, tmp_path: Pat
         (SENTENCE, ["--start", "the"], "word 'the' occurs 2 times, at tokens 1, 5"),
         (SENTENCE, ["--start", "12"], "start 12 of a text of 12 tokens, expected 0 to 11"),
         (SENTENCE, ["--layer", "encoder.layer.9"], "no layer 'encoder.layer.9'; nearest: 'encoder.layer"),
-        (SENTENCE, ["--head", "-3"], "no head -3"),
+        (SENTENCE, ["--heads", "-3"], "no head -3"),
         ("", [], "the text is empty"),
         (" \n", [], "the text is empty"),
         (" ".join([SENTENCE] * 60), [], "512 at most"),

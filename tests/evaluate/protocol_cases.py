@@ -9,9 +9,10 @@ import numpy as np
 import PIL.Image
 import torch
 
-from tokenrank.chain.token_map import TokenMap
+from tokenrank.baselines import Method
+from tokenrank.chain import TokenMap
 from tokenrank.evaluate.datasets.sample import Dataset, Sample
-from tokenrank.evaluate.methods import Method, Query
+from tokenrank.evaluate.methods import NamedMethod, Query
 from tokenrank.evaluate.protocols import Protocol
 from tokenrank.models import Model
 from tokenrank.observation import Observation
@@ -46,20 +47,20 @@ def block(height: int = 48, width: int = 64, rows: slice = slice(8, 32), columns
     return mask
 
 
-def gives(name: str, values: Any) -> Method:
+def gives(name: str, values: Any) -> NamedMethod:
     """A method that gives the same map whatever it sees; values in the shape of the grid, or (P,)."""
     flat = torch.as_tensor(np.asarray(values)).flatten()
-    return Method(name, "nothing", lambda observation, query: observation.map(flat))
+    return NamedMethod(name, Method(name, (), lambda observation: observation.map(flat), {}))
 
 
-def tells(asks: Any, heard: list[Query]) -> Method:
+def tells(asks: Any, heard: list[Query]) -> NamedMethod:
     """A method that keeps what it was told."""
 
-    def run(observation: Observation, query: Query) -> TokenMap:
-        heard.append(query)
+    def listening(observation: Observation, *, start: Any = None, target: Any = None, random: int = 0) -> TokenMap:
+        heard.append(Query(start, target, random))
         return observation.map(torch.arange(len(observation.patches)).double())
 
-    return Method("tells", asks, run)
+    return NamedMethod("tells", Method.of("tells", listening, ("random",) if asks == "nothing" else (asks, "random")))
 
 
 def rows_of(protocol: Protocol, model: Model, samples: Sequence[Sample], methods: Sequence[Any]) -> pd.DataFrame:

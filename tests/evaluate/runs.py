@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from tokenrank import TokenLayout, TokenMap
+from tokenrank.baselines import Method
 from tokenrank.errors import InputError
 from tokenrank.evaluate.datasets.sample import Dataset, Sample
-from tokenrank.evaluate.methods import Method
+from tokenrank.evaluate.methods import NamedMethod
 from tokenrank.evaluate.protocols.base import Protocol
 from tokenrank.evaluate.runner import Run, run
 from tokenrank.models import Model
@@ -62,7 +63,7 @@ class Brightness(Protocol):
         if not dataset.keys:
             raise InputError("no images")
 
-    def rows(self, model: Model, sample: Sample, methods: Sequence[Method]) -> list[dict[str, Any]]:
+    def rows(self, model: Model, sample: Sample, methods: Sequence[NamedMethod]) -> list[dict[str, Any]]:
         if self.before is not None:
             self.before(sample.key)
         time.sleep(self.pause)
@@ -84,8 +85,8 @@ class Brightness(Protocol):
         return grouped.agg(score=("score", "mean"), pixels=("pixels", "sum")).reset_index()
 
 
-def method(name: str) -> Method:
-    return Method(name, "nothing", lambda observation, query: TokenMap(torch.ones(4), LAYOUT))
+def method(name: str) -> NamedMethod:
+    return NamedMethod(name, Method("even", (), lambda observation: TokenMap(torch.ones(4), LAYOUT), {}))
 
 
 METHODS = (method("tokenrank:layer=3"), method("rollout"), method("raw"))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 import tokenrank as tr
 from tokenrank import baselines, samples
 from tokenrank.errors import InputError, NotFoundError
-from tokenrank.evaluate.methods import METHODS, Query, describe, parse_methods
+from tokenrank.evaluate.methods import Query, describe, parse_methods
 
 
 @pytest.fixture(scope="module")
 def seen() -> tr.Observation:
     model = tr.load("bundled", size=64)
-    return tr.Observation(model, model.prepare(samples.path("chelsea")))
+    return tr.observe(samples.path("chelsea"), model)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", list(describe()))
 def test_every_method_gives_a_finite_map_of_the_patches(name: str, seen: tr.Observation) -> None:
     if name == "pytorch_grad_cam":
         pytest.importorskip("pytorch_grad_cam")
@@ -37,15 +39,15 @@ def test_options_reach_the_function(seen: tr.Observation) -> None:
 
 
 def test_bounces_from_cls_are_over_all_tokens(seen: tr.Observation) -> None:
-    (method,) = parse_methods("cls_bounce:n=2:layer=4")
-    a = seen.full(4).to_dense().mean(0)
-    torch.testing.assert_close(method.run(seen, Query()).values, (a @ a)[0, seen.patches.start :])
+    (method,) = parse_methods("cls_bounce:n=2:layer=4:heads=uniform")
+    a = seen.head_chains(4, "all").to_dense().double().mean(0)
+    torch.testing.assert_close(method.run(seen, Query()).values.double(), (a @ a)[0, seen.patches.start :])
 
 
 def test_random_maps_follow_the_query(seen: tr.Observation) -> None:
     (method,) = parse_methods("random")
     one, two = (method.run(seen, Query(random=r)).values for r in (1, 2))
-    torch.testing.assert_close(one, baselines.random_map(seen.model, seen.inputs, observation=seen, seed=1).values)
+    torch.testing.assert_close(one, baselines.random_map(seen, random=1).values)
     assert not torch.equal(one, two)
 
 
@@ -84,3 +86,54 @@ def test_what_there_is() -> None:
     assert asks == "seed"
     assert options["n"] == 2
     assert describe()["grad_cam"][0] == "class"
+
+
+OWN = """
+import tokenrank as tr
+
+def norms(observation, *, layer=None, power=1):
+    return observation.map(observation.features(layer).norm(dim=-1) ** power)
+
+def nearness(observation, *, start=None):
+    rows, columns = observation.grid
+    place = observation.picture_layout.token_at(start)
+    return observation.map((observation.features() @ observation.features()[place]).float())
+
+@tr.baselines.register("registered_norms", needs=("features",), replace=True)
+def registered(observation):
+    return norms(observation)
+
+broken = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"own_methods_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+def test_a_function_of_ones_own_by_module_and_name(own: str, seen: tr.Observation) -> None:
+    norms, squares, near = parse_methods(f"{own}:norms:layer=1,{own}:norms:power=2,{own}:nearness")
+    torch.testing.assert_close(norms.run(seen, Query()).values, seen.features(1).norm(dim=-1))
+    torch.testing.assert_close(squares.run(seen, Query()).values, seen.features(None).norm(dim=-1) ** 2)
+    assert (norms.asks, near.asks) == ("nothing", "seed")
+    assert int(near.run(seen, Query(seed=tr.at(0.5, 0.5))).values.argmax()) >= 0
+    (registered,) = parse_methods(f"{own}:registered")
+    torch.testing.assert_close(registered.run(seen, Query()).values, seen.features(None).norm(dim=-1))
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("{own}:norm", NotFoundError, "no function 'norm'; nearest: 'norms'"),
+        ("{own}:broken", InputError, "expected a function of an observation"),
+        ("{own}:norms:colour=red", NotFoundError, "no option 'colour'; it has layer, power"),
+        ("no_such_module_at_all:norms", NotFoundError, "no module 'no_such_module_at_all'"),
+    ],
+)
+def test_functions_of_ones_own_that_cannot_be_used(own: str, text: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        parse_methods(text.format(own=own))

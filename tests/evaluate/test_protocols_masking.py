@@ -31,10 +31,10 @@ def test_curves_are_those_of_masking_in_the_order_of_the_map(model: Model, how: 
     sample = Sample("a", picture(), target=predicted(model))
     protocol = Masking(how=(how,), ratios=RATIOS, side=32)
     (row,) = protocol.rows(model, sample, [gives("map", MAP)])
-    inputs = observe_square(model, sample.image, 32).inputs
+    observation = observe_square(model, sample.image, 32)
     falling = np.argsort(-MAP)
     for name, order in (("most", falling), ("least", falling[::-1].copy())):
-        logits = mask_tokens(model, inputs, torch.from_numpy(order), RATIOS, how)[:, 0].double()
+        logits = mask_tokens(observation, torch.from_numpy(order), RATIOS, how)[:, 0].double()
         assert row[f"correct_{how}_{name}"] == (logits.argmax(-1) == sample.target).long().tolist()
         assert row[f"probability_{how}_{name}"] == pytest.approx(
             logits.softmax(-1)[:, sample.target].tolist(), abs=1e-6

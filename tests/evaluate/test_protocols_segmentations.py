@@ -9,7 +9,7 @@ from tests.evaluate.protocol_cases import Listed, gives, picture, rows_of
 from tokenrank.errors import InputError, NotFoundError
 from tokenrank.evaluate.datasets.sample import Sample
 from tokenrank.evaluate.protocols import Clustering, Regions, Segmenter, parse_segmenters
-from tokenrank.evaluate.protocols.observe import observe
+from tokenrank.evaluate.protocols.observe import observe_image
 from tokenrank.evaluate.protocols.segmentation import central_square
 from tokenrank.models import Model, load
 
@@ -33,7 +33,7 @@ def divides(name: str, labels: np.ndarray) -> Segmenter:
 
 
 def test_segmenters_give_labels_of_the_picture_without_gaps(model: Model):
-    observation = observe(model, picture(), 64)
+    observation = observe_image(model, picture(), 64)
     for segmenter in parse_segmenters("merge,metastable:heads=lambda2,kmeans:layer=3,blocks"):
         assert not segmenter.fixed
         for k in (2, 4):
@@ -46,7 +46,7 @@ def test_segmenters_give_labels_of_the_picture_without_gaps(model: Model):
 
 
 def test_blocks_are_nearest_to_squares(model: Model):
-    observation = observe(model, picture(), 64)
+    observation = observe_image(model, picture(), 64)
     blocks = parse_segmenters("blocks")[0]
     assert (blocks.run(observation, (48, 64), 4) == quarters()).all()
     assert (blocks.run(observation, (48, 64), 2) == HALVES).all()
@@ -57,7 +57,7 @@ def test_blocks_are_nearest_to_squares(model: Model):
 
 
 def test_kmeans_depends_on_the_seed_of_the_image_alone(model: Model):
-    observation = observe(model, picture(), 64)
+    observation = observe_image(model, picture(), 64)
     kmeans = parse_segmenters("kmeans:k=5")[0]
     found = []
     for _ in range(2):

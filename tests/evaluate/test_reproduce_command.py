@@ -52,7 +52,7 @@ def test_files_are_printed_and_checks_said(command: Ran, folders: dict[str, Path
     paths = [Path(line) for line in result.stdout.splitlines()]
     assert all(path.is_file() for path in paths)
     assert paths[-1] == tmp_path / "out/outcome.json"
-    assert "gain of bounce:n=2 over raw_row in iou" in result.stderr
+    assert "gain of bounce:n=2:heads=uniform over raw_row:heads=uniform in iou" in result.stderr
     assert f"{IMAGES} of {IMAGES} images done, 0 failed" in result.stderr
 
 
@@ -68,7 +68,7 @@ def test_the_same_command_goes_on(command: Ran, folders: dict[str, Path], data: 
 def test_a_figure_beyond_its_tolerance_ends_in_4(
     command: Ran, folders: dict[str, Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    figure = Figure("bounce:n=2", "iou", 0.999, 0.0005, "V")
+    figure = Figure("bounce:n=2:heads=uniform", "iou", 0.999, 0.0005, "V")
     experiment = replace(EXPERIMENTS["bounces"], images=IMAGES, expected=(figure,))
     monkeypatch.setitem(registry.EXPERIMENTS, "bounces", experiment)
     folder = folders[experiment.models[0]]

@@ -8,6 +8,7 @@ import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ def test_bytes_without_sense(start, rest, tmp_path):
        where=st.integers(0))  # fmt: skip
 @settings(fuzz, max_examples=300)
 def test_any_json_in_any_place_of_the_description(junk, where, tmp_path):
-    tiny().save(tmp_path / "trace")
+    text = TokenLayout.text("ab", (1,))
+    Trace([replace(r, layout=text, texts=(text,), batch_size=1) for r in tiny().records]).save(tmp_path / "trace")
     tensors, description = read(tmp_path / "trace")
     paths = list(_places(description))
     *above, last = paths[where % len(paths)]
@@ -155,6 +157,21 @@ CHANGES = {
     "causal as number": (lambda t, d: d["records"][0].update(is_causal=1), "expected true or false"),
     "name as number": (lambda t, d: d["records"][0].update(name=1), "name of record 0 .* expected a string"),
     "layout of nothing": (lambda t, d: d["records"][0].update(layout=0), "layout of record 0"),
+    "batch of a word": (lambda t, d: d["records"][0].update(batch_size="2"), "batch_size of record 0"),
+    "texts of nothing": (lambda t, d: d["records"][0].update(texts=[0]), "a text of record 0 .* less than 0"),
+    "text without strings": (
+        lambda t, d: (d.update(layouts=[d["layout"]]), d["records"][0].update(texts=[0])),
+        "no layout with the strings of its 2 queries",
+    ),
+    "text of another size": (
+        lambda t, d: (d.update(layouts=[{"spans": [["text", 1]], "grids": [], "tokens": ["a"], "special": []}]),
+                      d["records"][0].update(texts=[0])),
+        "no layout with the strings of its 2 queries",
+    ),
+    "text of an error": (
+        lambda t, d: (d.update(layouts=[{"error": "either or"}]), d["records"][0].update(texts=[0])),
+        "no layout with the strings of its 2 queries",
+    ),
     "layout of another size": (
         lambda t, d: (d.update(layouts=[d["layout"]]), d["layouts"][0].update(spans=[["text", 3]]),
                       d["records"][0].update(layout=0)),

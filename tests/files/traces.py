@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tokenrank.errors import LayoutError
+from tokenrank.layout import TokenLayout
 from tokenrank.recording import AttentionKind, AttentionRecord, Forward
 from tokenrank.trace import Trace
 
@@ -27,6 +30,15 @@ def assert_same_tensor(a: Tensor | None, b: Tensor | None) -> None:
         assert torch.equal(*bits)
 
 
+def assert_same_layout(a: AttentionRecord, b: AttentionRecord) -> None:
+    """Spans in the same order, windows in the same places, errors in the same words."""
+    assert repr(a.layout) == repr(b.layout)
+    assert (a.windows is None) == (b.windows is None)
+    if a.windows is not None and b.windows is not None:
+        assert_same_tensor(a.windows.index, b.windows.index)
+        assert replace(a.windows, index=b.windows.index) == b.windows
+
+
 def assert_same_trace(a: Trace, b: Trace) -> None:
     """Records, what they share, and layouts given by hand."""
     assert len(a.records) == len(b.records)
@@ -35,6 +47,8 @@ def assert_same_trace(a: Trace, b: Trace) -> None:
         for name in ("name", "module", "kind", "index", "is_causal", "step", "timestep", "branches"):
             assert getattr(one, name) == getattr(other, name), name
         assert repr(one.scale) == repr(other.scale)
+        assert (one.batch_size, one.texts) == (other.batch_size, other.texts)
+        assert_same_layout(one, other)
         for part in ("q", "k", "mask", "sinks", "weights"):
             assert_same_tensor(getattr(one, part), getattr(other, part))
     for shared in ("forward", "mask"):
@@ -91,4 +105,19 @@ def traces(draw: Any) -> Trace:
                 sinks,
             )
         )
-    return Trace(records, layout=draw(st.sampled_from([None, False])))
+    return Trace([known(draw, r) for r in records], layout=draw(st.sampled_from([None, False])))
+
+
+def known(draw: Any, record: AttentionRecord) -> AttentionRecord:
+    """The record with any layout, or none, or a reason why, with texts and a batch size."""
+    queries, keys = record.shape[-2:]
+    words = st.lists(st.text(st.characters(), max_size=3), min_size=queries, max_size=queries)
+    special = st.sets(st.integers(0, queries - 1)).map(sorted)
+    layouts = [None, LayoutError(draw(st.text(max_size=5))), TokenLayout({"b": keys - 1, "a": 1}), square(keys)]
+    texts = [TokenLayout.text(draw(words), draw(special)) for _ in range(draw(st.integers(0, 2)))]
+    size = draw(st.none() | st.integers(1, 3))
+    return replace(record, layout=draw(st.sampled_from(layouts)), texts=tuple(texts), batch_size=size)
+
+
+def square(count: int) -> TokenLayout:
+    return TokenLayout({"video": count}, {"video": (1, 1, count)})

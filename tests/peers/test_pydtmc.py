@@ -70,9 +70,7 @@ def test_gamblers_ruin(size: int) -> None:
     ends = torch.eye(size, dtype=torch.bool)[:, [0, size - 1]]
     ours = absorption(operator(a), ends)
     inner = slice(1, size - 1)
-    assert ours.values[inner].numpy() == pytest.approx(
-        np.asarray(theirs.absorption_probabilities()).T, abs=1e-12
-    )
+    assert ours.values[inner].numpy() == pytest.approx(np.asarray(theirs.absorption_probabilities()).T, abs=1e-12)
     assert ours.steps[inner].numpy() == pytest.approx(theirs.mean_absorption_times(), rel=1e-12)
 
 

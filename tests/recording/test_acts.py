@@ -9,13 +9,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from tokenrank.attention_mask import allowed
 from tokenrank.errors import CaptureError
 from tokenrank.recording import Act, Caller, FusedCall, KeepWeights, Recorder, acting
 from tokenrank.recording.fused import flex_functions
@@ -188,11 +185,25 @@ def test_query_without_keys_gets_zeros_from_flex_as_without_an_act() -> None:
         flex_attention(q, k, v, block_mask=mask)
 
 
+def test_scores_that_hide_all_keys_leave_finite_gradients() -> None:
+    q, k, v = (t.requires_grad_() for t in qkv())
+
+    def hide_first(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return torch.where(i > 0, score, -torch.inf)
+
+    with acting(nn.Identity(), KeepWeights()):
+        out = flex_attention(q, k, v, score_mod=hide_first)
+    assert not out[..., 0, :].any()
+    assert all(g.isfinite().all() and g.any() for g in torch.autograd.grad(out.sum(), (q, k, v)))
+
+
 def test_flex_still_refuses_gradients_on_the_cpu_outside_of_the_block() -> None:
     q, k, v = (t.requires_grad_() for t in qkv())
     with acting(nn.Identity(), KeepWeights()):
         assert q.requires_grad
         flex_attention(q, k, v)
+        with Recorder(nn.Identity()):
+            assert flex_attention(q, k, v).requires_grad
     with pytest.raises(NotImplementedError, match="backward on CPU"):
         flex_attention(q, k, v)
 
@@ -335,6 +346,29 @@ def test_models_are_the_same_however_they_compute_attention(library: str) -> Non
             torch.testing.assert_close(a, b, rtol=0, atol=1e-6, check_dtype=False)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_one_layer_is_chosen_by_its_name(fused: bool) -> None:
+    class Blinkers(Act):
+        def fused(self, caller: Caller, call: FusedCall) -> FusedCall | None:
+            return None if caller.name == "blocks.1.attn" else call
+
+        def weights(self, caller: Caller, weights: Tensor) -> Tensor:
+            alone = torch.eye(weights.shape[-1], dtype=weights.dtype).expand_as(weights)
+            return alone if caller.name == "blocks.1.attn" else weights
+
+    model = timm_vit(fused)
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        with acting(model, Blinkers()):
+            out = tokens_of(model, x)
+        tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
+        tokens = model.blocks[0](tokens)
+        block = model.blocks[1]
+        tokens = tokens + block.attn.proj(block.attn.qkv(block.norm1(tokens))[..., 32:])  # the values themselves
+        expected = model.norm(tokens + block.mlp(block.norm2(tokens)))
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+
+
 def test_recorder_around_the_block_sees_what_was_done_and_one_inside_what_was_asked_for() -> None:
     model, x = Self().eval(), torch.randn(2, N, 16)
     act = HideKeys(2)
@@ -402,12 +436,3 @@ def test_dropout_is_refused_by_name() -> None:
     model, x = Self(dropout=0.5).train(), torch.randn(2, N, 16)
     with pytest.raises(CaptureError, match=r"'inner' runs with dropout 0\.5"), acting(model, KeepWeights()):
         model(x)
-
-
-@given(st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]), st.floats(-20.0, 20.0))
-@settings(max_examples=50)
-def test_masked_is_what_models_add_and_no_bias(dtype: torch.dtype, bias: float) -> None:
-    least = torch.finfo(dtype).min
-    mask = torch.tensor([-torch.inf, least, 0.6 * least, bias, 0.0, -1e4], dtype=dtype)
-    assert allowed(mask).tolist() == [False, False, False, True, True, True]
-    assert torch.equal(allowed(allowed(mask)), allowed(mask))

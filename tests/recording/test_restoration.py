@@ -87,7 +87,7 @@ def test_state_is_restored_when_entering_fails(monkeypatch: pytest.MonkeyPatch) 
     model = Model()
     before = state(model)
     recorder = Recorder(model)
-    monkeypatch.setattr("tokenrank.recording.recorder.observers", lambda *_: 1 / 0)
+    monkeypatch.setattr("tokenrank.recording.recorder.Observers", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError), recorder:
         pass
     assert state(model) == before

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tokenrank.errors import InputError
-from tokenrank.tasks.bilateral_solver import bilateral_grid, bilateral_solver
+from tokenrank.tasks.refine import bilateral_grid, bilateral_solver
 
 
 def noisy(height: int = 12, width: int = 14) -> np.ndarray:

@@ -8,10 +8,17 @@ import torch
 import tokenrank as tr
 from tokenrank.errors import InputError, LayoutError
 from tokenrank.layout import TokenLayout
-from tokenrank.tasks.anchors import tokenrank_grid, uniform_grid
-from tokenrank.tasks.cluster import cluster, cluster_chain, from_proposals
-from tokenrank.tasks.merging import FLOOR, absorbed, auto_tau, merge, symmetric_kl, tau_for
-from tokenrank.tasks.resolutions import aggregate_resolutions
+from tokenrank.tasks.cluster import aggregate_resolutions, cluster, from_proposals
+from tokenrank.tasks.merging import (
+    FLOOR,
+    absorbed,
+    auto_tau,
+    merge,
+    symmetric_kl,
+    tau_for,
+    tokenrank_grid,
+    uniform_grid,
+)
 
 
 def rows(count: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -198,7 +205,7 @@ def test_maps_that_do_not_fit_their_grid_are_refused():
     ],
 )
 def test_two_halves_are_found(two_halves: tr.AttentionChain, options):
-    found = cluster_chain(two_halves, (40, 60), **options)
+    found = cluster(two_halves, image=np.zeros((40, 60, 3), np.uint8), **options)
     assert len(found.names) == 3
     left, right = found.labels[:, :25], found.labels[:, 35:]
     assert len(np.unique(left)) == len(np.unique(right)) == 1
@@ -207,13 +214,13 @@ def test_two_halves_are_found(two_halves: tr.AttentionChain, options):
 
 
 def test_auto_never_joins_the_halves(two_halves: tr.AttentionChain):
-    labels = cluster_chain(two_halves, (4, 6)).labels
+    labels = cluster(two_halves).labels
     assert not set(labels[:, :3].flat) & set(labels[:, 3:].flat)
 
 
 def test_a_picture_that_agrees_with_itself_is_one_segment():
     chain = tr.AttentionChain(torch.full((12, 12), 1 / 12).double(), TokenLayout({"image": 12}, {"image": (3, 4)}))
-    found = cluster_chain(chain, (6, 8))
+    found = cluster(chain, image=np.zeros((6, 8, 3), np.uint8))
     assert (found.labels == 1).all()
     assert auto_tau(chain.to_dense(), torch.arange(12)) > 0
     assert auto_tau(chain.to_dense(), torch.tensor([0])) > 0
@@ -245,7 +252,7 @@ def test_proposals_that_win_nowhere_leave_no_gap():
 
 def test_the_bundled_model_divides_a_picture():
     image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8))
-    for options in ({}, {"layers": [1, 3]}, {"layers": 2, "heads": "lambda2"}, {"k": 3}):
+    for options in ({}, {"layer": [1, 3]}, {"layer": 2, "heads": "uniform"}, {"k": 3}):
         found = cluster(image, size=48, **options)
         assert found.size == (40, 56)
         assert found.labels.min() == 1
@@ -260,10 +267,17 @@ def test_several_layers_of_one_grid_are_their_mean():
         model.forward(inputs)
     chains = [trace[i][0].restrict("image").aggregate("uniform").to_dense() for i in (1, 3)]
     layout = trace[1].restrict("image").layout
-    expected = cluster_chain(tr.AttentionChain(torch.stack(chains).mean(0), layout), (40, 56), tau=0.5)
-    found = cluster(image, model=trace, layers=[1, 3], tau=0.5)
+    expected = cluster(tr.AttentionChain(torch.stack(chains).mean(0), layout), image=image, tau=0.5)
+    found = cluster(trace, image=image, layer=[1, 3], heads="uniform", tau=0.5)
     assert np.abs(found.scores - expected.scores).max() < 1e-5
     assert (found.labels == expected.labels).mean() > 0.99
+
+
+def test_the_picture_and_the_choice_are_remembered():
+    image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8))
+    found = cluster(image, size=48, layer=1, heads=2)
+    assert found.picture.size == (56, 40)
+    assert found.caption == "bundled, layer 1 of 6 (model.layer.1.attention), heads 2, tokens image, merge"
 
 
 def test_what_cannot_be_is_refused(two_halves: tr.AttentionChain):
@@ -276,6 +290,6 @@ def test_what_cannot_be_is_refused(two_halves: tr.AttentionChain):
         ({"anchors": 0}, "anchors = 0"),
     ):
         with pytest.raises(InputError, match=message):
-            cluster_chain(two_halves, (4, 6), **options)
+            cluster(two_halves, **options)
     with pytest.raises(LayoutError, match="layout"):
-        cluster_chain(tr.AttentionChain(torch.eye(4)), (4, 6))
+        cluster(tr.AttentionChain(torch.eye(4)))

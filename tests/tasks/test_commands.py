@@ -72,8 +72,9 @@ def test_segment_options_reach_the_task(run: Run, picture: Path, vit: Path, tmp_
     mask = np.zeros((40, 60), np.uint8)
     mask[10:20, 5:30] = 255
     PIL.Image.fromarray(mask).save(tmp_path / "mask.png")
-    ran = run("segment", picture, "--model", vit, "--mask", tmp_path / "mask.png", "--n", "halflife", "--layer", "-1",
-              "--head", "1", "--backward", "--rule", "0.5", "--component", "--size", 40, "--out", tmp_path)  # fmt: skip
+    options = ["--mask", tmp_path / "mask.png", "--n", "halflife", "--layer", "-1", "--heads", "1", "--backward"]
+    options += ["--rule", "0.5", "--component", "--size", 40]
+    ran = run("segment", picture, "--model", vit, *options, "--out", tmp_path)
     assert ran.exit_code == 0, ran.output
     expected = cut_out(picture, mask > 0, model=vit, n="halflife", layer=-1, heads=1, direction="backward", rule=0.5,
                        component=True, size=40)  # fmt: skip
@@ -87,9 +88,9 @@ def test_cluster_options_reach_the_task_and_files_are_replaced(run: Run, picture
         (["-k", "3"], {"k": 3}),
         (["--tau", "0.4", "--grid", "tokenrank-cells", "--sort", "--anchors", "3", "--n", "2"],
          {"tau": 0.4, "grid": "tokenrank-cells", "sort": True, "anchors": 3, "n": 2}),
-        (["--how", "metastable", "--k", "2", "--layer", "0", "--head", "lambda2"],
-         {"how": "metastable", "k": 2, "layers": [0], "heads": "lambda2"}),
-        (["--layer", "0", "--layer", "2"], {"layers": [0, 2]}),
+        (["--how", "metastable", "--k", "2", "--layer", "0", "--heads", "lambda2"],
+         {"how": "metastable", "k": 2, "layer": 0, "heads": "lambda2"}),
+        (["--layer", "0", "--layer", "2", "--heads", "0+1"], {"layer": [0, 2], "heads": [0, 1]}),
     ):  # fmt: skip
         ran = run("cluster", picture, "--model", vit, *options, "--out", tmp_path)
         assert ran.exit_code == 0, ran.output
@@ -116,7 +117,7 @@ def test_files_of_others_are_kept(run: Run, picture: Path, vit: Path, tmp_path: 
         (["segment", "--box", "5,5,100,10"], "inside the picture"),
         (["segment", "--n", "many"], "n = 'many'"),
         (["segment", "--rule", "2"], "rule = '2'"),
-        (["segment", "--head", "best"], "no head 'best'"),
+        (["segment", "--heads", "best"], "no heads 'best'"),
         (["cluster", "--tau", "-1"], "tau = '-1'"),
         (["cluster", "--tau", "nan"], "tau = 'nan'"),
         (["cluster", "--n", "0"], "n = 0"),

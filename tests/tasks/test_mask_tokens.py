@@ -80,9 +80,9 @@ def test_nothing_removed_is_the_model_itself(kind: str, how: str):
     inputs = batch(model)
     with torch.no_grad():
         clean = model.logits(inputs)
-    assert torch.equal(mask_tokens(model, inputs, orders(), 0.0, how), clean)
+    assert torch.equal(mask_tokens(model, orders(), 0.0, how, inputs=inputs), clean)
     # patches enter at their own place, so that the first of several ratios runs apart, too
-    several = mask_tokens(model, inputs, orders(), [0.0, 0.5], how)
+    several = mask_tokens(model, orders(), [0.0, 0.5], how, inputs=inputs)
     assert torch.equal(several[0], clean)
     assert (several[1] - clean).abs().max() > 1e-3
 
@@ -94,11 +94,13 @@ def test_batches_of_ratios_and_pictures_are_single_runs(kind: str, how: str):
     inputs = batch(model)
     (name,) = inputs
     ratios = [0.25, 0.0, 0.9, 0.5]
-    together = mask_tokens(model, inputs, orders(), ratios, how, batch=3)
+    together = mask_tokens(model, orders(), ratios, how, batch=3, inputs=inputs)
     assert together.shape == (4, 2, CLASSES)
     for i, ratio in enumerate(ratios):
         for picture in range(2):
-            alone = mask_tokens(model, {name: inputs[name][picture : picture + 1]}, orders()[picture], ratio, how)
+            alone = mask_tokens(
+                model, orders()[picture], ratio, how, inputs={name: inputs[name][picture : picture + 1]}
+            )
             assert torch.allclose(together[i, picture], alone[0], atol=2e-5)
 
 
@@ -139,7 +141,7 @@ def test_masked_keys_of_one_layer_are_a_hand_computation(attention: str):
     gone = orders()[0][: PATCHES // 2].tolist()
     with torch.no_grad():
         expected = one_layer_by_hand(model, inputs["pixel_values"], gone)
-    assert torch.allclose(mask_tokens(model, inputs, gone, 0.5, "keys")[0].double(), expected, atol=1e-4)
+    assert torch.allclose(mask_tokens(model, gone, 0.5, "keys", inputs=inputs)[0].double(), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["vit", "registers", "timm:vit_tiny_patch16_224"])
@@ -158,7 +160,7 @@ def test_masked_keys_get_no_attention_in_any_layer(kind: str):
             return func(*args, **(kwargs or {}))
 
     with Watch():
-        mask_tokens(model, inputs, gone, 6 / PATCHES, "keys")
+        mask_tokens(model, gone, 6 / PATCHES, "keys", inputs=inputs)
     weights = [v for v in values if v.shape[-1] > PATCHES]
     assert len(weights) == 2
     extra = weights[0].shape[-1] - PATCHES
@@ -175,7 +177,7 @@ def test_cls_cannot_tell_masked_keys_from_removed_tokens(kind: str):
     read = None if kind != "registers" else (lambda out: out.hidden_states[-1][:, 0])
     if kind == "registers":
         inputs["output_hidden_states"] = True
-    answers = [mask_tokens(model, inputs, orders(), [0.3, 0.8], how, read=read) for how in ("keys", "remove")]
+    answers = [mask_tokens(model, orders(), [0.3, 0.8], how, read=read, inputs=inputs) for how in ("keys", "remove")]
     assert torch.allclose(*answers, atol=1e-4)
 
 
@@ -190,7 +192,7 @@ def test_removed_tokens_are_the_encoder_on_the_shorter_sequence():
         for layer in vit.layers:
             x = layer(x, None)
         expected = model.module.classifier(vit.layernorm(x)[:, 0])
-    assert torch.allclose(mask_tokens(model, inputs, gone, 7 / PATCHES, "remove"), expected, atol=1e-5)
+    assert torch.allclose(mask_tokens(model, gone, 7 / PATCHES, "remove", inputs=inputs), expected, atol=1e-5)
 
 
 def test_removed_tokens_of_the_bundled_model_keep_their_rotary_positions(bundled: Model):
@@ -208,7 +210,7 @@ def test_removed_tokens_of_the_bundled_model_keep_their_rotary_positions(bundled
         cos, sin = (part[: len(kept)] for part in net.rope_embeddings(inputs["pixel_values"]))
         for layer in net.model.layer:
             counted = layer(counted, position_embeddings=(cos, sin))
-    found = mask_tokens(bundled, inputs, order, 40 / 64, "remove", read=lambda out: out.last_hidden_state)
+    found = mask_tokens(bundled, order, 40 / 64, "remove", read=lambda out: out.last_hidden_state, inputs=inputs)
     assert torch.allclose(found, state, atol=1e-4)
     assert not torch.allclose(found, net.norm(counted), atol=1e-2)
 
@@ -217,13 +219,24 @@ def test_a_picture_is_prepared_at_the_size_of_the_model(bundled: Model):
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     inputs = bundled.prepare(picture)
     order = orders(1, inputs["pixel_values"].shape[-1] ** 2 // 64)[0]
-    assert torch.equal(mask_tokens(bundled, picture, order, 0.5), mask_tokens(bundled, inputs, order, 0.5))
+    assert torch.equal(mask_tokens(picture, order, 0.5, model=bundled), mask_tokens(bundled, order, 0.5, inputs=inputs))
+
+
+def test_an_observation_runs_again_and_what_was_captured_before_does_not(bundled: Model):
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    observation = tr.observe(picture, bundled, size=64, layers="*.3.*")
+    order = removal_order(torch.arange(64.0))
+    expected = mask_tokens(bundled, order, [0.2, 0.7], inputs=bundled.prepare(picture, 64))
+    assert torch.equal(mask_tokens(observation, order, [0.2, 0.7]), expected)
+    assert mask_pixels(observation, torch.rand(64, 64), 0.4).shape == (1, 200)
+    with pytest.raises(InputError, match=r"this trace was captured before; observe the source with its model"):
+        mask_tokens(observation.trace, order, 0.2)
 
 
 @pytest.mark.parametrize("how", ["keys", "remove", "pixels"])
 def test_the_bundled_model_answers_without_its_patches(bundled: Model, how: str):
     inputs = batch(bundled, 2, 64)
-    logits = mask_tokens(bundled, inputs, orders(2, 64), [0, 0.5, 1], how)
+    logits = mask_tokens(bundled, orders(2, 64), [0, 0.5, 1], how, inputs=inputs)
     assert logits.shape == (3, 2, 200)
     assert torch.isfinite(logits).all()
     if how != "pixels":  # without patches all pictures are one
@@ -240,7 +253,7 @@ def test_pixels_are_black_before_normalisation_in_whole_patches(bundled: Model):
     with torch.no_grad():
         expected = bundled.logits(bundled.prepare(painted, 64))
     assert torch.allclose(
-        mask_tokens(bundled, bundled.prepare(picture, 64), order, 20 / 64, "pixels"), expected, atol=1e-4
+        mask_tokens(bundled, order, 20 / 64, "pixels", inputs=bundled.prepare(picture, 64)), expected, atol=1e-4
     )
 
 
@@ -253,7 +266,7 @@ def test_single_pixels_are_black_by_their_scores(bundled: Model):
         painted[ranked[: int(0.3 * 4096)].numpy()] = 0
         with torch.no_grad():
             expected = bundled.logits(bundled.prepare(painted.reshape(64, 64, 3), 64))
-        found = mask_pixels(bundled, bundled.prepare(picture, 64), scores, [0.0, 0.3], least_first=least_first)
+        found = mask_pixels(bundled, scores, [0.0, 0.3], least_first=least_first, inputs=bundled.prepare(picture, 64))
         assert torch.allclose(found[1], expected, atol=1e-4)
         assert not torch.allclose(found[0], expected, atol=1e-2)
 
@@ -262,10 +275,10 @@ def test_a_map_of_patches_masks_pixels_bilinearly(bundled: Model):
     picture = bundled.prepare(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8), 64)
     layout = TokenLayout({"image": 64}, {"image": (8, 8)})
     found = TokenMap(torch.rand(64, generator=torch.Generator().manual_seed(1)), layout)
-    by_map = mask_pixels(bundled, picture, found, 0.4)
-    assert torch.equal(by_map, mask_pixels(bundled, picture, found.upsample((64, 64)), 0.4))
+    by_map = mask_pixels(bundled, found, 0.4, inputs=picture)
+    assert torch.equal(by_map, mask_pixels(bundled, found.upsample((64, 64)), 0.4, inputs=picture))
     with pytest.raises(InputError, match=r"expected \(64, 64\)"):
-        mask_pixels(bundled, picture, torch.rand(8, 8), 0.4)
+        mask_pixels(bundled, torch.rand(8, 8), 0.4, inputs=picture)
 
 
 @pytest.mark.parametrize("how", ["keys", "remove", "pixels"])
@@ -280,9 +293,9 @@ def test_nothing_stays_patched(how: str):
     def broken(output) -> Tensor:
         raise ZeroDivisionError
 
-    mask_tokens(model, inputs, orders(), 0.5, how)
+    mask_tokens(model, orders(), 0.5, how, inputs=inputs)
     with pytest.raises(ZeroDivisionError):
-        mask_tokens(model, inputs, orders(), 0.5, how, read=broken)
+        mask_tokens(model, orders(), 0.5, how, read=broken, inputs=inputs)
     assert [(len(m._forward_pre_hooks), len(m._forward_hooks)) for m in model.module.modules()] == before
     assert (F.scaled_dot_product_attention, F.softmax, torch.softmax) == functions
     with torch.no_grad():
@@ -297,8 +310,8 @@ def test_relative_biases_forbid_removal_and_allow_masking():
             torch.nn.init.normal_(table)
     inputs = batch(model)
     with pytest.raises(CaptureError, match=r"cannot be removed: shuffled tokens .* use how='keys'"):
-        mask_tokens(model, inputs, orders(), 0.5, "remove")
-    assert torch.isfinite(mask_tokens(model, inputs, orders(), 0.5, "keys")).all()
+        mask_tokens(model, orders(), 0.5, "remove", inputs=inputs)
+    assert torch.isfinite(mask_tokens(model, orders(), 0.5, "keys", inputs=inputs)).all()
 
 
 def test_windows_forbid_both():
@@ -311,7 +324,7 @@ def test_windows_forbid_both():
     inputs = batch(model)
     for how in ("keys", "remove"):
         with pytest.raises(CaptureError):
-            mask_tokens(model, inputs, orders(2, 64), 0.5, how)
+            mask_tokens(model, orders(2, 64), 0.5, how, inputs=inputs)
 
 
 def test_orders_come_from_scores():
@@ -346,21 +359,21 @@ def test_ratios_round_down(ratio: float, patches: int, count: int):
 def test_what_cannot_be_is_refused(order, ratio, options, message):
     model = classifier("vit")
     with pytest.raises(InputError, match=message):
-        mask_tokens(model, batch(model), order, ratio, **options)
+        mask_tokens(model, order, ratio, inputs=batch(model), **options)
 
 
 def test_models_without_classifier_need_something_to_read():
     model = classifier("vit")
     bare = Model("bare", model.module.vit, "image", SETTINGS)
     with pytest.raises(InputError, match="no classifier"):
-        mask_tokens(bare, batch(bare), orders(), 0.5)
-    assert mask_tokens(bare, batch(bare), orders(), 0.5, read=cls_state).shape == (2, 32)
+        mask_tokens(bare, orders(), 0.5, inputs=batch(bare))
+    assert mask_tokens(bare, orders(), 0.5, read=cls_state, inputs=batch(bare)).shape == (2, 32)
 
 
 def test_a_sequence_of_patches_alone_keeps_one():
     model = classifier("timm:vit_tiny_patch16_224", class_token=False, global_pool="avg")
     inputs = batch(model)
-    assert torch.isfinite(mask_tokens(model, inputs, orders(), 15 / 16, "remove")).all()
+    assert torch.isfinite(mask_tokens(model, orders(), 15 / 16, "remove", inputs=inputs)).all()
     for how in ("keys", "remove"):
         with pytest.raises(InputError, match="all 16 tokens would go"):
-            mask_tokens(model, inputs, orders(), 1.0, how)
+            mask_tokens(model, orders(), 1.0, how, inputs=inputs)

@@ -8,7 +8,7 @@ import torch
 
 import tokenrank as tr
 from tokenrank import samples
-from tokenrank.errors import InputError
+from tokenrank.errors import InputError, NotFoundError
 from tokenrank.models import read_image
 from tokenrank.tasks.saliency import POWER, border, border_times, oriented, slow_mode
 
@@ -17,8 +17,7 @@ HOW = ("border", "slow", "metastable", "tokenrank", "tokenrank-backward")
 
 @pytest.fixture(scope="module")
 def seen() -> tr.Observation:
-    model = tr.load("bundled", size=64)
-    return tr.Observation(model, model.prepare(samples.path("coffee")))
+    return tr.observe(samples.path("coffee"), tr.load("bundled", size=64))
 
 
 def two_groups(grid: int, object_: torch.Tensor, leak: float) -> tr.AttentionChain:
@@ -67,36 +66,35 @@ def test_the_slow_mode_finds_the_object(side: str) -> None:
 
 
 def test_weights_are_lambda2_to_a_power(seen: tr.Observation) -> None:
-    chains, lambda2 = seen.all_heads()
-    weights = lambda2.double() ** POWER
-    expected = (weights / weights.sum()) @ border_times(chains, border(*seen.grid))
-    torch.testing.assert_close(tr.tasks.saliency_map(seen).values, expected)
+    weights = torch.cat([seen.lambda2(name).values for name in seen.layers]).double() ** POWER
+    dense = torch.cat([seen.head_chains(name).to_dense().double() for name in seen.layers])
+    expected = (weights / weights.sum()) @ border_times(tr.AttentionChain(dense), border(*seen.grid))
+    torch.testing.assert_close(tr.tasks.saliency_map(seen).values, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("how", HOW)
 def test_every_way_gives_a_mask_of_the_pictures_size(how: str, seen: tr.Observation) -> None:
-    image = samples.path("coffee")
-    found = tr.tasks.saliency(image, how=how, model=seen)  # type: ignore[arg-type]
-    picture = read_image(image)
+    found = tr.tasks.saliency(seen, how=how)  # type: ignore[arg-type]
+    picture = read_image(samples.path("coffee"))
     assert found.size == (picture.height, picture.width)
     assert 0 < found.mask("object").mean() < 1
     assert found.scores is not None
     assert found.scores.min() == 0
-    part = tr.tasks.saliency(image, how=how, model=seen, component=True)  # type: ignore[arg-type]
+    part = tr.tasks.saliency(seen, how=how, component=True)  # type: ignore[arg-type]
     assert part.mask("object").sum() <= found.mask("object").sum()
     assert not (part.mask("object") & ~found.mask("object")).any()
 
 
 def test_one_layer_and_one_head(seen: tr.Observation) -> None:
-    single = tr.tasks.saliency_map(seen, layers=[1], heads=2).values
+    single = tr.tasks.saliency_map(seen, layer=1, heads=2).values
     expected = border_times(tr.AttentionChain(seen.chain(1, 2).to_dense()[None]), border(*seen.grid))[0]
-    torch.testing.assert_close(single, expected)
+    torch.testing.assert_close(single, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_refined_by_the_picture(seen: tr.Observation) -> None:
     pytest.importorskip("kornia")
-    plain = tr.tasks.saliency(samples.path("coffee"), model=seen)
-    refined = tr.tasks.saliency(samples.path("coffee"), model=seen, refine="guided")
+    plain = tr.tasks.saliency(seen)
+    refined = tr.tasks.saliency(seen, refine="guided")
     assert np.isfinite(refined.scores).all()
     assert (refined.labels != plain.labels).any()
 
@@ -106,17 +104,45 @@ def test_refined_by_the_picture(seen: tr.Observation) -> None:
     [
         ({"how": "magic"}, "magic"),
         ({"side": "left"}, "left"),
-        ({"layers": []}, "no layers"),
+        ({"layer": []}, "no layers"),
         ({"refine": "crf"}, "crf"),
     ],
 )
 def test_bad_arguments(options: dict[str, object], words: str, seen: tr.Observation) -> None:
     with pytest.raises(InputError, match=words):
-        tr.tasks.saliency(samples.path("coffee"), model=seen, **options)  # type: ignore[arg-type]
+        tr.tasks.saliency(seen, **options)  # type: ignore[arg-type]
+
+
+def test_heads_and_layers_of_the_grammar(seen: tr.Observation) -> None:
+    def of(heads: object) -> torch.Tensor:
+        return tr.tasks.saliency_map(seen, layer=[1, 4], heads=heads).values  # type: ignore[arg-type]
+
+    single = [tr.tasks.saliency_map(seen, layer=layer, heads=head).values for layer in (1, 4) for head in range(4)]
+    torch.testing.assert_close(of("uniform"), torch.stack(single).mean(0), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(of([0, 3]), torch.stack([single[i] for i in (0, 3, 4, 7)]).mean(0), rtol=1e-6, atol=1e-9)
+    with pytest.raises(NotFoundError, match="no head 99"):
+        of(99)
+    with pytest.raises(InputError, match="heads = True"):
+        of(True)
+
+
+def test_a_chain_that_forgets_at_once_marks_nothing() -> None:
+    chain = tr.AttentionChain(torch.full((25, 25), 1 / 25), tr.TokenLayout.image(5, 5, cls_tokens=0))
+    found = tr.tasks.saliency(chain, how="tokenrank")
+    assert found.size == (5, 5)
+    assert not found.labels.any()
+    assert tr.tasks.saliency(chain).labels.reshape(-1).astype(bool).tolist() == (~border(5, 5)).tolist()
+
+
+def test_the_picture_and_the_choice_are_remembered(seen: tr.Observation) -> None:
+    assert tr.tasks.saliency(seen).caption == "bundled, 6 layers, heads lambda2, border, rule mean"
+    found = tr.tasks.saliency(seen, layer=2, how="slow", rule=0.6)
+    assert (
+        found.caption == "bundled, layer 2 of 6 (model.layer.2.attention), heads lambda2, tokens image, slow, rule 0.6"
+    )
+    assert found.picture is seen.picture
 
 
 def test_a_picture_of_too_few_patches() -> None:
-    model = tr.load("bundled")
-    seen = tr.Observation(model, model.prepare(samples.path("coffee"), 16))
     with pytest.raises(InputError, match="3 × 3"):
-        tr.tasks.saliency_map(seen)
+        tr.tasks.saliency_map(tr.observe(samples.path("coffee"), size=16))

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import tokenrank as tr
-from tokenrank.errors import ChainError, InputError, LayoutError, NotFoundError
+from tokenrank.chain.foreground import foreground
+from tokenrank.errors import CaptureError, InputError, LayoutError, NotFoundError
 from tokenrank.layout import TokenLayout
-from tokenrank.tasks.places import box_share, mask_share
-from tokenrank.tasks.segment import combined, foreground, segment, segment_chain, start_map
+from tokenrank.tasks.masks import part_at
+from tokenrank.tasks.segment import box_share, combined, mask_share, segment, start_map
 
 GRID = (3, 4)
 SIZE = (12, 16)
@@ -37,6 +38,11 @@ def picture() -> PIL.Image.Image:
     return PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8))
 
 
+def seen(chain: tr.AttentionChain) -> tr.Observation:
+    """A chain of a black picture of SIZE."""
+    return tr.observe(chain, image=np.zeros((*SIZE, 3), np.uint8))
+
+
 def walked(matrix: torch.Tensor, start: torch.Tensor, n: int) -> torch.Tensor:
     """vᵀAⁿ by loops."""
     v = start.double().tolist()
@@ -53,11 +59,11 @@ def test_a_point_walks_on_the_patches_alone(vit_chain: tr.AttentionChain):
     weights = vit_chain.to_dense()[:, 3:, 3:]
     mean = (weights / weights.sum(-1, keepdim=True)).mean(0)
     values = upsampled(walked(mean, torch.eye(12)[7], 2))
-    found = segment_chain(vit_chain, SIZE, tr.at(0.9, 0.4), n=2, heads="uniform")
+    found = segment(seen(vit_chain), tr.at(0.9, 0.4), n=2, heads="uniform")
     assert np.abs(found.scores[0] - values).max() < 1e-7
     assert (found.mask() == (values > values.mean())).all()
     assert found.names == ("background", "object")
-    assert (segment_chain(vit_chain, SIZE, 7, heads="uniform").labels == found.labels).all()
+    assert (segment(seen(vit_chain), 7, heads="uniform").labels == found.labels).all()
 
 
 def test_lambda2_weighs_the_heads_of_the_chain_that_is_walked(vit_chain: tr.AttentionChain):
@@ -65,14 +71,14 @@ def test_lambda2_weighs_the_heads_of_the_chain_that_is_walked(vit_chain: tr.Atte
     weights = weights / weights.sum(-1, keepdim=True)
     slow = torch.tensor([sorted(abs(np.linalg.eigvals(w.numpy())))[-2] for w in weights], dtype=torch.float64)
     mixed = (weights * (slow / slow.sum())[:, None, None]).sum(0)
-    found = segment_chain(vit_chain, SIZE, 0, n=1)
+    found = segment(seen(vit_chain), 0, n=1)
     assert np.abs(found.scores[0] - upsampled(mixed[0])).max() < 1e-7
 
 
 def test_cls_walks_through_all_tokens_and_the_picture_part_is_normalised(vit_chain: tr.AttentionChain):
     matrix = vit_chain.to_dense()[1]
     values = walked(matrix, torch.eye(15)[0], 3)[3:]
-    found = segment_chain(vit_chain, SIZE, "cls", n=3, heads=1)
+    found = segment(seen(vit_chain), "cls", n=3, heads=1)
     assert np.abs(found.scores[0] - upsampled(values / values.sum())).max() < 1e-7
     assert found.names == ("background", "cls")
 
@@ -83,15 +89,15 @@ def test_words_walk_backward_from_their_column(joint_chain: tr.AttentionChain):
     start = torch.zeros(16)
     start[1] = start[2] = 0.5
     values = walked(backward, start, 2)[4:]
-    found = segment_chain(joint_chain, SIZE, text="black cat", heads="uniform")
+    found = segment(seen(joint_chain), text="black cat", heads="uniform")
     assert np.abs(found.scores[0] - upsampled(values / values.sum())).max() < 1e-7
-    forward = segment_chain(joint_chain, SIZE, text="black cat", heads="uniform", direction="forward")
+    forward = segment(seen(joint_chain), text="black cat", heads="uniform", direction="forward")
     ahead = walked(matrix, start, 2)[4:]
     assert np.abs(forward.scores[0] - upsampled(ahead / ahead.sum())).max() < 1e-7
 
 
 def test_several_words_give_a_label_each(joint_chain: tr.AttentionChain):
-    found = segment_chain(joint_chain, SIZE, text=["black", "cat"], rule=None)
+    found = segment(seen(joint_chain), text=["black", "cat"], rule=None)
     assert found.names == ("background", "black", "cat")
     assert (found.labels == found.scores.argmax(0) + 1).all()
 
@@ -104,15 +110,32 @@ def test_several_starts_compete_where_their_masks_hold():
 
 def test_rules_on_a_worked_example():
     values = np.array([[5.0, 3.0], [1.5, 0.5]])
-    assert foreground(values, "mean").tolist() == [[True, True], [False, False]]
-    assert foreground(values, 0.5).tolist() == [[True, False], [False, False]]
-    assert foreground(values, 0.51).tolist() == [[True, True], [False, False]]
-    assert foreground(values, 0.95).tolist() == [[True, True], [True, False]]
-    assert foreground(values, 1.0).all()
-    assert foreground(values, None).all()
+    assert foreground(values, "mean", axes=2).tolist() == [[True, True], [False, False]]
+    assert foreground(values, 0.5, axes=2).tolist() == [[True, False], [False, False]]
+    assert foreground(values, 0.51, axes=2).tolist() == [[True, True], [False, False]]
+    assert foreground(values, 0.95, axes=2).tolist() == [[True, True], [True, False]]
+    assert foreground(values, 1.0, axes=2).all()
+    assert foreground(values, None, axes=2).all()
     for rule in (0, 1.2, True, "median"):
         with pytest.raises(InputError, match="rule"):
-            foreground(values, rule)
+            foreground(values, rule, axes=2)
+
+
+@pytest.mark.parametrize("value", [0.0, 1 / 12, 3e8])
+@pytest.mark.parametrize("rule", ["mean", 0.6, 1.0])
+def test_nothing_stands_out_of_a_constant_map(value: float, rule: str | float):
+    values = np.full((8, 8), value) * (1 + 1e-12 * np.random.default_rng(0).standard_normal((8, 8)))
+    assert not foreground(values, rule, axes=2).any()
+    assert foreground(values, None, axes=2).all()
+
+
+def test_the_part_at_a_cell_or_at_the_largest_value():
+    mask = np.array([[1, 1, 0, 1], [0, 0, 0, 1]], bool)
+    values = np.array([[1, 1, 9, 2], [0, 0, 0, 3]])
+    assert part_at(mask, values, (0, 1)).tolist() == [[True, True, False, False], [False] * 4]
+    for cell in (None, (0, 2)):
+        assert part_at(mask, values, cell).tolist() == [[False, False, False, True]] * 2
+    assert not part_at(np.zeros((2, 4), bool), values, (0, 0)).any()
 
 
 def test_box_shares_are_areas_pixel_by_pixel():
@@ -162,8 +185,8 @@ def test_component_keeps_what_hangs_together_with_the_largest_value(vit_chain: t
     scipy = pytest.importorskip("scipy.ndimage")
     several = 0
     for start in range(12):
-        whole = segment_chain(vit_chain, SIZE, start, n=1)
-        part = segment_chain(vit_chain, SIZE, start, n=1, component=True).mask()
+        whole = segment(seen(vit_chain), start, n=1)
+        part = segment(seen(vit_chain), start, n=1, component=True).mask()
         parts, count = scipy.label(whole.mask())
         several += count > 1
         assert (part == (parts == parts[np.unravel_index(whole.scores[0].argmax(), SIZE)])).all()
@@ -175,8 +198,8 @@ def test_component_of_a_point_holds_the_point():
     near, far = [0, 1, 4, 5], [11]
     blocks[:, near], blocks[:, far] = 0.1, 0.6  # the largest value is apart from the point
     chain = tr.AttentionChain(blocks, TokenLayout({"image": 12}, {"image": GRID}))
-    assert segment_chain(chain, SIZE, tr.at(0.1, 0.1), rule=0.99).mask()[10, 14]
-    found = segment_chain(chain, SIZE, tr.at(0.1, 0.1), rule=0.99, component=True).mask()
+    assert segment(seen(chain), tr.at(0.1, 0.1), rule=0.99).mask()[10, 14]
+    found = segment(seen(chain), tr.at(0.1, 0.1), rule=0.99, component=True).mask()
     assert found[1, 1]
     assert not found[10, 14]
 
@@ -184,8 +207,8 @@ def test_component_of_a_point_holds_the_point():
 def test_the_half_life_is_the_number_it_finds(vit_chain: tr.AttentionChain):
     mixed = vit_chain.restrict("image").aggregate("uniform")
     steps = int(mixed.half_life(3).values)
-    by_rule = segment_chain(vit_chain, SIZE, 3, n="halflife", heads="uniform")
-    assert np.allclose(by_rule.scores, segment_chain(vit_chain, SIZE, 3, n=steps, heads="uniform").scores)
+    by_rule = segment(seen(vit_chain), 3, n="halflife", heads="uniform")
+    assert np.allclose(by_rule.scores, segment(seen(vit_chain), 3, n=steps, heads="uniform").scores)
 
 
 @pytest.mark.parametrize("start", [None, "cls", (4, 4, 20, 30), (0.1, 0.1, 0.5, 0.5), [0, "registers"], {"x": 3}])
@@ -204,14 +227,47 @@ def test_model_observation_trace_and_chain_agree(picture: PIL.Image.Image):
     with tr.capture(model) as trace:
         model.forward(inputs)
     by_model = segment(picture, 2, model=model, size=32, layer=3)
-    by_trace = segment(picture, 2, model=trace, layer=3)
-    by_chain = segment(picture, 2, model=trace[3])
-    for other in (by_trace, by_chain):
+    by_trace = segment(trace, 2, image=picture, layer=3)
+    by_chain = segment(trace[3], 2, image=picture)
+    by_module = segment(model.module, 2, inputs=inputs, image=picture, layer=3)
+    by_observation = segment(tr.observe(picture, model, size=32), 2, layer=3)
+    for other in (by_trace, by_chain, by_module, by_observation):
         assert np.abs(other.scores - by_model.scores).max() < 1e-6
-    with pytest.raises(InputError, match="captured already"):
-        segment(picture, 2, model=trace, size=32)
+    with pytest.raises(InputError, match="size = 32 beside a trace"):
+        segment(trace, 2, size=32)
     with pytest.raises(NotFoundError, match="no layer 99"):
-        segment(picture, 2, model=trace, layer=99)
+        segment(trace, 2, layer=99)
+
+
+def test_one_forward_serves_all_tasks(picture: PIL.Image.Image):
+    model, forwards = tr.load("bundled"), []
+    handle = model.module.register_forward_hook(lambda *_: forwards.append(1))
+    observation = tr.observe(picture, model, size=48)
+    assert segment(observation, tr.at(0.4, 0.6)).labels.any()
+    assert tr.tasks.saliency(observation).labels.any()
+    assert tr.tasks.cluster(observation, k=6).labels.all()
+    handle.remove()
+    assert len(forwards) == 1
+
+
+def test_without_a_picture_the_models_input_or_the_grid_gives_the_size(picture: PIL.Image.Image, vit_chain):
+    model = tr.load("bundled")
+    inputs = model.prepare(picture, 32)
+    by_input = segment(model, inputs=inputs)
+    assert by_input.size == tuple(inputs["pixel_values"].shape[-2:])
+    assert by_input.picture is None
+    found = segment(vit_chain, (1, 0, 3, 2), n=0, rule=None)
+    assert found.size == GRID
+    assert found.scores[0].nonzero()[0].tolist() == [0, 0, 1, 1]
+
+
+def test_the_picture_and_the_choice_are_remembered(picture: PIL.Image.Image):
+    found = segment(picture, [0, "cls"], size=32, layer=2, heads=[0, 1], n=3, rule=0.5)
+    assert found.picture.size == (56, 40)
+    where = "bundled, layer 2 of 6 (model.layer.2.attention), heads [0, 1], tokens"
+    assert found.caption == f"{where} image (all from cls), n = 3, forward, rule 0.5"
+    alone = segment(picture, "cls", size=32, layer=2, heads=[0, 1])
+    assert alone.caption == f"{where} all, n = 2, forward, rule mean"
 
 
 def test_refined_maps_follow_the_edges_of_the_picture():
@@ -224,31 +280,33 @@ def test_refined_maps_follow_the_edges_of_the_picture():
     chain = tr.AttentionChain(blocks, TokenLayout({"image": 12}, {"image": GRID}))
     truth = np.zeros((48, 64), bool)
     truth[:, :28] = True
-    plain = segment_chain(chain, picture, 0).mask()
-    refined = segment_chain(chain, picture, 0, refine="guided").mask()
+    plain = segment(chain, 0, image=picture).mask()
+    refined = segment(chain, 0, image=picture, refine="guided").mask()
     assert (refined != truth).sum() < (plain != truth).sum()
 
 
 def test_what_cannot_be_is_refused(vit_chain: tr.AttentionChain, joint_chain: tr.AttentionChain):
     with pytest.raises(NotFoundError, match="sign"):
-        segment_chain(vit_chain, SIZE, "sign")
+        segment(seen(vit_chain), "sign")
     with pytest.raises(NotFoundError, match="dog"):
-        segment_chain(joint_chain, SIZE, text="dog")
+        segment(seen(joint_chain), text="dog")
     with pytest.raises(InputError, match="one of them"):
-        segment_chain(joint_chain, SIZE, 3, text="cat")
+        segment(seen(joint_chain), 3, text="cat")
     with pytest.raises(InputError, match="only its size"):
-        segment_chain(vit_chain, SIZE, 3, refine="guided")
+        segment(vit_chain, 3, refine="guided")
     with pytest.raises(InputError, match="refine"):
-        segment_chain(vit_chain, SIZE, 3, refine="crf")
+        segment(seen(vit_chain), 3, refine="crf")
     with pytest.raises(InputError, match="heads"):
-        segment_chain(vit_chain, SIZE, 3, heads="best")
+        segment(seen(vit_chain), 3, heads="best")
     with pytest.raises(InputError, match="no start"):
-        segment_chain(vit_chain, SIZE, [])
+        segment(seen(vit_chain), [])
     with pytest.raises(InputError, match="start True"):
-        segment_chain(vit_chain, SIZE, True)
-    with pytest.raises(ChainError, match="index the batch"):
-        segment_chain(tr.AttentionChain(torch.full((2, 1, 12, 12), 1 / 12), TokenLayout.image(3, 4, 0)), SIZE, 3)
+        segment(seen(vit_chain), True)
+    with pytest.raises(CaptureError, match="indexing the chain"):
+        segment(tr.AttentionChain(torch.full((2, 1, 12, 12), 1 / 12), TokenLayout.image(3, 4, 0)), 3)
     with pytest.raises(LayoutError, match="layout"):
-        segment_chain(tr.AttentionChain(torch.eye(4)), SIZE, 0)
+        segment(tr.AttentionChain(torch.eye(4)), 0)
+    with pytest.raises(LayoutError, match="no picture is known among the 4 tokens; give one"):
+        segment(tr.AttentionChain(torch.eye(4), TokenLayout.text(["a", "b", "c", "d"])), 0)
     with pytest.raises(LayoutError, match="video"):
-        segment_chain(tr.AttentionChain(torch.eye(8), TokenLayout.video(2, 2, 2)), SIZE, 0)
+        segment(tr.AttentionChain(torch.eye(8), TokenLayout.video(2, 2, 2)), 0)

@@ -26,9 +26,9 @@ def picture() -> PIL.Image.Image:
 
 @pytest.fixture(scope="session")
 def of_picture(vit: Model, picture: PIL.Image.Image) -> Analysis:
-    return analyze(picture, vit, start=at(0.9, 0.1))
+    return analyze(picture, model=vit, start=at(0.9, 0.1))
 
 
 @pytest.fixture(scope="session")
 def of_text(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
-    return analyze(SENTENCE, load(save_bert(tmp_path_factory.mktemp("bert"))), start="cat")
+    return analyze(SENTENCE, model=load(save_bert(tmp_path_factory.mktemp("bert"))), start="cat")

@@ -14,7 +14,7 @@ from tokenrank import TokenLayout, TokenMap, at
 from tokenrank.analysis import Analysis, analyze
 from tokenrank.errors import InputError, LayoutError
 from tokenrank.models import Model
-from tokenrank.view import COLUMN, FULL, bounces_figure, render
+from tokenrank.view import COLUMN, FULL, bounces_figure, map_figure, render
 from tokenrank.view.bounces import heat_over
 
 
@@ -43,13 +43,15 @@ def test_what_is_written_under_it(of_picture: Analysis):
 
 
 def test_one_head_is_named_and_uncertainty_shown(vit: Model, picture: PIL.Image.Image):
-    found = analyze(picture, vit, heads=1, layer=0)
+    found = analyze(picture, model=vit, heads=1, layer=0)
     doubt = dataclasses.replace(found.chain_lambda2.certificate, uncertain=torch.tensor(True))
     doubtful = dataclasses.replace(found.chain_lambda2, certificate=doubt)
     caption = words(bounces_figure(dataclasses.replace(found, chain_lambda2=doubtful)))
     assert "head 1 of 0–1" in caption
     assert "|λ₂| ≈" in caption
-    assert "weighted evenly" in words(bounces_figure(analyze(picture, vit, heads="uniform")))
+    assert "weighted evenly" in words(bounces_figure(analyze(picture, model=vit, heads="uniform")))
+    some = words(bounces_figure(analyze(picture, model=vit, heads=[0, -1])))
+    assert "heads 0, 1 of 0–1 weighted evenly, together |λ₂|" in some
 
 
 def test_start_is_marked_where_the_walk_begins_and_not_on_tokenrank(of_picture: Analysis):
@@ -59,10 +61,10 @@ def test_start_is_marked_where_the_walk_begins_and_not_on_tokenrank(of_picture: 
 
 
 def test_start_tokens_are_framed(vit: Model, picture: PIL.Image.Image):
-    first = panels(bounces_figure(analyze(picture, vit, start=[0, 23])))[0]
+    first = panels(bounces_figure(analyze(picture, model=vit, start=[0, 23])))[0]
     corners = [patch.get_xy() for patch in first.patches]
     assert corners == [(0, 0), pytest.approx((5 / 6, 3 / 4))]
-    everywhere = panels(bounces_figure(analyze(picture, vit, start="image")))[0]
+    everywhere = panels(bounces_figure(analyze(picture, model=vit, start="image")))[0]
     assert not everywhere.patches
     assert everywhere.texts[0].get_text() == "start: everywhere"
 
@@ -96,14 +98,14 @@ def test_nothing_overlaps_or_leaves_the_page(of_picture: Analysis):
 
 @pytest.mark.parametrize("size", [(2000, 20), (20, 2000), (1, 1)])
 def test_slim_pictures_get_panels_that_can_be_seen(vit: Model, size: tuple[int, int]):
-    figure = bounces_figure(analyze(PIL.Image.new("RGB", size, "teal"), vit))
+    figure = bounces_figure(analyze(PIL.Image.new("RGB", size, "teal"), model=vit))
     box = panels(figure)[0].get_window_extent()
     assert 0.3 < box.height / box.width < 3
     assert PIL.Image.open(io.BytesIO(render(figure, "png"))).size[1] < 1500
 
 
 def test_many_bounces_are_wrapped(vit: Model, picture: PIL.Image.Image):
-    figure = bounces_figure(analyze(picture, vit, bounces=range(1, 12)))
+    figure = bounces_figure(analyze(picture, model=vit, bounces=range(1, 12)))
     assert len(panels(figure)) == 14
     assert len({round(axes.get_position().y1, 3) for axes in panels(figure)}) == 4
 
@@ -118,6 +120,25 @@ def test_heat_lies_where_the_map_is_high():
     assert drawn[60:, :60].max() < 0.1 * drawn.max()
 
 
+def test_a_map_is_drawn_with_its_picture(picture: PIL.Image.Image):
+    values = torch.zeros(24)
+    values[1 * 6 + 4] = 1
+    heat = TokenMap(values, TokenLayout({"image": 24}, {"image": (4, 6)}), picture=picture)
+    figure = map_figure(heat, "rollout", "layer 1 of 3, heads lambda2")
+    (panel,) = panels(figure)
+    assert panel.get_title() == "rollout"
+    assert "layer 1 of 3, heads lambda2" in words(figure)
+    box = panel.get_window_extent()
+    assert box.height / box.width == pytest.approx(40 / 60, rel=0.01)
+    size = panel.images[0].get_array().shape[:2]
+    assert (panel.images[0].get_array() == heat_over(picture, heat, size)).all()
+    render(figure, "png", dpi=100)
+    for text in figure.texts:
+        assert text.get_window_extent().x1 <= figure.bbox.x1 + 1
+    with pytest.raises(InputError, match="does not know its picture"):
+        map_figure(TokenMap(values, heat.layout))
+
+
 def test_grey_picture_shines_through():
     flat = TokenMap(torch.full((24,), 1 / 24), TokenLayout({"image": 24}, {"image": (4, 6)}))
     half = np.zeros((40, 60, 3), dtype=np.uint8)
@@ -128,9 +149,9 @@ def test_grey_picture_shines_through():
     assert (drawn[:, 50] - drawn[:, 10]).min() > 0.3
 
 
-def test_names_with_markup_are_drawn_as_they_are(of_picture: Analysis):
-    renamed = dataclasses.replace(of_picture, model="my $\\frac{1$ <b>\nmodel")
-    figure = bounces_figure(renamed)
+def test_names_with_markup_are_drawn_as_they_are(vit: Model, picture: PIL.Image.Image):
+    renamed = dataclasses.replace(vit, name="my $\\frac{1$ <b>\nmodel")
+    figure = bounces_figure(analyze(picture, model=renamed))
     assert "my $\\frac{1$ <b>⏎model" in words(figure)
     for form in ("png", "pdf", "svg"):
         assert render(figure, form)
@@ -139,6 +160,8 @@ def test_names_with_markup_are_drawn_as_they_are(of_picture: Analysis):
 def test_text_and_unknown_grids_are_refused(of_text: Analysis, of_picture: Analysis):
     with pytest.raises(InputError, match="use text_figure"):
         bounces_figure(of_text)
+    with pytest.raises(InputError, match=r"give it: tr\.observe"):
+        bounces_figure(analyze(of_picture.observation.trace))
     blind = {n: TokenMap(found.values) for n, found in of_picture.bounces.items()}
     with pytest.raises(LayoutError):
         bounces_figure(dataclasses.replace(of_picture, bounces=blind, start=at(0.5, 0.5)))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tokenrank.view.strings import drawable, readable_tokens, shortened
+from tokenrank.view.style import drawable, readable_tokens, shortened
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from tests.tiny import SENTENCE, save_bert
-from tokenrank import TokenMap
+from tokenrank import AttentionChain, TokenLayout, TokenMap
 from tokenrank.analysis import Analysis, analyze
 from tokenrank.errors import InputError
 from tokenrank.models import load
@@ -71,7 +71,7 @@ def test_shade_follows_the_values_and_the_start_is_framed(of_text: Analysis):
 
 
 def test_hostile_strings_are_drawn_as_they_are(tmp_path: Path):
-    found = analyze(" ".join(HOSTILE), load(save_bert(tmp_path, HOSTILE)))
+    found = analyze(" ".join(HOSTILE), model=load(save_bert(tmp_path, HOSTILE)))
     assert found.source[1:-1] == tuple(HOSTILE)
     figure = text_figure(found)
     with warnings.catch_warnings():
@@ -96,7 +96,7 @@ def test_hostile_strings_are_drawn_as_they_are(tmp_path: Path):
 
 def test_tokens_stay_on_the_page_and_do_not_overlap(tmp_path: Path):
     words = [*SENTENCE.split(), "W" * 300, "漢" * 40, "i"]
-    found = analyze(" ".join(words), load(save_bert(tmp_path, words)))
+    found = analyze(" ".join(words), model=load(save_bert(tmp_path, words)))
     for width in (FULL, COLUMN):
         figure = text_figure(found, width)
         render(figure, "png", dpi=100)  # the figure's own, in which extents are given
@@ -119,7 +119,7 @@ def test_long_texts_are_cut_and_say_so(of_text: Analysis):
     even = TokenMap(values)
     long = dataclasses.replace(
         of_text,
-        source=tuple(f"w{i}" for i in range(count)),
+        chain=AttentionChain(torch.eye(count), TokenLayout.text([f"w{i}" for i in range(count)])),
         bounces={1: even},
         forward=even,
         backward=even,

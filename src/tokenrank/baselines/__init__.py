@@ -1,45 +1,45 @@
-"""The other methods, one a file, one signature: (model, inputs, target) → TokenMap."""
+"""Methods that make a map of a picture: name(source, *, options) → TokenMap, one file a family, and their registry."""
 
-from .attention_flow import attention_flow
-from .attention_gradients import attention_gradients
-from .centre_prior import centre_prior
-from .cls_row import cls_row
-from .column_sum import column_sum
-from .deep_spectral import deep_spectral, deep_spectral_mask
-from .dino_mass import dino_mass, dino_mass_mask
-from .generic_relevance import generic_relevance
-from .grad_cam import grad_cam
-from .lost import lost, lost_object
-from .partial_lrp import partial_lrp
-from .pytorch_grad_cam import pytorch_grad_cam
-from .random_map import random_map
-from .raw_row import raw_row
-from .relevance_propagation import attention_relevance
-from .rollout import rollout
-from .tokencut import tokencut, tokencut_object
-from .transformer_attribution import transformer_attribution
+from .cam import pytorch_grad_cam
+from .controls import centre_prior, lattice, random_map
+from .flow import attention_flow, rollout
+from .gradients import attention_gradients, generic_relevance, grad_cam
+from .graphs import deep_spectral, lost, tokencut
+from .objects import DiscoveredObject, ForegroundMap, ObjectMap
+from .registry import FILLED, Method, methods, register
+from .relevance import attention_relevance, partial_lrp, transformer_attribution
+from .rows import cls_row, column_sum, dino_mass, raw_row
+from .walks import bounce, cls_bounce, saliency, tokenrank
 
 __all__ = [
+    "FILLED",
+    "DiscoveredObject",
+    "ForegroundMap",
+    "Method",
+    "ObjectMap",
     "attention_flow",
     "attention_gradients",
     "attention_relevance",
+    "bounce",
     "centre_prior",
+    "cls_bounce",
     "cls_row",
     "column_sum",
     "deep_spectral",
-    "deep_spectral_mask",
     "dino_mass",
-    "dino_mass_mask",
     "generic_relevance",
     "grad_cam",
+    "lattice",
     "lost",
-    "lost_object",
+    "methods",
     "partial_lrp",
     "pytorch_grad_cam",
     "random_map",
     "raw_row",
+    "register",
     "rollout",
+    "saliency",
     "tokencut",
-    "tokencut_object",
+    "tokenrank",
     "transformer_attribution",
 ]

@@ -26,6 +26,15 @@ class AttentionChain(Walks, Passage, Derived):
     Raises:
         ChainError: not square, empty, NaN, negative, or a row that does not sum to one.
         LayoutError: a layout of another number of tokens.
+
+    Example:
+        >>> import tokenrank as tr
+        >>> weights = [[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]]
+        >>> chain = tr.AttentionChain(weights, tr.TokenLayout.text(["a", "cat", "sat"]))
+        >>> chain
+        AttentionChain(shape=(3, 3), Dense, {'text': 3})
+        >>> chain.tokenrank(alpha=1).values
+        tensor([0.2500, 0.5000, 0.2500], dtype=torch.float64)
     """
 
 

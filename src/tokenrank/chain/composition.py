@@ -38,6 +38,13 @@ def compose(chains: Sequence[AttentionChain], residual: float = RESIDUAL) -> Att
         ChainError: no chains, chains of different shapes, or a share beyond 0 … 1.
 
     Source: Abnar and Zuidema, "Quantifying attention flow in transformers" (2020).
+
+    Example:
+        >>> import tokenrank as tr
+        >>> layer = tr.AttentionChain([[0.5, 0.5], [0.0, 1.0]])
+        >>> tr.compose([layer, layer]).to_dense()
+        tensor([[0.5625, 0.4375],
+                [0.0000, 1.0000]], dtype=torch.float64)
     """
     chains = list(chains)
     if not chains:
@@ -88,6 +95,15 @@ def bipartite(
     Raises:
         ChainError: shapes that do not fit, rows that do not sum to one, a step beyond (0, 1], or for "relay" a
             text token that no image token attends to, by number.
+
+    Example:
+        >>> import torch
+        >>> import tokenrank as tr
+        >>> image = tr.AttentionChain([[0.5, 0.5], [0.5, 0.5]])
+        >>> joint = tr.bipartite(image, torch.tensor([[1.0, 0.0], [0.5, 0.5]]), text=["cat", "mat"])
+        >>> joint.absorption("text").values[:2]
+        tensor([[0.7750, 0.2250],
+                [0.7250, 0.2750]], dtype=torch.float64)
     """
     c = _rectangular("cross", cross)
     n, m = c.shape[-2:]

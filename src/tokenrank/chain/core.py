@@ -54,6 +54,16 @@ class Core:
 
         Raises:
             ChainError: shapes that do not fit, NaN or infinite entries, a fully masked row.
+
+        Example:
+            >>> import torch
+            >>> import tokenrank as tr
+            >>> q = k = torch.eye(4)[None].expand(12, -1, -1)
+            >>> chain = tr.AttentionChain.from_qk(q, k, is_causal=True)
+            >>> chain
+            AttentionChain(shape=(12, 4, 4), QueryKey, causal)
+            >>> chain[0].to_dense()[1]
+            tensor([0.3775, 0.6225, 0.0000, 0.0000])
         """
         mask = None if mask is None else _tensor(mask)
         return cls.from_operator(from_query_key(_tensor(q), _tensor(k), scale, mask, is_causal), layout)
@@ -64,6 +74,13 @@ class Core:
 
         Raises:
             ChainError: not square, empty, NaN or +inf, or a row that is −inf throughout.
+
+        Example:
+            >>> import torch
+            >>> import tokenrank as tr
+            >>> tr.AttentionChain.from_scores(torch.tensor([[0.0, float("-inf")], [0.0, 0.0]])).to_dense()
+            tensor([[1.0000, 0.0000],
+                    [0.5000, 0.5000]])
         """
         return cls.from_operator(from_scores(_tensor(scores)), layout)
 

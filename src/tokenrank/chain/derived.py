@@ -36,6 +36,16 @@ class Derived(Spectral):
 
         Returns:
             A chain without that dimension.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> heads = tr.AttentionChain([[[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]])
+            >>> heads.aggregate("uniform").to_dense()
+            tensor([[0.7500, 0.2500],
+                    [0.2500, 0.7500]], dtype=torch.float64)
+            >>> heads.aggregate().to_dense()  # the second head forgets at once: |λ2| = 0
+            tensor([[1., 0.],
+                    [0., 1.]], dtype=torch.float64)
         """
         dim = self._dimension(over)
         last = len(self.batch) - 1
@@ -89,6 +99,16 @@ class Derived(Spectral):
                 token of a causal chain: teleport first.
 
         Source: "censor": Meyer, "Stochastic complementation …" (1989).
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.restrict([0, 1]).to_dense()
+            tensor([[0.5000, 0.5000],
+                    [0.3333, 0.6667]], dtype=torch.float64)
+            >>> chain.restrict([0, 1], how="censor").to_dense()  # by way of token 2 the walk comes back
+            tensor([[0.5000, 0.5000],
+                    [0.2500, 0.7500]], dtype=torch.float64)
         """
         if how not in ("renormalise", "censor"):
             raise ChainError(f"how = {how!r}, expected 'renormalise' or 'censor'")
@@ -99,7 +119,14 @@ class Derived(Spectral):
         return self.from_operator(operator, layout)
 
     def teleport(self, alpha: float = 0.99, personalization: Start | None = None) -> Self:
-        """alpha · A + (1 − alpha) · 1 vᵀ, the PageRank correction as a chain of its own."""
+        """alpha · A + (1 − alpha) · 1 vᵀ, the PageRank correction as a chain of its own.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.teleport(0.7).to_dense()[0]
+            tensor([0.4500, 0.4500, 0.1000], dtype=torch.float64)
+        """
         probability("alpha", alpha)
         jump = self._distribution(personalization)
         return self.from_operator(Teleport(self.operator, float(alpha), jump), self.layout)
@@ -108,6 +135,13 @@ class Derived(Spectral):
         """(1 − beta) · I + beta · A: a step with probability beta, otherwise stay.
 
         Half a step (beta = 0.5) is a layer of attention rollout, and makes a periodic chain aperiodic.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> ring = tr.AttentionChain([[0.0, 1.0], [1.0, 0.0]])
+            >>> ring.lazy().to_dense()
+            tensor([[0.5000, 0.5000],
+                    [0.5000, 0.5000]], dtype=torch.float64)
         """
         probability("beta", beta)
         return self.from_operator(Lazy(self.operator, float(beta)), self.layout)
@@ -117,6 +151,14 @@ class Derived(Spectral):
 
         Raises:
             ChainError: a token that nobody attends to.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.reverse().to_dense()
+            tensor([[0.6667, 0.3333, 0.0000],
+                    [0.3333, 0.3333, 0.3333],
+                    [0.0000, 0.3333, 0.6667]], dtype=torch.float64)
         """
         return self.from_operator(Reversed(self.operator), self.layout)
 

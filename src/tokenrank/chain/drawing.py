@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +39,7 @@ def colourise(values: np.ndarray, colours: str = COLOURS, scale: tuple[float, fl
     if colours not in matplotlib.colormaps:
         raise NotFoundError(f"no colour map {colours!r}; {nearest(colours, matplotlib.colormaps)}")
     finite = np.isfinite(values)
-    low, high = (_scale_of(torch.from_numpy(np.ascontiguousarray(values)))) if scale is None else scale
+    low, high = _scale_of(torch.from_numpy(np.ascontiguousarray(values))) if scale is None else scale
     shares = (np.where(finite, values, low) - low) / (high - low) if high > low else np.zeros_like(values)
     rgb = np.where(finite[..., None], matplotlib.colormaps[colours](shares)[..., :3], GREY)
     return Image.fromarray((rgb * 255).round().astype(np.uint8))
@@ -57,18 +56,16 @@ def side_by_side(grid: Tensor) -> Tensor:
 
 def page(shown: TokenMap, title: str = "") -> str:
     """What a notebook shows: the map over its picture, its heat, or its words; several as a board with one scale."""
-    indices = list(np.ndindex(*shown.batch))
-    drawn_values = _drawn_values(shown)
-    scale = _scale_of(drawn_values)
-    parts = [(index, _drawn(shown[index] if index else shown, scale, SMALL if shown.batch else LARGE))
-             for index in indices[:CELLS]]  # fmt: skip
+    seen = _drawn_values(shown)
+    scale = _scale_of(seen)
     if shown.batch:
-        cells = [figure(drawn, list(index) if len(index) > 1 else f"[{index[0]}]") for index, drawn in parts]
+        indices = list(np.ndindex(*shown.batch))
+        cells = [figure(_drawn(shown[index], scale, SMALL), list(index)) for index in indices[:CELLS]]
         body = board(cells, len(indices) - len(cells))
     else:
-        body = figure(parts[0][1])
-    notes = [_scale_words(shown, drawn_values), *([str(shown.certificate)] if shown.certificate is not None else [])]
-    return panel(title or f"{type(shown).__name__} of {shown.shape_words()}", body, *map(note, notes))
+        body = figure(_drawn(shown, scale, LARGE))
+    title = title or f"{type(shown).__name__} of {shown.shape_words()}"
+    return panel(title, body, note(_scale_words(shown, seen)), note(shown.worth_words()))
 
 
 def _drawn(single: TokenMap, scale: tuple[float, float], side: int) -> str:
@@ -112,15 +109,10 @@ def _drawn_values(shown: TokenMap) -> Tensor:
     return torch.cat([shown.grid(span).flatten() for span in shown.layout.grids])
 
 
-def _scale_words(shown: TokenMap, values: Tensor) -> str:
-    colours = "one scale for all" if shown.batch else "colours"
-    hidden = []
-    if shown.layout is not None and shown.layout.grids:
-        hidden = [name for name in shown.layout.spans if name not in shown.layout.grids]
-    grey = " (grey)" if not math.isfinite(float(values.sum())) and not _is_text(shown) else ""
-    unseen = f"; not drawn: {', '.join(hidden)}" if hidden else ""
-    return f"{colours}: {range_words(values)}{grey}{unseen}"
-
-
-def _is_text(shown: TokenMap) -> bool:
-    return shown.layout is not None and not shown.layout.grids and shown.layout.tokens is not None
+def _scale_words(shown: TokenMap, seen: Tensor) -> str:
+    layout, scale = shown.layout, "one scale for all" if shown.batch else "colours"
+    pictures = () if layout is None else layout.grids
+    hidden = [name for name in layout.spans if name not in pictures] if layout is not None and pictures else []
+    words_only = layout is not None and not pictures and layout.tokens is not None
+    grey = "" if words_only or bool(torch.isfinite(seen).all()) else " (grey)"
+    return f"{scale}: {range_words(seen)}{grey}" + (f"; not drawn: {', '.join(hidden)}" if hidden else "")

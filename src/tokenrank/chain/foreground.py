@@ -11,13 +11,13 @@ from torch import Tensor
 from ..errors import InputError
 
 Values = TypeVar("Values", Tensor, np.ndarray)
-Rule: TypeAlias = "Literal['mean'] | float | None"
+ForegroundRule: TypeAlias = "Literal['mean'] | float | None"
 
 CONSTANT = 1e-9  # of the largest value: a map that varies by less is constant, and only rounding could decide
 EXACT = 1e-12  # of the mass: a share that is met up to this is met, so that 0.5 of two equal halves is one of them
 
 
-def foreground(values: Values, rule: Rule = "mean", axes: int = 1) -> Values:
+def foreground(values: Values, rule: ForegroundRule = "mean", axes: int = 1) -> Values:
     """What belongs to the object, bool, in the shape and kind (tensor or array) of the values.
 
     A constant map has no foreground: it says of no token that it is one rather than another.
@@ -30,6 +30,12 @@ def foreground(values: Values, rule: Rule = "mean", axes: int = 1) -> Values:
 
     Raises:
         InputError: another rule.
+
+    Example:
+        >>> import torch
+        >>> values = torch.tensor([0.5, 0.3, 0.1, 0.1])
+        >>> foreground(values).tolist(), foreground(values, 0.4).tolist()
+        ([True, True, False, False], [True, False, False, False])
     """
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
     mask = _foreground(tensor.flatten(-axes), rule).reshape(tensor.shape)
@@ -43,7 +49,7 @@ def is_constant(values: Values, axes: int = 1) -> Values:
     return constant if isinstance(values, Tensor) else constant.numpy()
 
 
-def _foreground(values: Tensor, rule: Rule) -> Tensor:
+def _foreground(values: Tensor, rule: ForegroundRule) -> Tensor:
     if rule is None:
         return torch.ones_like(values, dtype=torch.bool)
     values = values if values.is_floating_point() else values.double()

@@ -45,6 +45,13 @@ class Passage(Core):
                 the heuristic that it is.
 
         See ``tokenrank.markov.classes``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[1.0, 0.0, 0.0], [0.5, 0.0, 0.5], [0.0, 0.0, 1.0]])
+            >>> found = chain.classes()
+            >>> found.values.tolist(), found.recurrent.tolist()
+            ([0, 1, 2], [True, False, True])
         """
         return placed(Classes, classes(self.operator, threshold), self.layout)
 
@@ -55,6 +62,13 @@ class Passage(Core):
             tol: residual ‖πᵀA − πᵀ‖₁ that counts as converged.
 
         See ``tokenrank.markov.stationary_distributions``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[1.0, 0.0, 0.0], [0.5, 0.0, 0.5], [0.0, 0.0, 1.0]])
+            >>> chain.stationary_distributions().values
+            tensor([[1., 0., 0.],
+                    [0., 0., 1.]], dtype=torch.float64)
         """
         return placed(StationaryDistributions, stationary_distributions(self.operator, tol), self.layout)
 
@@ -65,6 +79,12 @@ class Passage(Core):
             threshold: mean attention, over the queries that may attend to the token, above which it can be one.
 
         See ``tokenrank.markov.sinks``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.7, 0.1, 0.1, 0.1]] * 4)
+            >>> chain.sinks().tokens
+            tensor([ True, False, False, False])
         """
         return placed(Sinks, sinks(self.operator, threshold), self.layout)
 
@@ -78,6 +98,15 @@ class Passage(Core):
 
         With ``tr.bipartite`` and ``targets="text"`` the rows of image tokens are a soft segmentation; ``unreached``
         says which targets no token can get to. See ``tokenrank.markov.absorption``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> found = chain.absorption([0, 2])
+            >>> found.values[1]  # from the middle either end is as likely
+            tensor([0.5000, 0.5000], dtype=torch.float64)
+            >>> found.steps
+            tensor([0., 2., 0.], dtype=torch.float64)
         """
         return placed(Absorption, absorption(self.operator, self._sets(targets), tol), self.layout)
 
@@ -85,6 +114,12 @@ class Passage(Core):
         """Expected bounces from every token until the walk is first on one of ``targets``; ∞ where it may miss them.
 
         See ``tokenrank.markov.hitting_times``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.hitting_times(0).values
+            tensor([0., 6., 8.], dtype=torch.float64)
         """
         return placed(HittingTimes, hitting_times(self.operator, self._tokens(targets), tol), self.layout)
 
@@ -95,6 +130,14 @@ class Passage(Core):
             tokens: as in ``bounce``; all by default.
 
         See ``tokenrank.markov.mean_first_passage``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.mean_first_passage().values
+            tensor([[0., 2., 8.],
+                    [6., 0., 6.],
+                    [8., 2., 0.]], dtype=torch.float64)
         """
         chosen = None if tokens is None else self._tokens(tokens).nonzero()[:, 0]
         return placed(FirstPassage, mean_first_passage(self.operator, chosen), self.layout)

@@ -30,6 +30,15 @@ class Spectral(Core):
 
         Near one: a slow chain with metastable groups of tokens; near zero: one bounce forgets
         where it started. See ``tokenrank.markov.lambda2``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> slow = chain.lambda2()
+            >>> slow.values
+            tensor(0.5000, dtype=torch.float64)
+            >>> print(slow.certificate)
+            exact, 1 apply, eigenvalues
         """
         return lambda2(self.operator)
 
@@ -41,6 +50,12 @@ class Spectral(Core):
             left: also the left subspace, whose first vector lies along the stationary distribution.
 
         See ``tokenrank.markov.spectrum``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.spectrum(2).values.real
+            tensor([1.0000, 0.5000], dtype=torch.float64)
         """
         return placed(Spectrum, spectrum(self.operator, k, left), self.layout)
 
@@ -52,6 +67,12 @@ class Spectral(Core):
             limit: the most bounces looked at.
 
         See ``tokenrank.markov.half_life``; ``bounce(n="halflife")`` uses it.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.half_life(0).values
+            tensor(2)
         """
         return half_life(self.operator, self._distribution(start), limit)
 
@@ -64,6 +85,13 @@ class Spectral(Core):
             largest: the most that are tried.
 
         See ``tokenrank.markov.metastable``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> pairs = [[0.9, 0.1, 0, 0], [0.1, 0.85, 0.05, 0], [0, 0.05, 0.85, 0.1], [0, 0, 0.1, 0.9]]
+            >>> states = tr.AttentionChain(pairs).metastable()
+            >>> int(states.count), states.labels.tolist()
+            (2, [0, 0, 1, 1])
         """
         return placed(Metastable, metastable(self.operator, k, largest), self.layout)
 
@@ -71,6 +99,12 @@ class Spectral(Core):
         """Kemeny's constant Σ_{i≥2} 1/(1 − λ_i): bounces to a token drawn from π, whatever the start.
 
         See ``tokenrank.markov.kemeny``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.kemeny()
+            Kemeny(1 chain, 3; exact, 1 apply, elimination)
         """
         return kemeny(self.operator)
 
@@ -78,6 +112,12 @@ class Spectral(Core):
         """Entropy of where the walk goes next in nats, averaged over π, (*batch).
 
         See ``tokenrank.markov.entropy_rate``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.entropy_rate().values  # nats
+            tensor(0.8664, dtype=torch.float64)
         """
         return placed(EntropyRate, entropy_rate(self.operator), self.layout)
 
@@ -88,6 +128,12 @@ class Spectral(Core):
             epsilon: distance in total variation, in (0, ½).
 
         See ``tokenrank.markov.mixing_time``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.mixing_time().values
+            tensor(1., dtype=torch.float64)
         """
         return mixing_time(self.operator, epsilon)
 
@@ -96,5 +142,11 @@ class Spectral(Core):
 
         Of ``tr.compose(layers)``: how much of its start a walk through all layers can remember at most.
         See ``tokenrank.markov.dobrushin``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.dobrushin().values
+            tensor(0.5000, dtype=torch.float64)
         """
         return dobrushin(self.operator)

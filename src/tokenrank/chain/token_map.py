@@ -17,7 +17,7 @@ from ..layout import TokenLayout
 from ..markov import Certificate, Result
 from ..models.images import ImageSource, read_image
 from .drawing import COLOURS, OPACITY, colourise, page, side_by_side
-from .foreground import Rule, foreground
+from .foreground import ForegroundRule, foreground
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +32,22 @@ class TokenMap(Result):
         layout: which token is what, or None.
         certificate: what the values are worth; None for those that no chain answered with.
         picture: the picture as the model saw it, which a notebook shows the map on; or None.
+
+    Example:
+        >>> import torch
+        >>> import tokenrank as tr
+        >>> values = torch.tensor([0.4, 0.05, 0.05, 0.2, 0.3])
+        >>> found = tr.TokenMap(values, tr.TokenLayout.image(2, 2))
+        >>> found
+        TokenMap(1 map, 5 tokens (cls 1, image 2 × 2), 0.05 … 0.4)
+        >>> found.grid()
+        tensor([[0.0500, 0.0500],
+                [0.2000, 0.3000]])
+        >>> found.mask()
+        tensor([[False, False],
+                [ True,  True]])
+        >>> found.top(1)
+        [(0, '', 0.4000000059604645)]
     """
 
     AXES = ("token",)
@@ -69,7 +85,7 @@ class TokenMap(Result):
         options = {} if mode == "nearest" else {"align_corners": False}
         return F.interpolate(flat, size, mode=mode, **options).reshape(*grid.shape[:-2], *size)
 
-    def mask(self, rule: Rule = "mean") -> Tensor:
+    def mask(self, rule: ForegroundRule = "mean") -> Tensor:
         """Foreground tokens: bool in the shape of ``grid()``, or (*batch, N) without a picture.
 
         Args:

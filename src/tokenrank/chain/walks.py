@@ -39,6 +39,16 @@ class Walks(Core):
             TokenMap of values (*batch, N), each a distribution.
 
         Source: "Attention (as Discrete-Time Markov) Chains", multi-bounce attention.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.bounce(0).values  # one bounce is a row
+            tensor([0.5000, 0.5000, 0.0000], dtype=torch.float64)
+            >>> chain.bounce(0, n=2).values
+            tensor([0.3750, 0.5000, 0.1250], dtype=torch.float64)
+            >>> chain.bounce(0, n=2, direction="backward").values  # who attends to token 0
+            tensor([0.5556, 0.3333, 0.1111], dtype=torch.float64)
         """
         operator = self._towards(direction)
         v = start_distribution(start, self.shape, self.layout).to(self.device)
@@ -77,6 +87,15 @@ class Walks(Core):
             stationary vectors; the limit from ``personalization`` is returned, with a ``NotUniqueWarning``.
 
         Source: "Attention (as Discrete-Time Markov) Chains", TokenRank; Brin and Page (1998).
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> rank = chain.tokenrank()
+            >>> rank.values
+            tensor([0.2508, 0.4983, 0.2508], dtype=torch.float64)
+            >>> print(rank.certificate)
+            converged, error ≤ ... (proved), 3 applies, power
         """
         probability("alpha", alpha)
         if not tol > 0:
@@ -108,6 +127,12 @@ class Walks(Core):
             tol: residual that counts as converged.
 
         See ``tokenrank.markov.quasi_stationary``.
+
+        Example:
+            >>> import tokenrank as tr
+            >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+            >>> chain.quasi_stationary(0).values
+            tensor([0.0000, 0.5850, 0.4150], dtype=torch.float64)
         """
         ended = start_distribution(drop, torch.Size(self.shape[-2:]), self.layout) > 0
         return placed(

@@ -7,23 +7,21 @@ from typing import Annotated
 
 import typer
 
-from .options import Formats, Out, Size, Table, TableFormat
+from .options import FormatsOption, OutOption, SizeOption, TableFormat, TableOption, formats_of
 from .report import progress, reported
 
 
 def demo(
-    out: Out = Path("tokenrank-out"),
+    out: OutOption = Path("tokenrank-out"),
     model: Annotated[str, typer.Option(help="Another model than the one that comes along.")] = "bundled",
-    size: Size = None,
-    formats: Formats = "png,pdf",
-    table: Table = TableFormat.json,
+    size: SizeOption = None,
+    formats: FormatsOption = "png,pdf",
+    table: TableOption = TableFormat.json,
 ) -> None:
     """The bundled model on the bundled photographs: no download, under a minute."""
     with reported():
         from .. import samples
-        from .files import OutFolder
-        from .results import formats_of, result_names, write_results
-        from .tables import check_table_format
+        from .output import OutFolder, check_table_format, result_names, write_results
 
         forms = formats_of(formats)
         check_table_format(table)
@@ -33,16 +31,15 @@ def demo(
             report("model", "loading")
             from ..analysis import analyze
             from ..models import load
+            from ..reading import observe
 
             loaded = load(model, kind="image")
             for name in names:
                 analysis = analyze(
-                    samples.path(name),
-                    loaded,
+                    observe(samples.path(name), loaded, size=size),
                     start=samples.start(name),
-                    size=size,
                     progress=lambda stage, name=name: report(name, stage),  # type: ignore[misc]
                 )
                 report(name, "drawing")
                 facts = {"picture": samples.path(name).name, "size": size}
-                write_results(analysis, folder, forms, table, facts, f"{name}-")
+                write_results(analysis, name, folder, forms, table, facts, f"{name}-")

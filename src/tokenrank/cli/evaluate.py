@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import InputError, NotFoundError, nearest
-from .options import Size
+from .options import ModelOption, SizeOption
 from .report import error_line, one_line, reported
 
 if TYPE_CHECKING:
@@ -76,11 +76,8 @@ def evaluate(
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Format of the data set.", show_default="the protocol's own")
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option(help="bundled, a folder, OWNER/NAME on the Hugging Face hub (downloaded once), or timm:NAME."),
-    ] = "bundled",
-    size: Size = None,
+    model: ModelOption = "bundled",
+    size: SizeOption = None,
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="An option of the protocol; may be given several times."),

@@ -1,24 +1,46 @@
-"""``tokenrank image``."""
+"""``tokenrank image``, and what it shares with ``tokenrank text``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Alpha, Bounces, Formats, Head, Layer, Out, Size, Table, TableFormat, bounces_of, head_of, layer_of
+from .options import (
+    AlphaOption,
+    BouncesOption,
+    FormatsOption,
+    HeadsOption,
+    LayerOption,
+    ModelOption,
+    OutOption,
+    PictureArgument,
+    SizeOption,
+    TableFormat,
+    TableOption,
+    TokensOption,
+    bounces_of,
+    formats_of,
+    heads_of,
+    layer_of,
+    point_of,
+    tokens_of,
+)
 from .report import one_line, progress, reported
+
+if TYPE_CHECKING:
+    from ..chain import Start
+    from ..observation import Observation
 
 
 def image(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A picture.", show_default=False)],
-    model: Annotated[
-        str,
-        typer.Option(help="bundled, a folder, OWNER/NAME on the Hugging Face hub (downloaded once), or timm:NAME."),
-    ] = "bundled",
-    layer: Layer = None,
-    head: Head = "lambda2",
+    path: PictureArgument,
+    model: ModelOption = "bundled",
+    layer: LayerOption = None,
+    heads: HeadsOption = "lambda2",
+    tokens: TokensOption = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -28,47 +50,82 @@ def image(
             show_default="the centre",
         ),
     ] = None,
-    bounces: Bounces = 8,
-    alpha: Alpha = 0.99,
-    size: Size = None,
-    all_tokens: Annotated[
-        bool, typer.Option("--all-tokens", help="Keep CLS and registers in the chain; else patches only.")
-    ] = False,
-    out: Out = Path("tokenrank-out"),
-    formats: Formats = "png,pdf",
-    table: Table = TableFormat.json,
+    bounces: BouncesOption = 8,
+    alpha: AlphaOption = 0.99,
+    size: SizeOption = None,
+    out: OutOption = Path("tokenrank-out"),
+    formats: FormatsOption = "png,pdf",
+    table: TableOption = TableFormat.json,
 ) -> None:
     """Follow attention through a picture: figures bounces and lambda2, and a table."""
     with reported():
+        follow = Follow(layer, heads, tokens, bounces, alpha, out, formats, table)
         from ..models import read_image
-        from .files import OutFolder
-        from .places import point_of
-        from .results import formats_of, result_names, write_results
-        from .tables import check_table_format
 
-        steps, heads, chosen, forms = bounces_of(bounces), head_of(head), layer_of(layer), formats_of(formats)
-        check_table_format(table)
-        folder = OutFolder(out, result_names(forms, table))
         picture = read_image(path)
         begin = None if start is None else point_of(start, *picture.size)
+
+        def observed() -> Observation:
+            from ..reading import observe
+
+            return observe(picture, model, kind="image", size=size)
+
+        facts = {"picture": one_line(path), "pixels": list(picture.size), "size": size}
+        follow(Path(path).name, observed, lambda _: begin, facts)
+
+
+class Follow:
+    """What ``image`` and ``text`` do; made before any work, so that bad options stop it first.
+
+    Args:
+        layer, heads, tokens, bounces, alpha, out, formats, table: as typed.
+
+    Raises:
+        InputError: an option that cannot be used. MissingExtraError: parquet without pyarrow.
+    """
+
+    def __init__(
+        self,
+        layer: str | None,
+        heads: str,
+        tokens: str | None,
+        bounces: int,
+        alpha: float,
+        out: Path,
+        formats: str,
+        table: TableFormat,
+    ) -> None:
+        from .output import OutFolder, check_table_format, result_names
+
+        self.choice: dict[str, Any] = {"layer": layer_of(layer), "heads": heads_of(heads), "tokens": tokens_of(tokens)}
+        self.choice |= {"bounces": bounces_of(bounces), "alpha": alpha}
+        self.formats, self.table = formats_of(formats), table
+        check_table_format(table)
+        self.folder = OutFolder(out, result_names(self.formats, table))
+
+    def __call__(
+        self,
+        name: str,
+        observed: Callable[[], Observation],
+        start: Callable[[Observation], Start | None],
+        facts: dict[str, Any],
+    ) -> None:
+        """Analyze and write.
+
+        Args:
+            name: of the picture or text, for stderr.
+            observed: makes the observation; may have to load a model.
+            start: where the walk begins in it.
+            facts: about the source, for the table.
+        """
+        from .output import write_results
+
         with progress(1) as report:
-            name = Path(path).name
-            report(name, "starting")
+            report(name, "loading the model")
             from ..analysis import analyze
 
-            analysis = analyze(
-                picture,
-                model,
-                layer=chosen,
-                heads=heads,
-                start=begin,
-                bounces=steps,
-                alpha=alpha,
-                size=size,
-                restrict=not all_tokens,
-                kind="image",
-                progress=lambda stage: report(name, stage),
-            )
+            observation = observed()
+            begin = start(observation)
+            analysis = analyze(observation, start=begin, progress=lambda stage: report(name, stage), **self.choice)
             report(name, "drawing")
-            facts = {"picture": one_line(path), "pixels": list(picture.size), "size": size}
-            write_results(analysis, folder, forms, table, facts)
+            write_results(analysis, one_line(name), self.folder, self.formats, self.table, facts)

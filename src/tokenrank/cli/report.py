@@ -90,6 +90,11 @@ def error_line(message: str) -> None:
     typer.echo(f"error: {one_line(message)}", err=True)
 
 
+def note(words: str) -> None:
+    """One line on stderr that is no error: what was chosen."""
+    typer.echo(one_line(words), err=True)
+
+
 def one_line(text: str) -> str:
     """Line breaks and runs of spaces become one space, what no terminal should get an escape."""
     joined = " ".join(text.split())

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from ..errors import InputError
-from .options import Head, Layer, Out, Size, head_of, layer_of
+from .options import (
+    HeadsOption,
+    LayerOption,
+    ModelOption,
+    OutOption,
+    PictureArgument,
+    SizeOption,
+    box_of,
+    heads_of,
+    layer_of,
+    mask_of,
+    rule_of,
+    start_of,
+    steps_of,
+)
 from .report import one_line, progress, reported
-
-if TYPE_CHECKING:
-    from ..markov import Bounces
 
 PREFIX = "segment"
 
 
 def segment(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A picture.", show_default=False)],
-    model: Annotated[
-        str,
-        typer.Option(help="bundled, a folder, OWNER/NAME on the Hugging Face hub (downloaded once), or timm:NAME."),
-    ] = "bundled",
+    path: PictureArgument,
+    model: ModelOption = "bundled",
     start: Annotated[
         list[str] | None,
         typer.Option(
@@ -41,8 +47,8 @@ def segment(
         str | None, typer.Option(metavar="FILE", help="Or a mask: a picture of the same size, white is inside.")
     ] = None,
     n: Annotated[str, typer.Option("--n", help="Bounces, or halflife: how many is found out.")] = "2",
-    layer: Layer = None,
-    head: Head = "lambda2",
+    layer: LayerOption = None,
+    heads: HeadsOption = "lambda2",
     backward: Annotated[
         bool, typer.Option("--backward", help="Walk to the tokens that attend to the start; else follow attention.")
     ] = False,
@@ -53,115 +59,39 @@ def segment(
     refine: Annotated[bool, typer.Option("--refine", help="Follow the picture's edges; needs tokenrank[refine].")] = (
         False
     ),
-    size: Size = None,
-    out: Out = Path("tokenrank-out"),
+    size: SizeOption = None,
+    out: OutOption = Path("tokenrank-out"),
 ) -> None:
     """Cut objects out: an overlay, the labels as an indexed png, and COCO json."""
     with reported():
         from ..models import read_image
-        from .files import OutFolder
-        from .labels import label_names, write_labels
+        from .output import OutFolder, label_names, write_labels
 
-        heads, chosen, steps, cut = head_of(head), layer_of(layer), steps_of(n), rule_of(rule)
+        chosen, mixed, steps, cut = layer_of(layer), heads_of(heads), steps_of(n), rule_of(rule)
         folder = OutFolder(out, label_names(PREFIX))
         picture = read_image(path)
         places: list[Any] = [start_of(text, *picture.size) for text in start or []]
         places += [box_of(text) for text in box or []]
-        places += [_mask(mask, picture.size)] if mask is not None else []
+        places += [mask_of(mask, picture.size)] if mask is not None else []
         with progress(1) as report:
             name = Path(path).name
             report(name, "starting")
             from ..tasks.segment import segment as cut_out
 
             report(name, "running the model")
-            found = cut_out(
+            segmentation = cut_out(
                 picture,
                 (places if len(places) > 1 else places[0]) if places else None,
-                model=model,
                 n=steps,
                 layer=chosen,
-                heads=heads,
+                heads=mixed,
                 direction="backward" if backward else "forward",
                 rule=cut,
                 component=component,
                 refine="guided" if refine else None,
+                model=model,
+                kind="image",
                 size=size,
             )
             report(name, "writing")
-            write_labels(found, picture, one_line(name), folder, PREFIX)
-
-
-def start_of(text: str, width: int, height: int) -> Any:
-    """What ``--start`` means: a point, or the name of a span of tokens.
-
-    Raises:
-        InputError: neither.
-    """
-    from .places import point_of
-
-    return text if re.fullmatch(r"[A-Za-z_]\w*", text) else point_of(text, width, height)
-
-
-def box_of(text: str) -> tuple[float, float, float, float]:
-    """What ``--box`` means: four whole numbers in pixels, or fractions where one has a decimal point.
-
-    Raises:
-        InputError: not four numbers.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    try:
-        numbers = [float(part) if "." in text else int(part) for part in parts]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 4:
-        raise InputError(
-            f"box {one_line(text)!r} is not x0,y0,x1,y1; give pixels as whole numbers, such as 20,10,200,180, or "
-            "fractions with a decimal point, such as 0.1,0.1,0.6,0.9"
-        )
-    return numbers[0], numbers[1], numbers[2], numbers[3]
-
-
-def steps_of(text: str) -> Bounces:
-    """What ``--n`` means.
-
-    Raises:
-        InputError: neither a whole number nor "halflife".
-    """
-    from .options import MOST_BOUNCES
-
-    if text == "halflife":
-        return "halflife"
-    if not re.fullmatch(r"\d+", text) or int(text) > MOST_BOUNCES:
-        raise InputError(f"n = {one_line(text)!r}, expected 0 to {MOST_BOUNCES:,}, or halflife")
-    return int(text)
-
-
-def rule_of(text: str) -> Any:
-    """What ``--rule`` means.
-
-    Raises:
-        InputError: none of the words, and no share.
-    """
-    if text in ("mean", "all"):
-        return None if text == "all" else text
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise InputError(f"rule = {one_line(text)!r}, expected mean, all, or a share of the mass such as 0.6")
-    return share
-
-
-def _mask(path: str, size: tuple[int, int]) -> Any:
-    import numpy as np
-
-    from ..models import read_image
-
-    picture = read_image(path)
-    if picture.size != size:
-        raise InputError(
-            f"the mask {one_line(path)} has {picture.width} × {picture.height} pixels, expected the picture's "
-            f"{size[0]} × {size[1]}"
-        )
-    return np.asarray(picture.convert("L")) > 127
+            write_labels(segmentation, one_line(name), folder, PREFIX)

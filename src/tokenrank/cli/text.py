@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Alpha, Bounces, Formats, Head, Layer, Out, Table, TableFormat, bounces_of, head_of, layer_of
-from .report import progress, reported
+from .image import Follow
+from .options import (
+    AlphaOption,
+    BouncesOption,
+    FormatsOption,
+    HeadsOption,
+    LayerOption,
+    OutOption,
+    TableFormat,
+    TableOption,
+    TokensOption,
+    word_of,
+)
+from .report import reported
+
+if TYPE_CHECKING:
+    from ..observation import Observation
 
 
 def text(
@@ -20,8 +35,9 @@ def text(
             show_default=False,
         ),
     ],
-    layer: Layer = None,
-    head: Head = "lambda2",
+    layer: LayerOption = None,
+    heads: HeadsOption = "lambda2",
+    tokens: TokensOption = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -30,39 +46,19 @@ def text(
             show_default="everywhere, evenly",
         ),
     ] = None,
-    bounces: Bounces = 8,
-    alpha: Alpha = 0.99,
-    out: Out = Path("tokenrank-out"),
-    formats: Formats = "png,pdf",
-    table: Table = TableFormat.json,
+    bounces: BouncesOption = 8,
+    alpha: AlphaOption = 0.99,
+    out: OutOption = Path("tokenrank-out"),
+    formats: FormatsOption = "png,pdf",
+    table: TableOption = TableFormat.json,
 ) -> None:
     """Follow attention through a text: figures bounces and lambda2, and a table."""
     with reported():
-        from .files import OutFolder
-        from .places import word_of
-        from .results import formats_of, result_names, write_results
-        from .tables import check_table_format
+        follow = Follow(layer, heads, tokens, bounces, alpha, out, formats, table)
 
-        steps, heads, chosen, forms = bounces_of(bounces), head_of(head), layer_of(layer), formats_of(formats)
-        check_table_format(table)
-        folder = OutFolder(out, result_names(forms, table))
-        with progress(1) as report:
-            report("text", "loading the model")
-            from ..analysis import analyze
-            from ..models import load
+        def observed() -> Observation:
+            from ..reading import observe
 
-            loaded = load(model, kind="text")
-            layout = loaded.layout_for(loaded.prepare(text))
-            begin = None if start is None or layout is None else word_of(start, layout)
-            analysis = analyze(
-                text,
-                loaded,
-                layer=chosen,
-                heads=heads,
-                start=begin,
-                bounces=steps,
-                alpha=alpha,
-                progress=lambda stage: report("text", stage),
-            )
-            report("text", "drawing")
-            write_results(analysis, folder, forms, table, {"text": text})
+            return observe(text, model, kind="text")
+
+        follow("text", observed, lambda seen: None if start is None else word_of(start, seen.layout), {"text": text})

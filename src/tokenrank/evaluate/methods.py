@@ -1,20 +1,22 @@
-"""Methods by name, as ``--methods`` takes them: ``tokenrank:layer=3:heads=uniform,rollout,bounce:n=2``."""
+"""Methods by name, as ``--methods`` takes them: ``tokenrank:layer=3:heads=uniform,rollout,mymodule:function``."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
-
-import torch
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal, TypeAlias, cast
 
 from .. import baselines
-from ..chain import AttentionChain, TokenMap
-from ..errors import InputError, NotFoundError, nearest
+from ..baselines import FILLED, Method
+from ..baselines.registry import Need
+from ..chain import TokenMap
+from ..errors import InputError, NotFoundError, first_line, nearest
 from ..layout import Point
-from ..observation import Heads, Layer, Observation
-from ..tasks.saliency import border, saliency_map
+from ..observation import Observation
 
 Asks: TypeAlias = Literal["nothing", "seed", "class"]
 
@@ -35,31 +37,47 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Method:
-    """A way to get a map of the patches.
+class NamedMethod:
+    """A method with the options that were asked for.
 
     Attributes:
         name: as typed, options in order.
-        asks: what it must be told.
-        run: the map, from a picture seen by a model.
+        method: the same, bound.
     """
 
     name: str
-    asks: Asks
-    run: Callable[[Observation, Query], TokenMap]
+    method: Method = field(repr=False)
+
+    @property
+    def asks(self) -> Asks:
+        """What a protocol must tell it."""
+        return asked(self.method)
+
+    def run(self, observation: Observation, query: Query) -> TokenMap:
+        """The map of a picture, (P,).
+
+        Raises:
+            InputError: the method needs a seed and there is none.
+        """
+        if self.asks == "seed" and query.seed is None:
+            raise InputError(f"method {self.name!r} needs a seed on the object; use a protocol that gives one")
+        told = {"start": query.seed, "target": query.label, "random": query.random}
+        return self.method(observation, **{option: told[option] for option in self.method.filled})
 
 
-def parse_methods(text: str) -> tuple[Method, ...]:
+def parse_methods(text: str) -> tuple[NamedMethod, ...]:
     """Methods from their names, commas between them, options after colons.
 
-    Values are whole numbers, numbers, yes, no, none, or words.
+    A name is one of ``tr.baselines.methods()``, or ``module:function`` for a function of one's own, which may use
+    modules of the current folder. Values are whole numbers, numbers, yes, no, none, words, or several numbers with +
+    between them.
 
     Raises:
         NotFoundError: no method, or no option, of that name. InputError: no method at all, or one twice.
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
-        raise InputError(f"no methods in {text!r}, expected some of {', '.join(METHODS)}")
+        raise InputError(f"no methods in {text!r}, expected some of {', '.join(baselines.methods())}")
     methods = tuple(_parse(part) for part in parts)
     names = [method.name for method in methods]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -67,155 +85,75 @@ def parse_methods(text: str) -> tuple[Method, ...]:
     return methods
 
 
-def describe() -> dict[str, tuple[Asks, dict[str, Any]]]:
+def describe() -> dict[str, tuple[Asks, Mapping[str, Any]]]:
     """Name → what it asks for, and its options with their defaults."""
-    return {name: (asks, _options(function)) for name, (asks, function) in METHODS.items()}
+    return {name: (asked(method), method.options) for name, method in baselines.methods().items()}
 
 
-def bounce(
-    observation: Observation,
-    query: Query,
-    *,
-    n: int | str = 2,
-    layer: Layer = None,
-    heads: Heads = "uniform",
-    direction: str = "forward",
-) -> TokenMap:
-    """Multi-bounce attention from the seed, on the patches alone."""
-    chain = observation.chain(layer, heads)
-    return observation.map(chain.bounce(query.seed, n, direction).values)  # type: ignore[arg-type]
+def asked(method: Method) -> Asks:
+    """What a protocol must tell a method; the random number, which all give, aside."""
+    return "seed" if "seed" in method.needs else "class" if "class" in method.needs else "nothing"
 
 
-def cls_bounce(
-    observation: Observation,
-    query: Query,
-    *,
-    n: int | str = 2,
-    layer: Layer = None,
-    heads: Heads = "uniform",
-    direction: str = "forward",
-) -> TokenMap:
-    """Multi-bounce attention from CLS, on all tokens."""
-    full = observation.full(layer)
-    if isinstance(heads, int):
-        chain = full[heads]
-    else:
-        chain = full.aggregate(observation.lambda2(layer) if heads == "lambda2" else torch.ones(full.batch))
-    values = chain.bounce("cls", n, direction).values  # type: ignore[arg-type]
-    return observation.map(values[..., observation.patches.start : observation.patches.stop])
-
-
-def tokenrank(
-    observation: Observation,
-    query: Query,
-    *,
-    layer: Layer = None,
-    heads: Heads = "uniform",
-    direction: str = "forward",
-    alpha: float = 0.99,
-) -> TokenMap:
-    """The stationary distribution of the patches' chain."""
-    return observation.chain(layer, heads).tokenrank(alpha=alpha, direction=direction)  # type: ignore[arg-type]
-
-
-def saliency(
-    observation: Observation,
-    query: Query,
-    *,
-    how: str = "border",
-    layer: Layer = None,
-    heads: Heads = "lambda2",
-    side: str = "border",
-) -> TokenMap:
-    """``tokenrank.tasks.saliency_map``; all layers where none is named."""
-    layers = None if layer is None else (layer,)
-    return saliency_map(observation, how, layers=layers, heads=heads, side=side)  # type: ignore[arg-type]
-
-
-def lattice(observation: Observation, query: Query) -> TokenMap:
-    """What the border alone says: bounces of a walk between neighbouring patches until it gets there; no attention.
-
-    The control for ``saliency:how=border``.
-    """
-    rows, columns = observation.grid
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    place = torch.stack([y.flatten(), x.flatten()], -1)
-    near = ((place[:, None] - place[None]).abs().sum(-1) <= 1).double()
-    walk = AttentionChain(near / near.sum(-1, keepdim=True))
-    return observation.map(walk.hitting_times(border(rows, columns)).values)
-
-
-def _baseline(function: Callable[..., TokenMap], asks: Asks) -> Callable[..., TokenMap]:
-    """The same with an observation and a query in front of the options."""
-    names = inspect.signature(function).parameters
-
-    def run(observation: Observation, query: Query, **options: Any) -> TokenMap:
-        if "seed" in names:  # a random one
-            options.setdefault("seed", query.random)
-        target = {"nothing": None, "seed": query.seed, "class": query.label}[asks]
-        return function(observation.model, observation.inputs, target, observation=observation, **options)
-
-    run.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    return run
-
-
-_BASELINES: dict[str, tuple[Asks, Callable[..., TokenMap]]] = {
-    "raw_row": ("seed", baselines.raw_row),
-    "column_sum": ("nothing", baselines.column_sum),
-    "cls_row": ("nothing", baselines.cls_row),
-    "dino_mass": ("nothing", baselines.dino_mass),
-    "rollout": ("nothing", baselines.rollout),
-    "attention_flow": ("nothing", baselines.attention_flow),
-    "grad_cam": ("class", baselines.grad_cam),
-    "pytorch_grad_cam": ("class", baselines.pytorch_grad_cam),
-    "generic_relevance": ("class", baselines.generic_relevance),
-    "transformer_attribution": ("class", baselines.transformer_attribution),
-    "partial_lrp": ("class", baselines.partial_lrp),
-    "tokencut": ("nothing", baselines.tokencut),
-    "lost": ("nothing", baselines.lost),
-    "deep_spectral": ("nothing", baselines.deep_spectral),
-    "random": ("nothing", baselines.random_map),
-    "centre_prior": ("nothing", baselines.centre_prior),
-}
-METHODS: Mapping[str, tuple[Asks, Callable[..., TokenMap]]] = {
-    "bounce": ("seed", bounce),
-    "cls_bounce": ("nothing", cls_bounce),
-    "tokenrank": ("nothing", tokenrank),
-    "saliency": ("nothing", saliency),
-    "lattice": ("nothing", lattice),
-    **{name: (asks, _baseline(function, asks)) for name, (asks, function) in _BASELINES.items()},
-}
-"""Name → what it asks for, and the function of an observation, a query and options."""
-
-
-def _parse(text: str) -> Method:
+def _parse(text: str) -> NamedMethod:
     name, *parts = text.split(":")
-    if name not in METHODS:
-        raise NotFoundError(f"no method {name!r}; {nearest(name, METHODS)}")
-    asks, function = METHODS[name]
-    known = _options(function)
+    if name in baselines.methods():
+        method = baselines.methods()[name]
+    elif parts and "=" not in parts[0]:
+        method = _own(name, parts.pop(0))
+    else:
+        raise NotFoundError(
+            f"no method {name!r}; {nearest(name, baselines.methods())}; or module:function for one of your own"
+        )
     options: dict[str, Any] = {}
     for part in parts:
         key, equals, value = part.partition("=")
         if not equals:
             raise InputError(f"option {part!r} of method {name!r} is not name=value")
-        if key not in known:
-            raise NotFoundError(f"method {name!r} has no option {key!r}; {nearest(key, known)}")
         if key in options:
             raise InputError(f"method {text!r} has option {key!r} twice")
         options[key] = _value(value)
-
-    def run(observation: Observation, query: Query) -> TokenMap:
-        if asks == "seed" and query.seed is None:
-            raise InputError(f"method {text!r} needs a seed on the object; use a protocol that gives one")
-        return function(observation, query, **options)
-
-    return Method(text, asks, run)
+    return NamedMethod(text, method.bind(**options))
 
 
-def _options(function: Callable[..., TokenMap]) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "observation"}
+def _own(module: str, name: str) -> Method:
+    """A user's own function; what it needs is read off its options, unless it was registered.
+
+    Raises:
+        NotFoundError: no such module, or no such function in it. InputError: the module fails, or the function is none
+            of a method.
+    """
+    with _folder_importable():
+        try:
+            own = import_module(module)
+        except ModuleNotFoundError as error:
+            raise NotFoundError(
+                f"no module {module!r} for method {module}:{name} ({first_line(error)}); run where it is importable: "
+                "the current folder is searched first"
+            ) from error
+        except Exception as error:
+            raise InputError(f"module {module!r} cannot be imported: {first_line(error)}") from error
+    function: Callable[..., TokenMap] | None = getattr(own, name, None)
+    if function is None:
+        known = [key for key, value in vars(own).items() if callable(value) and not key.startswith("_")]
+        raise NotFoundError(f"module {module!r} has no function {name!r}; {nearest(name, known)}")
+    plain = getattr(function, "__wrapped__", function)
+    for method in baselines.methods().values():
+        if method.function is plain:
+            return method
+    unbound = Method.of(name, function)
+    told = [need for need, option in FILLED.items() if option in unbound.options]
+    return Method.of(name, function, cast("list[Need]", told))
+
+
+@contextmanager
+def _folder_importable() -> Iterator[None]:
+    folder = os.getcwd()  # noqa: PTH109  sys.path holds text
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def _value(text: str) -> Any:
@@ -226,4 +164,6 @@ def _value(text: str) -> Any:
             return kind(text)
         except ValueError:
             continue
+    if "+" in text and all(part.isdecimal() for part in text.split("+")):
+        return [int(part) for part in text.split("+")]
     return text

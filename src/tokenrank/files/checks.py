@@ -13,6 +13,8 @@ from ..errors import InputError, first_line
 from ..operators.checks import ROW_TOLERANCE
 from ..recording.quiet import Unnoticed
 
+FLOATS = tuple(ROW_TOLERANCE)
+
 
 def is_array(value: Any) -> bool:
     """Whether ``value`` is a tensor or an array of numbers, not a container of them."""
@@ -56,9 +58,6 @@ def _from_array(value: Any, what: str) -> Tensor:
         ) from error
 
 
-FLOATS = tuple(ROW_TOLERANCE)
-
-
 def check_weights(weights: Tensor, what: str) -> None:
     """Refuse what are no attention weights (…, N, M): rows must be probabilities that sum to one.
 
@@ -88,8 +87,8 @@ def check_weights(weights: Tensor, what: str) -> None:
         if not bool(off.any()):
             return
         row = tuple(int(i) for i in off.nonzero()[0])
-        found = f"{what}: row {list(row)} sums to {float(sums[row]):.6g}, expected 1 within {tolerance:g}"
-        raise InputError(f"{found}; {_reason(weights, sums, tolerance)}")
+        problem = f"{what}: row {list(row)} sums to {float(sums[row]):.6g}, expected 1 within {tolerance:g}"
+        raise InputError(f"{problem}; {_reason(weights, sums, tolerance)}")
 
 
 def _reason(weights: Tensor, sums: Tensor, tolerance: float) -> str:
@@ -149,8 +148,8 @@ def check_query_key(
             "multiple of the key heads; heads come before tokens: transpose(-3, -2) where they come after"
         )
     if any(tensor is not None and tensor.device != q.device for tensor in (k, mask, sinks)):
-        found = {str(t.device) for t in (q, k, mask, sinks) if t is not None}
-        raise InputError(f"tensors of {what} are on {sorted(found)}, expected one device; move them with .to(device)")
+        devices = {str(t.device) for t in (q, k, mask, sinks) if t is not None}
+        raise InputError(f"tensors of {what} are on {sorted(devices)}, expected one device; move them with .to(device)")
     full = torch.Size((*q.shape[:-1], k.shape[-2]))
     if mask is not None:
         _check_mask(mask, full, what)

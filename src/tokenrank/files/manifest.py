@@ -49,10 +49,10 @@ def parse(text: str) -> dict[str, Any]:
     if version < 1:
         _refuse("version", version, f"1 … {VERSION}")
     stated = whole(manifest.pop("crc32", None), "crc32")
-    found = zlib.crc32(_canonical(manifest).encode())
-    if stated != found:
+    actual = zlib.crc32(_canonical(manifest).encode())
+    if stated != actual:
         raise InputError(
-            f"the checksum of its description of the trace is {found}, expected {stated}; the file is damaged"
+            f"the checksum of its description of the trace is {actual}, expected {stated}; the file is damaged"
         )
     return manifest
 
@@ -62,28 +62,28 @@ def _canonical(manifest: Mapping[str, Any]) -> str:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"{printable(next(n for n in names if names.count(n) > 1))} stands twice in one object")
-    return found
+    return entries
 
 
 def layout_to_json(layout: TokenLayout) -> dict[str, Any]:
     """Spans and grids as lists of pairs, since their order matters."""
-    found: dict[str, Any] = {name: getattr(layout, name) for name in _LAYOUT_FIELDS}
-    found["spans"] = [[name, count] for name, count in layout.spans.items()]
-    found["grids"] = [[name, list(grid)] for name, grid in layout.grids.items()]
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+    entry: dict[str, Any] = {name: getattr(layout, name) for name in _LAYOUT_FIELDS}
+    entry["spans"] = [[name, count] for name, count in layout.spans.items()]
+    entry["grids"] = [[name, list(grid)] for name, grid in layout.grids.items()]
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in entry.items()}
 
 
-def layout_from_json(found: Any, what: str) -> TokenLayout:
+def layout_from_json(value: Any, what: str) -> TokenLayout:
     """The layout that ``layout_to_json`` wrote.
 
     Raises:
         InputError: another type, or grids, strings and special tokens that do not fit the spans.
     """
-    entry = objects(found, what)
+    entry = objects(value, what)
     for name in entry:
         if name not in _LAYOUT_FIELDS:
             raise InputError(f"{what} has an unknown entry {printable(name)}; {nearest(name, _LAYOUT_FIELDS)}")
@@ -100,24 +100,24 @@ def layout_from_json(found: Any, what: str) -> TokenLayout:
         raise InputError(f"{what} does not fit: {error}") from None
 
 
-def _grid(found: Any, what: str) -> tuple[int, int] | tuple[int, int, int]:
-    match [whole(n, what) for n in lists(found, what)]:
+def _grid(value: Any, what: str) -> tuple[int, int] | tuple[int, int, int]:
+    match [whole(n, what) for n in lists(value, what)]:
         case [rows, columns]:
             return rows, columns
         case [frames, rows, columns]:
             return frames, rows, columns
         case _:
-            _refuse(what, found, "two or three numbers")
+            _refuse(what, value, "two or three numbers")
 
 
-def _pairs(found: Any, what: str) -> list[tuple[Any, Any]]:
-    pairs = [lists(pair, what) for pair in lists(found, what)]
+def _pairs(value: Any, what: str) -> list[tuple[Any, Any]]:
+    pairs = [lists(pair, what) for pair in lists(value, what)]
     names = [pair[0] if pair else None for pair in pairs]
     if any(len(pair) != 2 for pair in pairs) or any(not isinstance(n, str) for n in names):
-        _refuse(what, found, "pairs of a name and a value")
+        _refuse(what, value, "pairs of a name and a value")
     if len(set(names)) != len(names):
-        _refuse(what, found, "each name once")
-    return [(name, value) for name, value in pairs]
+        _refuse(what, value, "each name once")
+    return [(name, entry) for name, entry in pairs]
 
 
 def forward_to_json(forward: Forward) -> dict[str, Any]:
@@ -125,90 +125,90 @@ def forward_to_json(forward: Forward) -> dict[str, Any]:
     return {"step": forward.step, "timestep": forward.timestep, "branches": list(forward.branches)}
 
 
-def forward_from_json(found: Any, what: str) -> Forward:
+def forward_from_json(value: Any, what: str) -> Forward:
     """The call that ``forward_to_json`` wrote.
 
     Raises:
         InputError: another type.
     """
-    entry = objects(found, what)
+    entry = objects(value, what)
     timestep = entry.get("timestep")
     branches = tuple(text(b, f"a branch of {what}") for b in lists(entry.get("branches", []), f"branches of {what}"))
     step = whole(entry.get("step"), f"step of {what}")
     return Forward(step, None if timestep is None else number(timestep, f"timestep of {what}"), branches)
 
 
-def whole(found: Any, what: str) -> int:
+def whole(value: Any, what: str) -> int:
     """A whole number from 0."""
-    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**63:
-        _refuse(what, found, "a whole number from 0")
-    return found
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        _refuse(what, value, "a whole number from 0")
+    return value
 
 
-def signed(found: Any, what: str) -> int:
+def signed(value: Any, what: str) -> int:
     """A whole number."""
-    if not isinstance(found, int) or isinstance(found, bool) or not -(2**63) <= found < 2**63:
-        _refuse(what, found, "a whole number")
-    return found
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        _refuse(what, value, "a whole number")
+    return value
 
 
-def number(found: Any, what: str) -> float:
+def number(value: Any, what: str) -> float:
     """A real number."""
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        _refuse(what, found, "a number")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        _refuse(what, value, "a number")
     try:
-        return float(found)
+        return float(value)
     except OverflowError:
-        _refuse(what, found, "a number of double precision")
+        _refuse(what, value, "a number of double precision")
 
 
-def text(found: Any, what: str) -> str:
+def text(value: Any, what: str) -> str:
     """A string."""
-    if not isinstance(found, str):
-        _refuse(what, found, "a string")
-    return found
+    if not isinstance(value, str):
+        _refuse(what, value, "a string")
+    return value
 
 
-def flag(found: Any, what: str) -> bool:
+def flag(value: Any, what: str) -> bool:
     """True or False."""
-    if not isinstance(found, bool):
-        _refuse(what, found, "true or false")
-    return found
+    if not isinstance(value, bool):
+        _refuse(what, value, "true or false")
+    return value
 
 
-def lists(found: Any, what: str) -> list[Any]:
+def lists(value: Any, what: str) -> list[Any]:
     """A list."""
-    if not isinstance(found, list):
-        _refuse(what, found, "a list")
-    return found
+    if not isinstance(value, list):
+        _refuse(what, value, "a list")
+    return value
 
 
-def objects(found: Any, what: str) -> dict[str, Any]:
+def objects(value: Any, what: str) -> dict[str, Any]:
     """A JSON object."""
-    if not isinstance(found, dict):
-        _refuse(what, found, "an object")
-    return found
+    if not isinstance(value, dict):
+        _refuse(what, value, "an object")
+    return value
 
 
-def one_of(found: Any, known: Iterable[str], what: str) -> str:
+def one_of(value: Any, known: Iterable[str], what: str) -> str:
     """One of the known strings."""
     choices = list(known)
-    if found not in choices:
-        _refuse(what, found, " or ".join(map(repr, choices)))
-    return str(found)
+    if value not in choices:
+        _refuse(what, value, " or ".join(map(repr, choices)))
+    return str(value)
 
 
-def place(found: Any, entries: Sequence[Any], what: str) -> Any:
+def place(value: Any, entries: Sequence[Any], what: str) -> Any:
     """The entry whose number is given."""
-    index = whole(found, what)
+    index = whole(value, what)
     if index >= len(entries):
         _refuse(what, index, f"less than {len(entries)}")
     return entries[index]
 
 
-def _refuse(what: str, found: Any, expected: str) -> NoReturn:
+def _refuse(what: str, value: Any, expected: str) -> NoReturn:
     try:
-        shown = printable(json.dumps(found))
+        shown = printable(json.dumps(value))
     except (ValueError, RecursionError, TypeError):
-        shown = f"a {type(found).__name__}"
+        shown = f"a {type(value).__name__}"
     raise InputError(f"{what} is {shown}, expected {expected}; the file is damaged, or no trace of tokenrank")

@@ -19,7 +19,7 @@ class Batched:
     WHOLE: ClassVar[frozenset[str]] = frozenset()
     """Fields that have no leading dimensions."""
 
-    def led(self) -> dict[str, Any]:
+    def batched_fields(self) -> dict[str, Any]:
         """The fields that have leading dimensions, by name."""
         names = [field.name for field in fields(cast("Any", self)) if field.name not in self.WHOLE]
         values = {name: getattr(self, name) for name in names}
@@ -27,7 +27,8 @@ class Batched:
 
     def __getitem__(self, index: Any) -> Self:
         """The same of some of the chains."""
-        return cast("Self", replace(cast("Any", self), **{name: value[index] for name, value in self.led().items()}))
+        part = {name: value[index] for name, value in self.batched_fields().items()}
+        return cast("Self", replace(cast("Any", self), **part))
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,14 @@ class Certificate(Batched):
             there was nothing to solve.
         uncertain: bool, same shape: the answer is an estimate and may be another. Where it did not converge; and
             where the residual says too little, as of an ill-conditioned eigenvalue or of states without a gap.
+
+    Example:
+        >>> import torch
+        >>> certificate = Certificate(torch.tensor([True, False]), torch.tensor([1e-9, 1e-3]), None, 12, "power")
+        >>> print(certificate)
+        NOT converged for 1 of 2, residual 1.0e-03, 12 applies, power
+        >>> print(certificate[0])
+        converged, residual 1.0e-09, 12 applies, power
     """
 
     converged: Tensor
@@ -89,9 +98,9 @@ class Certificate(Batched):
         """The same for several answers of each chain: (*batch) becomes (*batch, …) = ``shape``."""
 
         def wide(x: Tensor) -> Tensor:
-            return x.reshape(*x.shape, *[1] * (len(shape) - x.ndim)).expand(shape)
+            return x.reshape((*x.shape, *[1] * (len(shape) - x.ndim))).expand(shape)
 
-        changes: dict[str, Any] = {name: wide(value) for name, value in self.led().items()}
+        changes: dict[str, Any] = {name: wide(value) for name, value in self.batched_fields().items()}
         return replace(self, **changes)
 
     def __str__(self) -> str:

@@ -77,7 +77,8 @@ def quasi_stationary(operator: Operator, drop: Tensor, alpha: float = 0.99, tol:
     parts = []
     for heads, group in head_groups(operator, torch.float64):
         for some in torch.arange(heads.stop - heads.start, device=operator.device).split(few):
-            parts.append(_judged(_Walk(group.index(some), alive[heads][some], float(alpha)), tol))
+            part = group if len(some) == group.shape[0] else group.index(some)
+            parts.append(_judged(_Walk(part, alive[heads][some], float(alpha)), tol))
     fields = {
         name: torch.cat([getattr(p, name) for p in parts]).reshape(operator.batch)
         for name in ("survival", "lower", "upper")

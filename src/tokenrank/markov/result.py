@@ -57,7 +57,7 @@ class Result(Batched):
     def _repr_html_(self) -> str:
         rows = [
             (name, " × ".join(map(str, value.shape)) or "one number", range_words(value))
-            for name, value in self.led().items()
+            for name, value in self.batched_fields().items()
             if isinstance(value, Tensor)
         ]
         return panel(

@@ -137,7 +137,10 @@ class _Solver:
 
 def _exact(operator: Operator, alpha: float, jump: Tensor) -> Part:
     if alpha < 1:
-        pivots = 1 - alpha * operator.diagonal(torch.float64)
+
+        def pivots(rows: Tensor, part: slice) -> Tensor:
+            return 1 - alpha * rows[..., part].diagonal(dim1=-2, dim2=-1)
+
         x = solve_triangular(operator, pivots, (1 - alpha) * jump, alpha, transposed=True)
         x = x / x.sum(-1, keepdim=True)
     else:

@@ -19,6 +19,16 @@ from .model import Modality, Model, own_logits
 from .preprocess import native_size, patch_size, settings_from_processor
 
 _OPEN = "prepare its inputs yourself and use tr.capture(model)"
+# By name: the classes come from several libraries, and not all of them are always installed.
+_UNREACHABLE = {
+    "LocalEntryNotFoundError",
+    "OfflineModeIsEnabled",
+    "ConnectError",
+    "ConnectTimeout",
+    "ReadTimeout",
+    "ConnectionError",
+    "MaxRetryError",
+}
 
 
 def load_transformers(
@@ -76,18 +86,18 @@ def _reader(network: Any, kind: Modality | None, name: str) -> tuple[nn.Module, 
         # Contrastive models run their halves apart; what has both and no such scale feeds one to the other.
         if not isinstance(tower, nn.Module) or "logit_scale" not in dict(network.named_parameters()):
             raise InputError(f"model {printable(name)} reads pictures and text together; {_OPEN}")
-        network, found = tower, kind or "image"
+        network, modality = tower, kind or "image"
     elif reads:
         encoder = network.get_encoder() if getattr(config, "is_encoder_decoder", False) else network
-        network, found = encoder, "text"
+        network, modality = encoder, "text"
     elif sees:
-        found = "image"
+        modality = "image"
     else:
         main = getattr(network, "main_input_name", "something else")
         raise InputError(f"model {printable(name)} reads {main}, neither pictures nor text; {_OPEN}")
-    if kind not in (None, found):
-        raise InputError(f"model {printable(name)} reads {found}, but kind={kind!r} was asked; leave kind out")
-    return network, found
+    if kind not in (None, modality):
+        raise InputError(f"model {printable(name)} reads {modality}, but kind={kind!r} was asked; leave kind out")
+    return network, modality
 
 
 def _image_model(name: str, module: nn.Module, source: str | Path, size: int | None) -> Model:
@@ -194,18 +204,6 @@ def _explained(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise explain(name, error) from error
-
-
-# By name: the classes come from several libraries, and not all of them are always installed.
-_UNREACHABLE = {
-    "LocalEntryNotFoundError",
-    "OfflineModeIsEnabled",
-    "ConnectError",
-    "ConnectTimeout",
-    "ReadTimeout",
-    "ConnectionError",
-    "MaxRetryError",
-}
 
 
 def explain(name: str, error: BaseException) -> TokenRankError:

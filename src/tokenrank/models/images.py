@@ -20,6 +20,9 @@ from ..errors import InputError, first_line, nearest, neighbours, printable
 
 ImageSource: TypeAlias = "str | bytes | os.PathLike[str] | PIL.Image.Image | npt.NDArray[np.generic] | Tensor"
 """What ``read_image`` takes: a path, a PIL image, a numpy array or a tensor."""
+_SHRINK = "shrink it first, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
+_CHANNELS = (1, 3, 4)
+_ROUNDING = 1e-4  # far below half of 1/255, so it never changes a byte
 
 
 def read_image(source: ImageSource) -> PIL.Image.Image:
@@ -70,9 +73,6 @@ def _from_file(path: Path) -> PIL.Image.Image:
     with opened as picture:
         _check_pixels(picture, name)
         return _upright_rgb(picture, name)
-
-
-_SHRINK = "shrink it first, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
 
 
 def _check_regular(path: Path, name: str) -> None:
@@ -130,10 +130,6 @@ def _to_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
         return picture.convert("RGB")
     except Exception as error:
         raise InputError(f"{name} has colour mode {mode}, which Pillow cannot turn into RGB; convert it") from error
-
-
-_CHANNELS = (1, 3, 4)
-_ROUNDING = 1e-4  # far below half of 1/255, so it never changes a byte
 
 
 def array_to_picture(array: npt.NDArray[Any], name: str) -> PIL.Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +19,8 @@ from .model import Modality, Model, bundled_head, own_logits
 from .preprocess import ImageSettings, native_size, patch_size
 
 Attention = Literal["sdpa", "eager"]
-
 BUNDLED = "bundled"
 """Name of the model that comes with the package."""
-
 _FORMS = "expected 'bundled', a folder, 'owner/name' on the Hugging Face hub, or 'timm:NAME'"
 
 
@@ -122,9 +121,9 @@ def _model_type(folder: Path, name: str) -> str | None:
     """``model_type`` of a folder's config.json; None where it is timm's."""
     path = folder / "config.json"
     if not path.is_file():
-        found = ", ".join(printable(n) for n in neighbours(path)[:5]) or "nothing"
+        names = ", ".join(printable(n) for n in neighbours(path)[:5]) or "nothing"
         raise InputError(
-            f"model folder {printable(name)} has no config.json (it holds {found}); write one with save_pretrained"
+            f"model folder {printable(name)} has no config.json (it holds {names}); write one with save_pretrained"
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -164,22 +163,26 @@ def load_timm(name: str, source: str, size: int | None) -> Model:
     except Exception as error:
         raise explain(name, error) from error
     module = module.float().eval()
+    settings = _timm_settings(name, module, data, fixed=not dynamic)
+    head = own_logits if getattr(module, "num_classes", 0) else None
+    return Model(name, module, "image", settings if size is None else settings.resized(size), head=head)
+
+
+def _timm_settings(name: str, module: nn.Module, data: Mapping[str, Any], fixed: bool) -> ImageSettings:
     channels, *native = data["input_size"]
     if len(data["mean"]) != channels:
         raise InputError(
             f"model {printable(name)} states {len(data['mean'])} means for {channels} channels; correct its config"
         )
-    settings = ImageSettings(
+    return ImageSettings(
         size=max(native),
         patch=patch_size(module) or (32, 32),
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
         native=native_size(module) or (native[0], native[1]),
-        fixed=not dynamic,
+        fixed=fixed,
         resample=PIL.Image.Resampling[data["interpolation"].upper()],
     )
-    head = own_logits if getattr(module, "num_classes", 0) else None
-    return Model(name, module, "image", settings if size is None else settings.resized(size), head=head)
 
 
 def _create(create: Any, source: str) -> tuple[nn.Module, bool]:

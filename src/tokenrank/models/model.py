@@ -20,6 +20,8 @@ from .layouts import expected_layout, text_layout
 from .preprocess import ImageSettings
 
 Modality: TypeAlias = Literal["image", "text"]
+Head: TypeAlias = Callable[[Any], Tensor]
+"""What a module returned → logits (B, classes), differentiable."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,10 +161,6 @@ class Model:
             )
         known = inspect.signature(self.module.forward).parameters
         return {k: v for k, v in encoded.items() if k in known and isinstance(v, Tensor)}
-
-
-Head: TypeAlias = Callable[[Any], Tensor]
-"""What a module returned → logits (B, classes), differentiable."""
 
 
 def own_logits(output: Any) -> Tensor:

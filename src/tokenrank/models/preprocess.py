@@ -15,6 +15,8 @@ from ..errors import InputError
 
 MAX_PATCHES = 16_384
 """Most patches that a picture may be cut into: 128 × 128. Attention over more is rarely meant."""
+_COARSEST = (32, 32)
+"""Multiple of sizes for models without patches: the stride of the usual convolutional trunks."""
 
 
 def pair(value: Any) -> tuple[int, int] | None:
@@ -42,12 +44,12 @@ def _attribute(model: nn.Module, name: str) -> tuple[int, int] | None:
     config = getattr(model, "config", None)
     # Dual encoders keep the picture's figures in config.vision_config, timm in patch_embed.
     for owner in (config, getattr(config, "vision_config", None), model):
-        if (found := pair(getattr(owner, name, None))) is not None:
-            return found
+        if (size := pair(getattr(owner, name, None))) is not None:
+            return size
     for module in model.modules():
         embed = getattr(module, "patch_embed", None) or getattr(module, "embeds", None)
-        if embed is not None and (found := pair(getattr(embed, name, None))) is not None:
-            return found
+        if embed is not None and (size := pair(getattr(embed, name, None))) is not None:
+            return size
     return None
 
 
@@ -171,10 +173,6 @@ def settings_from_processor(
         resample=PIL.Image.Resampling(processor.get("resample", PIL.Image.Resampling.BICUBIC)),
         flip_channels=bool(processor.get("do_flip_channel_order", False)),
     )
-
-
-_COARSEST = (32, 32)
-"""Multiple of sizes for models without patches: the stride of the usual convolutional trunks."""
 
 
 def _side(processor: Mapping[str, Any]) -> int | None:

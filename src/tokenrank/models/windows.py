@@ -153,8 +153,8 @@ def _heads(record: AttentionRecord, model: nn.Module) -> int:
     """Of a record (B·W·H, n, n): SAM and ViTDet take windows and heads for one dimension."""
     for module in lineage(model, record.name):
         for name in _HEADS:
-            if isinstance(found := getattr(module, name, None), int):
-                return found
+            if isinstance(count := getattr(module, name, None), int):
+                return count
     raise LayoutError(
         f"{record.name!r} has one dimension for windows and heads, {tuple(record.shape)}, and no module names its "
         f"heads, expected {' or '.join(_HEADS)}; {CURE}"
@@ -165,10 +165,10 @@ def _batch_size(record: AttentionRecord, evidence: Evidence) -> int:
     shapes = [v for v in evidence.inputs.values() if isinstance(v, torch.Size)]
     counts = {s[0] for s in shapes if len(s) == 4 and 1 <= s[1] <= 4}
     if len(counts) != 1:
-        found = f"several, of {sorted(counts)} pictures" if counts else "none"
+        known = f"several, of {sorted(counts)} pictures" if counts else "none"
         raise LayoutError(
             f"how many pictures the windows of {record.name!r} belong to is not known: of arguments of the shape "
-            f"(B, channels, height, width) there are {found}, expected one; {CURE}"
+            f"(B, channels, height, width) there are {known}, expected one; {CURE}"
         )
     return counts.pop()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import torch
@@ -50,7 +51,16 @@ class Caller:
 class Act:
     """What is done to attention while a model runs; this one leaves all of it alone.
 
-    A subclass overrides what it needs. Whatever a method returns untouched runs untouched, bit for bit.
+    A subclass overrides what it needs. Whatever a method returns untouched runs untouched, bit for bit. Attention in
+    one layer that lets every token see itself alone, for one, is::
+
+        class Blinkers(Act):
+            def fused(self, caller, call):
+                return None if caller.name == "blocks.3.attn" else call
+
+            def weights(self, caller, weights):
+                alone = torch.eye(weights.shape[-1]).expand_as(weights)
+                return alone if caller.name == "blocks.3.attn" else weights
     """
 
     def fused(self, caller: Caller, call: FusedCall) -> FusedCall | None:
@@ -109,7 +119,7 @@ class KeepWeights(Act):
                 f"the attention of {caller.name!r} runs with dropout {call.dropout:g}, which makes its gradients "
                 "random; call module.eval()"
             )
-        if call.unseeing() is not None:
+        if not call.sees_all:
             raise CaptureError(
                 f"the attention mask of {caller.name!r} leaves a query without any key, expected one at least per row"
             )
@@ -215,8 +225,10 @@ class _Acted:
 
 def _requires_grad(mode: TorchFunctionMode, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """``Tensor.requires_grad``, denied to PyTorch's check of FlexAttention: uncompiled it has gradients everywhere."""
-    asking = sys._getframe(2)  # behind this and the mode
-    return not is_flex_refusal(asking.f_code) and bool(function(*args, **kwargs))
+    asking: FrameType | None = sys._getframe(1)
+    while asking is not None and asking.f_code.co_name == "__torch_function__":  # of this mode and those inside of it
+        asking = asking.f_back
+    return not (asking and is_flex_refusal(asking.f_code)) and bool(function(*args, **kwargs))
 
 
 def _raised(fault: Exception) -> None:

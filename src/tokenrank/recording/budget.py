@@ -1,4 +1,4 @@
-"""How much memory copies may take: an error before the machine runs out of it."""
+"""Budget of memory for copies: an error before the machine runs out of it."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def free_bytes(device: torch.device | str = "cpu") -> int | None:
         return int(torch.cuda.mem_get_info(device)[0] + cached)
     if device.type != "cpu":
         return None
-    found = [free for free in (_available_in_system(), _available_in_container()) if free is not None]
-    return min(found, default=None)
+    limits = [free for free in (_available_in_system(), _available_in_container()) if free is not None]
+    return min(limits, default=None)
 
 
 def readable(nbytes: float) -> str:
@@ -80,8 +80,8 @@ def _available_in_system() -> int | None:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return 1024 * int(found[0]) if found else None
+    kibibytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(kibibytes[0]) if kibibytes else None
 
 
 def _available_in_container() -> int | None:

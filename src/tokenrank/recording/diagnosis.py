@@ -1,4 +1,4 @@
-"""Why nothing was recorded, in words and with the cure."""
+"""Diagnosis of an empty recording: why nothing was seen, in words and with the cure."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from types import CodeType
@@ -16,7 +17,7 @@ from torch.nn.attention.bias import CausalBias, CausalVariant
 
 from ..attention_mask import allowed
 from ..errors import CaptureError
-from .quiet import Unnoticed
+from .quiet import Unnoticed, exact
 
 SDPA: frozenset[Any] = frozenset(
     {
@@ -70,13 +71,13 @@ class FusedCall:
             mask = mask.masked_fill(hidden, -torch.inf)
         return replace(self, mask=mask, is_causal=False)
 
-    def unseeing(self) -> Tensor | None:
-        """Bool (…, N, 1), True for queries that may attend to no key; None where all may."""
+    @property
+    def sees_all(self) -> bool:
+        """Whether the mask leaves every query a key to attend to."""
         if self.mask is None:
-            return None
-        seen = allowed(self.mask)
-        blind = ~(seen & _causal(self) if self.is_causal else seen).any(-1, keepdim=True)
-        return blind if bool(blind.any()) else None
+            return True
+        may = allowed(self.mask)
+        return bool((may & _causal(self) if self.is_causal else may).any(-1).all())
 
 
 def sdpa_call(
@@ -117,20 +118,27 @@ def written_out(call: FusedCall) -> tuple[Tensor, Tensor]:
     Queries that may attend to no key get zeros, as from PyTorch's kernels.
     """
     q, k, v = call.query, _each_head(call.key, call.query), _each_head(call.value, call.query)
-    if call.dtype != q.dtype:
-        q, k = q.to(call.dtype), k.to(call.dtype)
-    logits = torch.matmul(q, k.transpose(-2, -1)) * call.scale
+    with nullcontext() if call.dtype == q.dtype else exact(q.device):
+        if call.dtype != q.dtype:
+            q, k = q.to(call.dtype), k.to(call.dtype)
+        logits = _masked_logits(call, torch.matmul(q, k.transpose(-2, -1)) * call.scale)
+        with Unnoticed():
+            blind = (logits == -torch.inf).all(-1, keepdim=True)
+            some = bool(blind.any())
+        # filled before the softmax, too: its gradient would be NaN
+        weights = torch.softmax(logits.masked_fill(blind, 0.0) if some else logits, -1)
+        weights = weights.masked_fill(blind, 0.0) if some else weights
+        return torch.matmul(weights if weights.dtype == v.dtype else weights.to(v.dtype), v), logits
+
+
+def _masked_logits(call: FusedCall, logits: Tensor) -> Tensor:
     if call.modify is not None:
         logits = call.modify(logits)
     if call.is_causal:
         logits = logits.masked_fill(~_causal(call), -torch.inf)
-    if call.mask is not None:
-        add = call.mask.dtype != torch.bool
-        logits = logits + call.mask if add else logits.masked_fill(~call.mask, -torch.inf)
-    weights, blind = torch.softmax(logits, -1), call.unseeing()
-    if blind is not None:
-        weights = weights.masked_fill(blind, 0.0)
-    return torch.matmul(weights if weights.dtype == v.dtype else weights.to(v.dtype), v), logits
+    if call.mask is None:
+        return logits
+    return logits.masked_fill(~call.mask, -torch.inf) if call.mask.dtype == torch.bool else logits + call.mask
 
 
 def _each_head(tensor: Tensor, query: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The running list of attention calls: where each was made, whether it is kept, and what is kept."""
+"""Journal of attention calls: where each was made, whether it is kept, and what is kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .selection import Selection
 
 
 @dataclass(frozen=True)
-class Call:
+class WantedCall:
     """An attention call that is wanted, before anything of it is copied."""
 
     name: str
@@ -57,7 +57,7 @@ class Journal:
     _undecided: deque[AttentionRecord] = field(default_factory=deque)
     _full: bool = False
 
-    def open(self, tensor: Tensor) -> Call | None:
+    def open(self, tensor: Tensor) -> WantedCall | None:
         """The running attention call, or None where it is not wanted; ``tensor`` is one that it saw."""
         where = self.names.running()
         if where is None:
@@ -78,11 +78,11 @@ class Journal:
         if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
             self.in_cuda_graph += 1
             return None
-        return Call(name, module, place, self.forward, bool(wanted))
+        return WantedCall(name, module, place, self.forward, bool(wanted))
 
     def write_query_key(
         self,
-        call: Call,
+        call: WantedCall,
         kind: AttentionKind,
         q: Tensor,
         k: Tensor,
@@ -98,7 +98,7 @@ class Journal:
             q, k, float(scale), mask, is_causal, sinks,
         ))  # fmt: skip
 
-    def write_weights(self, call: Call, kind: AttentionKind, weights: Tensor) -> None:
+    def write_weights(self, call: WantedCall, kind: AttentionKind, weights: Tensor) -> None:
         """Keep a call's weights (…, H, N, M)."""
         module = type(call.module).__name__
         self._write(call, AttentionRecord(call.name, module, kind, call.place, call.forward, weights=weights))
@@ -125,7 +125,7 @@ class Journal:
         branches = self.forward.branches or ("conditional",)
         return self.branch is None or self.branch in branches
 
-    def _write(self, call: Call, seen: AttentionRecord) -> None:
+    def _write(self, call: WantedCall, seen: AttentionRecord) -> None:
         """Choose and copy what is wanted of ``seen``, whose tensors are the model's own."""
         if self.branch is not None and len(call.forward.branches) > 1:
             seen = branch_of(seen, self.branch)

@@ -1,4 +1,4 @@
-"""The torch function mode under which a model runs: which function runs, and in which module."""
+"""Mode under which a model runs: it sees every torch function, and can say in which module that runs."""
 
 from __future__ import annotations
 
@@ -104,13 +104,18 @@ _local = threading.local()
 
 
 def running_heads() -> tuple[int, int] | None:
-    """(batch, heads) of the function that runs in this thread, or None."""
+    """(batch, heads) of the ``multi_head_attention_forward`` that runs in this thread, or None."""
     stack = getattr(_local, "stack", None)
     return stack[-1] if stack else None
 
 
 def run_visibly(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run the function so that an active mode sees its inside."""
+    """Run ``multi_head_attention_forward``, which is behind ``nn.MultiheadAttention``, so that a mode sees its inside.
+
+    A mode does not see what runs inside a function that it handles. So the function is run again with its question
+    "is a mode active?" answered by no, and the mode on top: the attention inside, fused or by hand, then meets the
+    ordinary observers.
+    """
     with _entered(args, kwargs):
         return _unguarded()(*args, **kwargs)
 
@@ -149,7 +154,7 @@ _CALLERS = _CALLS | {const for code in _CALLS for const in code.co_consts if isi
 
 
 class ModuleNames:
-    """Names of the modules under ``root``, as of now."""
+    """Names of the modules under ``root``, as of now; which one runs is read off the Python stack."""
 
     def __init__(self, root: nn.Module) -> None:
         self._names = _names_under(root)

@@ -18,23 +18,22 @@ from .quiet import Unnoticed, exact
 from .record import AttentionKind
 
 
-def observers(journal: Journal, tags: Tags) -> dict[Any, Observer]:
-    """Function → what to call after it, with (args, kwargs, result), for all attention that can be seen."""
-    return {
-        **Ends(tags, HandWrittenAttention(journal)).observers(),
-        **dict.fromkeys(SDPA, FusedAttention(journal)),
-        **dict.fromkeys(flex_functions(), FlexAttention(journal)),
-    }
-
-
-class HandWrittenAttention:
-    """Writes down q, k, scale and mask where they explain the weights, the weights where not."""
+class Observers:
+    """Observers of all attention that can be seen, beside what follows tensors."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def __call__(self, attention: HandWritten) -> None:
-        """Take note of one."""
+    def table(self, tags: Tags) -> dict[Any, Observer]:
+        """Function → what to call after it, with (args, kwargs, result)."""
+        return {
+            **Ends(tags, self._hand_written).observers(),
+            **dict.fromkeys(SDPA, self._sdpa),
+            **dict.fromkeys(flex_functions(), self._flex),
+        }
+
+    def _hand_written(self, attention: HandWritten) -> None:
+        """Writes q, k, scale and mask down where they explain the weights, the weights where not."""
         out, logits = attention.weights, attention.logits
         with Unnoticed():
             call = self._journal.open(out)
@@ -53,15 +52,8 @@ class HandWrittenAttention:
             else:
                 self._journal.write_weights(call, "weights", out[..., :-1] if attention.has_sink else out)
 
-
-class FusedAttention:
-    """Writes down what ``scaled_dot_product_attention`` was given."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """Observe one finished call."""
+    def _sdpa(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """Writes q, k and the mask down, whatever arrangement a library chose for the kernel."""
         with Unnoticed():
             call = self._journal.open(args[0] if args else kwargs["query"])
             if call is None:
@@ -71,6 +63,33 @@ class FusedAttention:
             query, key = _one_batch(query, given.key)
             kind: AttentionKind = "sdpa" if running_heads() is None else "multi_head_attention"
             self._journal.write_query_key(call, kind, query, key, given.scale, mask, given.is_causal)
+
+    def _flex(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """Writes q, k and the mask down, or the weights where the scores were modified."""
+        given = flex_arguments(args, kwargs)
+        q, k, scale, score_mod = given["query"], given["key"], given["scale"], given["score_mod"]
+        with Unnoticed():
+            call = self._journal.open(q)
+        if call is None:
+            return
+        with Unnoticed(modes=True):
+            mask = dense_mask(given["block_mask"], q, k)
+            plain = is_identity(score_mod, q)
+        with Unnoticed():
+            sinks = _sinks(call.module, q.shape[1])
+            if plain:
+                hidden = mask if mask.is_meta or not mask.all() else None
+                self._journal.write_query_key(call, "flex", q, k, scale, hidden, sinks=sinks)
+                return
+            logits = _scores(q, k, scale)
+        with Unnoticed(modes=True):
+            logits = modified(logits, score_mod)
+        with Unnoticed():
+            logits = logits.masked_fill(~mask, -torch.inf)
+            if sinks is not None:
+                logits = torch.cat([logits, sinks.to(logits.dtype)[:, None, None].expand(*logits.shape[:-1], 1)], -1)
+            weights = logits.softmax(-1)[..., : mask.shape[-1]]
+            self._journal.write_weights(call, "flex", weights)
 
 
 def _one_batch(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,40 +125,6 @@ def _head_count(module: nn.Module) -> int | None:
     return heads if isinstance(heads, int) else None
 
 
-class FlexAttention:
-    """Writes down q, k and the mask, or the weights where the scores were modified."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """Observe one finished call."""
-        given = flex_arguments(args, kwargs)
-        q, k, scale, score_mod = given["query"], given["key"], given["scale"], given["score_mod"]
-        with Unnoticed():
-            call = self._journal.open(q)
-        if call is None:
-            return
-        with Unnoticed(modes=True):
-            mask = dense_mask(given["block_mask"], q, k)
-            plain = is_identity(score_mod, q)
-        with Unnoticed():
-            sinks = _sinks(call.module, q.shape[1])
-            if plain:
-                hidden = mask if mask.is_meta or not mask.all() else None
-                self._journal.write_query_key(call, "flex", q, k, scale, hidden, sinks=sinks)
-                return
-            logits = _scores(q, k, scale)
-        with Unnoticed(modes=True):
-            logits = modified(logits, score_mod)
-        with Unnoticed():
-            logits = logits.masked_fill(~mask, -torch.inf)
-            if sinks is not None:
-                logits = torch.cat([logits, sinks.to(logits.dtype)[:, None, None].expand(*logits.shape[:-1], 1)], -1)
-            weights = logits.softmax(-1)[..., : mask.shape[-1]]
-            self._journal.write_weights(call, "flex", weights)
-
-
 def _scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
     with exact(q.device):
         return scale * (q.float() @ k.repeat_interleave(q.shape[1] // k.shape[1], 1).float().mT)
@@ -164,7 +149,7 @@ def is_opaque(function: Any) -> bool:
 
 
 class OpaqueKernels:
-    """How often each such kernel was called."""
+    """How often each kernel was called that computes attention where nobody can look, by its name."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()

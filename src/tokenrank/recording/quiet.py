@@ -1,4 +1,4 @@
-"""Work on tensors that the running model must not notice."""
+"""Unnoticed work on tensors: without gradients, and unseen by the modes under which the model runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recorder: watches one model for as long as a ``with`` block lasts."""
+"""Recorder of attention: watches one model for as long as a ``with`` block lasts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .journal import Journal
 from .keep import HeadSelection, Keeper
 from .lineage import Follower, Tags
 from .mode import AttentionMode, ModuleNames, Observer
-from .observers import OpaqueKernels, is_opaque, observers
+from .observers import Observers, OpaqueKernels, is_opaque
 from .record import BRANCHES, AttentionRecord, Branch, Forward
 from .selection import LayerSelection, Selection, StepSelection
 
@@ -93,7 +93,7 @@ class Recorder:
             stack.callback(self._root.register_forward_hook(self._end, always_call=True).remove)
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             self._mode = AttentionMode(
-                {**observers(self._journal, self._tags), **dict.fromkeys(CONVOLUTIONS, self._convolved)},
+                {**Observers(self._journal).table(self._tags), **dict.fromkeys(CONVOLUTIONS, self._convolved)},
                 self._follower.rules(),
                 self._tags.entries,
                 self._judge,

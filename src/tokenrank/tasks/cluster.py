@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import Unpack
 
 from ..chain import AttentionChain
 from ..errors import InputError
 from ..layout import TokenLayout
-from ..models import ImageSource, read_image
-from .anchors import AnchorGrid, tokenrank_grid, uniform_grid
-from .masks import Segmentation
-from .merging import auto_tau, merge, tau_for
-from .resolutions import aggregate_resolutions
-from .sources import Heads, Source, grid_of, one_chain, picture_chains, picture_part
+from ..observation import Observation
+from ..reading import Reading, Source, observe
+from ..select import HEADS, Heads, Layers
+from .masks import grid_of
+from .merging import AnchorGrid, auto_tau, merge, tau_for, tokenrank_grid, uniform_grid
+from .segmentation import Segmentation
 
-How: TypeAlias = Literal["merge", "metastable"]
+ClusterWay: TypeAlias = Literal["merge", "metastable"]
 
 
 def cluster(
-    image: ImageSource,
+    source: Source,
     *,
-    model: Source = "bundled",
-    how: How = "merge",
+    how: ClusterWay = "merge",
     k: int | None = None,
     tau: float | Literal["auto"] = "auto",
     anchors: int = 16,
@@ -35,16 +36,19 @@ def cluster(
     sort: bool = False,
     iterations: int = 3,
     n: int = 1,
-    layers: int | str | Sequence[int | str] | None = None,
-    heads: Heads = "uniform",
-    size: int | None = None,
+    layer: Layers = None,
+    heads: Heads = HEADS,
+    **reading: Unpack[Reading],
 ) -> Segmentation:
     """Divide a picture into segments without words, labels or training.
 
+    ::
+
+        tr.tasks.cluster("dog.jpg", k=6).overlay()
+
     Args:
-        image: the picture.
-        model: a name for ``tr.load``, a model, or attention that was captured already (``Observation``, ``Trace``,
-            chain), such as of a diffusion model.
+        source: a picture, or anything else that ``tr.observe`` takes and that holds one, such as the trace of a
+            diffusion model.
         how: "merge": DiffSeg's merging of attention maps that say the same (``tokenrank.tasks.merging``).
             "metastable": groups of tokens that the walk rarely leaves (PCCA+, ``chain.metastable``).
         k: number of segments. "merge" then searches the distance that leaves k, or as close as it gets;
@@ -56,67 +60,48 @@ def cluster(
         sort: bring the anchors in the order of falling TokenRank; merging depends on it.
         iterations: of merging.
         n: bounces: the maps are the rows of Aⁿ.
-        layers: one or several; two thirds up the stack where None. Several are joined as in
-            ``aggregate_resolutions``.
-        heads: "uniform", as DiffSeg; "lambda2", or one head.
-        size: long side in pixels that the model gets.
+        layer: one or several, see ``tokenrank.select``. Several are joined as in ``aggregate_resolutions``.
+        heads: see ``tokenrank.select.Heads``; DiffSeg has "uniform".
+        **reading: what ``tr.observe`` takes beside the source: model, size, image, …
 
     Returns:
         Labels from 1 without gaps, in the order of the anchors or the states (heaviest first); no background. Scores
-        are the proposals (or memberships) at the picture's resolution.
+        are the proposals (or memberships) in pixels of ``Observation.size``.
 
     Raises:
-        InputError: a picture or argument that cannot be used. NotFoundError: no such model or layer.
+        InputError: a picture or argument that cannot be used. NotFoundError: no such model, layer or head.
         LayoutError, CaptureError: it is unknown which tokens are the picture.
 
     Source: Tian et al., "Diffuse, Attend, and Segment" (CVPR 2024); Deuflhard, Weber (2005) for PCCA+.
     """
-    picture = read_image(image)
-    chains = picture_chains(model, picture, layers, size)
-    parts = [one_chain(picture_part(chain), heads) for chain in chains.values()]
-    if len(parts) == 1:
-        chain, shape = parts[0], grid_of(parts[0])
-    else:
-        maps = [(part.to_dense(), grid_of(part)) for part in parts]
-        shape = max((own for _, own in maps), key=lambda g: g[0] * g[1])
-        chain = AttentionChain(aggregate_resolutions(maps, shape), TokenLayout.image(*shape, cls_tokens=0))
-    return cluster_chain(
-        chain, (picture.height, picture.width), how=how, k=k, tau=tau, anchors=anchors, grid=grid, sort=sort,
-        iterations=iterations, n=n,
-    )  # fmt: skip
-
-
-def cluster_chain(
-    chain: AttentionChain,
-    size: tuple[int, int],
-    *,
-    how: How = "merge",
-    k: int | None = None,
-    tau: float | Literal["auto"] = "auto",
-    anchors: int = 16,
-    grid: AnchorGrid = "uniform",
-    sort: bool = False,
-    iterations: int = 3,
-    n: int = 1,
-) -> Segmentation:
-    """``cluster`` for one chain (P, P) over the picture's tokens alone.
-
-    Args:
-        size: (height, width) of the segmentation in pixels.
-        how, k, tau, anchors, grid, sort, iterations, n: as in ``cluster``.
-    """
-    if how not in get_args(How):
-        raise InputError(f"how = {how!r}, expected one of {', '.join(get_args(How))}")
+    if how not in get_args(ClusterWay):
+        raise InputError(f"how = {how!r}, expected one of {', '.join(get_args(ClusterWay))}")
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise InputError(f"n = {n!r} bounces, expected a whole number from 1")
-    shape = grid_of(chain)
+    observation = observe(source, **reading)
+    names = (observation.layer(None),) if layer is None else observation.several_layers(layer)
+    chain = _joined(observation, names, heads)
     if how == "metastable":
-        found = chain.metastable(k)
-        proposals = found.values[:, : int(found.count)].mT
+        states = chain.metastable(k)
+        proposals = states.values[:, : int(states.count)].mT
     else:
-        maps = torch.linalg.matrix_power(chain.to_dense().double(), int(n))
+        # merging compares whole rows, so that this is a matrix however the chain is kept
+        maps = torch.linalg.matrix_power(chain.operator.to_dense(torch.float64), int(n))
         proposals = merged_maps(chain, maps, k, tau, anchors, grid, sort, iterations)
-    return from_proposals(proposals, shape, size)
+    seen = "; ".join(observation.describe(name, heads) for name in names)
+    labels = from_proposals(proposals, grid_of(chain), observation.size)
+    return replace(labels, picture=observation.picture, caption=f"{observation.name}, {seen}, {how}")
+
+
+def _joined(observation: Observation, names: Sequence[str], heads: Heads) -> AttentionChain:
+    """One chain (P, P) of the picture; of several layers a matrix on the finest grid."""
+    chains = [observation.chain(name, heads) for name in names]
+    if len(chains) == 1:
+        grid_of(chains[0])
+        return chains[0]
+    maps = [(chain.operator.to_dense(torch.float64), grid_of(chain)) for chain in chains]
+    finest = max((own for _, own in maps), key=lambda g: g[0] * g[1])
+    return AttentionChain(aggregate_resolutions(maps, finest), TokenLayout.image(*finest, cls_tokens=0))
 
 
 def merged_maps(
@@ -168,3 +153,51 @@ def from_proposals(proposals: Tensor, grid: tuple[int, int], size: tuple[int, in
     kept, labels = np.unique(winner, return_inverse=True)
     names = ("background", *(f"segment {i + 1}" for i in range(len(kept))))
     return Segmentation(labels.reshape(size) + 1, names, scores[kept].astype(np.float32))
+
+
+def aggregate_resolutions(
+    maps: Sequence[tuple[Tensor, tuple[int, int]]], grid: tuple[int, int] | None = None
+) -> Tensor:
+    """Attention of layers with different grids as one row-stochastic matrix on the finest.
+
+    Layers of one grid are averaged. Then every query's map of keys is upsampled bilinearly and divided by its sum,
+    queries are repeated to the finer grid (nearest), and the resolutions are added with weights R / Σ R, where R is
+    the side of the grid, √(rows · columns).
+
+    Args:
+        maps: (weights (P, P), (rows, columns)) of each layer, rows of weights sum to one.
+        grid: of the answer; the largest of all where None.
+
+    Returns:
+        float64 (P, P), rows sum to one.
+
+    Raises:
+        InputError: no maps, or weights that do not fit their grid.
+
+    Source: Tian et al., "Diffuse, Attend, and Segment" (CVPR 2024), attention aggregation.
+    """
+    if not maps:
+        raise InputError("no attention given, expected one layer at least")
+    groups: dict[tuple[int, int], list[Tensor]] = {}
+    for weights, own in maps:
+        if weights.shape != (own[0] * own[1],) * 2:
+            raise InputError(f"weights have shape {tuple(weights.shape)} for a grid of {own[0]} × {own[1]} tokens")
+        groups.setdefault(own, []).append(weights.double())
+    target = grid or max(groups, key=lambda g: g[0] * g[1])
+    sides = {own: (own[0] * own[1]) ** 0.5 for own in groups}
+    total = sum(sides.values())
+    mixed = torch.zeros(target[0] * target[1], target[0] * target[1], dtype=torch.float64)
+    for own, layers in groups.items():
+        mean = torch.stack(layers).mean(0).cpu()
+        mixed += sides[own] / total * _resized(mean, own, target)
+    return mixed / mixed.sum(-1, keepdim=True)
+
+
+def _resized(weights: Tensor, own: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    if own == target:
+        return weights
+    keys = F.interpolate(weights.reshape(-1, 1, *own), target, mode="bilinear", align_corners=False).flatten(1)
+    keys = keys / keys.sum(-1, keepdim=True)
+    rows = torch.arange(target[0]) * own[0] // target[0]
+    columns = torch.arange(target[1]) * own[1] // target[1]
+    return keys[(rows[:, None] * own[1] + columns).flatten()]

@@ -8,16 +8,18 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from ..chain import AttentionChain, TokenMap
-from ..components import component_of, peak_of
+from ..chain.foreground import ForegroundRule, foreground
 from ..errors import InputError
-from ..models import ImageSource, Model, load, read_image
-from ..observation import Heads, Layer, Observation
-from .masks import Segmentation
-from .segment import Refine, Threshold, foreground
+from ..observation import Observation
+from ..reading import Reading, Source, observe
+from ..select import HEADS, Heads, Layers
+from .masks import Refinement, check_refinement, grid_of, part_at, refined
+from .segmentation import Segmentation
 
-How: TypeAlias = Literal["border", "slow", "metastable", "tokenrank", "tokenrank-backward"]
+SaliencyWay: TypeAlias = Literal["border", "slow", "metastable", "tokenrank", "tokenrank-backward"]
 Side: TypeAlias = Literal["border", "seed"]
 
 POWER = 16
@@ -25,17 +27,16 @@ POWER = 16
 
 
 def saliency(
-    image: ImageSource,
+    source: Source,
     *,
-    how: How = "border",
-    model: str | Model | Observation = "bundled",
-    layers: Sequence[Layer] | None = None,
-    heads: Heads = "lambda2",
+    how: SaliencyWay = "border",
+    layer: Layers = None,
+    heads: Heads = HEADS,
     side: Side = "border",
-    rule: Threshold = "mean",
+    rule: ForegroundRule = "mean",
     component: bool = False,
-    refine: Refine | None = None,
-    size: int | None = None,
+    refine: Refinement | None = None,
+    **reading: Unpack[Reading],
 ) -> Segmentation:
     """Cut out the object of a picture.
 
@@ -44,48 +45,46 @@ def saliency(
         tr.tasks.saliency("dog.jpg").save("dog.png")
 
     Args:
-        image: the picture.
-        how, layers, heads, side: see ``saliency_map``.
-        model: a name for ``tr.load``, a model, or an ``Observation`` of this picture.
+        source: a picture, or anything else that ``tr.observe`` takes and that holds one.
+        how, layer, heads, side: see ``saliency_map``.
         rule: "mean" keeps what is above the mean of the map at the picture's resolution; a number p the fewest pixels
-            that hold the share p of its mass (of what exceeds its minimum); None keeps all.
+            that hold the share p of its mass (of what exceeds its minimum); None keeps all. Nothing stands out of a
+            constant map.
         component: keep the 4-connected part that holds the largest value only.
         refine: "guided" lets the map follow the picture's edges (needs ``pip install 'tokenrank[refine]'``).
-        size: long side in pixels that the model gets.
+        **reading: what ``tr.observe`` takes beside the source: model, size, image, …
 
     Returns:
-        One label, "object", and its map.
+        One label, "object", and its map, in pixels of ``Observation.size``.
 
     Raises:
         InputError: a picture or argument that cannot be used. CaptureError, LayoutError: no grid of patches.
     """
-    if refine not in (None, "guided"):
-        raise InputError(f"refine = {refine!r}, expected None or 'guided'")
-    picture = read_image(image)
-    if not isinstance(model, Observation):
-        loaded = model if isinstance(model, Model) else load(model)
-        model = Observation(loaded, loaded.prepare(picture, size))
-    found = saliency_map(model, how, layers=layers, heads=heads, side=side)
-    values = found.upsample((picture.height, picture.width)).double().cpu().numpy()
+    observation = observe(source, **reading)
+    picture = observation.picture
+    check_refinement(refine, picture)
+    patches = saliency_map(observation, how, layer=layer, heads=heads, side=side)
+    values = patches.upsample(observation.size).double().cpu().numpy()
     values = values - values.min()
-    if refine:
-        from .refine import guided
-
-        rows, columns = model.grid
-        patch = round(max(picture.height / rows, picture.width / columns))
-        values = np.asarray(guided(picture, values, max(1, patch), 1e-3))
-    mask = foreground(values, rule)
-    if component and mask.any():
-        mask = component_of(mask, *peak_of(np.where(mask, values, -np.inf)))
-    return Segmentation(mask.astype(np.int64), ("background", "object"), values[None].astype(np.float32))
+    if refine and picture is not None:
+        rows, columns = patches.grid().shape
+        values = refined(values, picture, (rows, columns))
+    mask = foreground(values, rule, axes=2)
+    if component:
+        mask = part_at(mask, values)
+    names = observation.several_layers(layer)
+    seen = observation.describe(names[0], heads) if len(names) == 1 else f"{len(names)} layers, heads {heads}"
+    caption = f"{observation.name}, {seen}, {how}, rule {rule}"
+    scores = values[None].astype(np.float32)
+    return Segmentation(mask.astype(np.int64), ("background", "object"), scores, picture, caption)
 
 
 def saliency_map(
     observation: Observation,
-    how: How = "border",
+    how: SaliencyWay = "border",
     *,
-    layers: Sequence[Layer] | None = None,
-    heads: Heads = "lambda2",
+    layer: Layers = None,
+    heads: Heads = HEADS,
     side: Side = "border",
 ) -> TokenMap:
     """How much every patch belongs to the object, (P,); no seed is given.
@@ -97,28 +96,31 @@ def saliency_map(
              - "slow": the slowest mode of the chain (``slow_mode``), the relaxed cut of TokenCut on attention itself.
              - "metastable": membership of the object's half, of two (PCCA+).
              - "tokenrank", "tokenrank-backward": where attention arrives, and where it comes from.
-        layers: all layers, mixed evenly, where None.
-        heads: "lambda2", "uniform" or the number of one head. With "border" |λ2|¹⁶, otherwise |λ2|.
+        layer: one or several, which are mixed evenly; all of them where None.
+        heads: see ``tokenrank.select.Heads``. With "border" lambda2 counts each by |λ2|¹⁶, otherwise by |λ2|.
         side: which half of "slow" and "metastable" is the object: the one that the border has less of, or ("seed", as
             TokenCut) the one that holds the entry of largest modulus.
 
     Raises:
-        InputError: an argument that is none of these, a picture of fewer than 3 × 3 patches.
+        InputError: an argument that is none of these, layers of several grids, fewer than 3 × 3 patches.
 
     Source: absorption by the border is Jiang et al., "Saliency detection via absorbing Markov chain" (ICCV 2013) on
     superpixels; here the chain is attention.
     """
-    if how not in _HOW:
-        raise InputError(f"how = {how!r}, expected one of {', '.join(map(repr, _HOW))}")
+    if how not in _WAYS:
+        raise InputError(f"how = {how!r}, expected one of {', '.join(map(repr, _WAYS))}")
     if side not in ("border", "seed"):
         raise InputError(f"side = {side!r}, expected 'border' or 'seed'")
-    if min(observation.grid) < 3:
-        raise InputError(f"the picture has {observation.grid} patches, expected 3 × 3 or more; give a larger size")
-    names = observation.layers if layers is None else tuple(observation.layer_name(layer) for layer in layers)
-    if not names:
-        raise InputError("no layers given, expected one at least, or None for all")
+    names = observation.several_layers(layer)
+    grids = dict.fromkeys(grid_of(observation.head_chains(name)) for name in names)
+    if len(grids) > 1:
+        raise InputError(f"layers have patches of {' and '.join(map(str, grids))}, expected one grid; name its layers")
+    if min(min(grids)) < 3:
+        raise InputError(f"the picture has {min(grids)} patches, expected 3 × 3 or more; give a larger size")
+    key = "saliency", how, names, heads if isinstance(heads, str | int) else tuple(heads), side
+    layout = observation.head_chains(names[0]).layout
     return observation.keep(
-        ("saliency", how, names, heads, side), lambda: observation.map(_HOW[how](observation, names, heads, side))
+        key, lambda: TokenMap(_WAYS[how](observation, names, heads, side), layout, picture=observation.picture)
     )
 
 
@@ -146,8 +148,8 @@ def slow_mode(chain: AttentionChain) -> Tensor:
 
     The second right eigenvector; of a complex pair, the combination that varies most over the patches.
     """
-    found = chain.spectrum(2)
-    space = found.right[:, 1 : int(found.count)]
+    spectrum = chain.spectrum(2)
+    space = spectrum.right[:, 1 : int(spectrum.count)]
     space = space - space.mean(0)
     left, _, _ = torch.linalg.svd(space, full_matrices=False)
     return left[:, 0]
@@ -163,33 +165,50 @@ def oriented(values: Tensor, edge: Tensor, side: Side) -> Tensor:
 
 
 def _mixed(observation: Observation, names: Sequence[str], heads: Heads) -> AttentionChain:
-    """One chain (P, P) of several layers, each layer's heads mixed."""
-    dense = [observation.chain(name, heads).to_dense() for name in names]
-    if len({d.shape for d in dense}) > 1:
-        sizes = sorted({d.shape[-1] for d in dense})
-        raise InputError(f"layers have {sizes} patches, expected one grid; name layers of one grid")
-    return AttentionChain(torch.stack(dense).mean(0), observation.picture_layout)
+    """One chain (P, P) of several layers, each layer's heads mixed; of several a matrix, their mean."""
+    first, *others = (observation.chain(name, heads) for name in names)
+    if not others:
+        return first
+    total = first.operator.to_dense(torch.float64)
+    for chain in others:
+        total = total + chain.operator.to_dense(torch.float64)
+    return AttentionChain(total / len(names), first.layout)
 
 
 def _border(observation: Observation, names: Sequence[str], heads: Heads, side: Side) -> Tensor:
-    edge = border(*observation.grid)
-    if isinstance(heads, int):
-        chains = AttentionChain(torch.stack([observation.chain(name, heads).to_dense() for name in names]))
-        weights = torch.ones(len(names), dtype=torch.float64)
-    else:
-        chains, lambda2 = observation.all_heads(names)
-        weights = lambda2.double() ** POWER if heads == "lambda2" else torch.ones_like(lambda2, dtype=torch.float64)
-    times = observation.keep(("border times", tuple(names), heads), lambda: border_times(chains, edge))
-    return (weights / weights.sum()) @ times
+    weights = torch.cat([_border_weights(observation, name, heads) for name in names])
+    if not bool(weights.any()):  # no head is slower than another
+        weights = torch.ones_like(weights)
+    return (weights / weights.sum()) @ torch.cat([_times(observation, name, heads) for name in names])
+
+
+def _border_weights(observation: Observation, name: str, heads: Heads) -> Tensor:
+    """What each head of a layer counts for, float64: 1, or |λ2|¹⁶, or 1 for each of those that were named."""
+    if isinstance(heads, str) and heads == "lambda2":
+        return observation.lambda2(name).values.double().cpu() ** POWER
+    weights = observation.head_weights(name, heads)
+    return torch.ones_like(weights[weights > 0])
+
+
+def _times(observation: Observation, name: str, heads: Heads) -> Tensor:
+    """``border_times`` of the heads that count, float64 on the CPU."""
+    chains = observation.head_chains(name)
+    chosen: tuple[int, ...] = ()
+    if not isinstance(heads, str):
+        chosen = tuple(observation.head_weights(name, heads).nonzero()[:, 0].tolist())
+        chains = chains[list(chosen)]
+    edge = border(*grid_of(chains))
+    return observation.keep(("border times", name, chosen), lambda: border_times(chains, edge).cpu())
 
 
 def _slow(observation: Observation, names: Sequence[str], heads: Heads, side: Side) -> Tensor:
-    return oriented(slow_mode(_mixed(observation, names, heads)), border(*observation.grid), side)
+    chain = _mixed(observation, names, heads)
+    return oriented(slow_mode(chain), border(*grid_of(chain)), side)
 
 
 def _metastable(observation: Observation, names: Sequence[str], heads: Heads, side: Side) -> Tensor:
-    found = _mixed(observation, names, heads).metastable(2)
-    return oriented(found.values[..., 0] - 0.5, border(*observation.grid), side)
+    chain = _mixed(observation, names, heads)
+    return oriented(chain.metastable(2).values[..., 0] - 0.5, border(*grid_of(chain)), side)
 
 
 def _tokenrank(observation: Observation, names: Sequence[str], heads: Heads, side: Side) -> Tensor:
@@ -200,7 +219,7 @@ def _backward(observation: Observation, names: Sequence[str], heads: Heads, side
     return _mixed(observation, names, heads).tokenrank(direction="backward").values
 
 
-_HOW: dict[str, Callable[[Observation, Sequence[str], Heads, Side], Tensor]] = {
+_WAYS: dict[str, Callable[[Observation, Sequence[str], Heads, Side], Tensor]] = {
     "border": _border,
     "slow": _slow,
     "metastable": _metastable,

@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
-import PIL.Image
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import Unpack
 
 from ..chain import AttentionChain, TokenMap
 from ..chain.core import Direction
+from ..chain.foreground import ForegroundRule, foreground
 from ..errors import InputError
-from ..layout import Point
+from ..layout import Point, TokenLayout
 from ..markov import Bounces
-from ..models import ImageSource, read_image
-from .masks import Segmentation
-from .places import Place, box_share, mask_share
-from .sources import Heads, Source, grid_of, one_chain, picture_chains, picture_part
+from ..observation import Observation
+from ..reading import Reading, Source, observe
+from ..select import HEADS, Heads, Layer
+from .masks import Refinement, check_refinement, grid_of, part_at, refined
+from .segmentation import Segmentation
 
-Threshold: TypeAlias = "Literal['mean'] | float | None"
-Refine: TypeAlias = Literal["guided"]
-Starts: TypeAlias = "Place | list[Place] | Mapping[str, Place]"
+Box: TypeAlias = tuple[float, float, float, float]
+"""x0, y0, x1, y1: four whole numbers are pixels (x1, y1 beyond the box), anything else fractions from 0 to 1."""
+
+Place: TypeAlias = "Point | int | str | Box | np.ndarray | Tensor"
+"""A point, a patch's number, a span or a word, a box, or a bool mask of the picture (H, W)."""
+
+Places: TypeAlias = "Place | list[Place] | Mapping[str, Place]"
 
 
 def segment(
-    image: ImageSource,
-    start: Starts | None = None,
+    source: Source,
+    start: Places | None = None,
     *,
     text: str | Sequence[str] | None = None,
-    model: Source = "bundled",
     n: Bounces = 2,
-    layer: int | str | None = None,
-    heads: Heads = "lambda2",
+    layer: Layer = None,
+    heads: Heads = HEADS,
     direction: Direction | None = None,
-    rule: Threshold = "mean",
+    rule: ForegroundRule = "mean",
     component: bool = False,
-    refine: Refine | None = None,
-    size: int | None = None,
+    refine: Refinement | None = None,
+    **reading: Unpack[Reading],
 ) -> Segmentation:
     """Cut out what a walk from somewhere reaches within a few bounces.
 
@@ -45,30 +52,32 @@ def segment(
 
         tr.tasks.segment("dog.jpg", tr.at(0.4, 0.6)).save("dog.png")
 
+    A point, patch, box or mask walks on the picture's tokens alone (rows renormalised); a span such as "cls" or a
+    word walks on all tokens, and the picture's part of the answer is taken and normalised.
+
     Args:
-        image: the picture.
+        source: a picture, or anything else that ``tr.observe`` takes and that holds one.
         start: where the walk begins: ``tr.at(x, y)``; the number of a patch; a box ``(x0, y0, x1, y1)``, a tuple of
             whole numbers in pixels or of fractions; a bool mask (H, W); ``"cls"`` or another span. A list, or a
             mapping from names, gives a label for each. The centre where neither start nor text is given.
         text: words instead, for attention that joins text and picture (FLUX, SD3, vision-language models): the
             layout must have token strings. Labels get their names.
-        model: a name for ``tr.load``, a model, or attention that was captured already: an ``Observation``, a
-            ``Trace`` or a chain. These are taken as they are, with ``image`` for its size and looks.
         n: bounces, or "halflife", which finds their number; 2 is the paper's choice for segmentation.
-        layer: two thirds up the stack where None.
-        heads: "lambda2" (by |λ2| of the chain that is walked), "uniform", or one head.
+        layer, heads: see ``tokenrank.select``; each head by the |λ2| of its chain on the tokens that are walked.
         direction: "forward" follows attention, "backward" walks to those that attend to the start. Forward where
             None, except from words: there backward, from the column of the word, as the paper's FLUX recipe.
         rule: "mean" keeps what is above the mean of the map at the picture's resolution; a number p keeps the fewest
             pixels that hold the share p of its mass; None keeps all (several starts divide the whole picture).
+            Nothing stands out of a constant map.
         component: keep only the 4-connected part that holds the start (a point), or the largest value.
         refine: "guided" lets the map follow the picture's edges before it is cut
             (needs ``pip install 'tokenrank[refine]'``).
-        size: long side in pixels that the model gets.
+        **reading: what ``tr.observe`` takes beside the source: model, size, image, …
 
     Returns:
-        Labels from 1 in the order of the starts. Where several claim a pixel the largest value wins; each map has
-        sum one over the patches.
+        Labels from 1 in the order of the starts, in pixels of ``Observation.size``: of the picture, of what the model
+        was given, or one pixel a patch, whichever is known first. Where several claim a pixel the largest value wins;
+        each map has sum one over the patches.
 
     Raises:
         InputError: a picture, place or argument that cannot be used. NotFoundError: no such model, layer, span or
@@ -76,56 +85,24 @@ def segment(
 
     Source: "Attention (as Discrete-Time Markov) Chains" (NeurIPS 2025), multi-bounce attention.
     """
-    picture = read_image(image)
-    chains = picture_chains(model, picture, layer, size)
-    return segment_chain(
-        next(iter(chains.values())), picture, start, text=text, n=n, heads=heads, direction=direction, rule=rule,
-        component=component, refine=refine,
-    )  # fmt: skip
-
-
-def segment_chain(
-    chain: AttentionChain,
-    image: ImageSource | tuple[int, int],
-    start: Starts | None = None,
-    *,
-    text: str | Sequence[str] | None = None,
-    n: Bounces = 2,
-    heads: Heads = "lambda2",
-    direction: Direction | None = None,
-    rule: Threshold = "mean",
-    component: bool = False,
-    refine: Refine | None = None,
-) -> Segmentation:
-    """``segment`` for one layer's chain (heads, N, N) or (N, N), whichever model it came from.
-
-    A point, patch, box or mask walks on the picture's tokens alone (rows renormalised); a span such as "cls" or a
-    word walks on all tokens, and the picture's part of the answer is taken and normalised.
-
-    Args:
-        image: the picture, or its (height, width) in pixels where nothing needs its looks.
-        start, text, n, heads, direction, rule, component, refine: as in ``segment``.
-    """
-    picture, shape = _picture(image)
-    if refine not in (None, "guided"):
-        raise InputError(f"refine = {refine!r}, expected None or 'guided'")
-    if refine and picture is None:
-        raise InputError("refine='guided' follows the edges of the picture, but only its size was given")
+    observation = observe(source, **reading)
+    grid = grid_of(observation.head_chains(layer))
+    picture, size = observation.picture, observation.size
+    check_refinement(refine, picture)
     places = _named(start, text)
     towards: Direction = direction or ("backward" if text is not None else "forward")
-    walked: dict[bool, AttentionChain] = {}
     scores, masks = [], []
     for place in places.values():
-        full = isinstance(place, str)
-        if full not in walked:
-            walked[full] = one_chain(chain if full else picture_part(chain), heads)
-        values = start_map(walked[full], place, n, towards, shape).upsample(shape).double().cpu().numpy()
-        if refine:
-            values = _refined(picture, values, grid_of(walked[full]))
+        chain = observation.chain(layer, heads, "all" if isinstance(place, str) else None)
+        values = start_map(chain, place, n, towards, size).upsample(size).double().cpu().numpy()
+        if refine and picture is not None:
+            values = refined(values, picture, grid)
         scores.append(values)
-        mask = foreground(values, rule)
-        masks.append(_component(mask, values, place) if component else mask)
-    return Segmentation(combined(scores, masks), ("background", *places), np.stack(scores).astype(np.float32))
+        mask = foreground(values, rule, axes=2)
+        masks.append(part_at(mask, values, _cell(place, size)) if component else mask)
+    labels, names = combined(scores, masks), ("background", *places)
+    caption = _caption(observation, places.values(), layer, heads, f"n = {n}, {towards}, rule {rule}")
+    return Segmentation(labels, names, np.stack(scores).astype(np.float32), picture, caption)
 
 
 def start_map(chain: AttentionChain, place: Place, n: Bounces, direction: Direction, size: tuple[int, int]) -> TokenMap:
@@ -145,31 +122,11 @@ def start_map(chain: AttentionChain, place: Place, n: Bounces, direction: Direct
         raise InputError(
             f"start {place!r}, expected tr.at(x, y), a patch, a box (x0, y0, x1, y1), a bool mask (H, W) or a span"
         )
-    found = chain.bounce(given, n, direction)
-    values = found.grid().flatten().double()
+    bounced = chain.bounce(given, n, direction)
+    values = bounced.grid().flatten().double()
     if not float(values.sum()) > 0:
         raise InputError(f"no attention reaches the picture from {place!r} in {n} bounces; try another direction or n")
-    layout = picture_part(chain).layout
-    return TokenMap(values / values.sum(), layout)
-
-
-def foreground(values: np.ndarray, rule: Threshold = "mean") -> np.ndarray:
-    """bool (H, W): what belongs to the object; see ``segment``.
-
-    Raises:
-        InputError: another rule.
-    """
-    if rule is None:
-        return np.ones(values.shape, dtype=bool)
-    if rule == "mean":
-        return values > values.mean()
-    if isinstance(rule, bool) or not isinstance(rule, int | float) or not 0 < rule <= 1:
-        raise InputError(f"rule = {rule!r}, expected 'mean', a share of the mass in (0, 1], or None for all")
-    order = np.argsort(-values, axis=None, kind="stable")
-    mass = np.cumsum(values.ravel()[order])
-    kept = np.zeros(values.size, dtype=bool)
-    kept[order[: int(np.searchsorted(mass, rule * mass[-1] * (1 - 1e-12))) + 1]] = True
-    return kept.reshape(values.shape)
+    return TokenMap(values / values.sum(), TokenLayout({"image": len(values)}, {"image": grid}))
 
 
 def combined(scores: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.ndarray:
@@ -179,17 +136,48 @@ def combined(scores: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.nd
     return np.where(inside.any(0), best + 1, 0)
 
 
-def _picture(image: ImageSource | tuple[int, int]) -> tuple[PIL.Image.Image | None, tuple[int, int]]:
-    if isinstance(image, tuple):
-        height, width = image
-        if height < 1 or width < 1:
-            raise InputError(f"the picture's size is {image}, expected (height, width) in pixels")
-        return None, (int(height), int(width))
-    picture = read_image(image)
-    return picture, (picture.height, picture.width)
+def box_share(box: Box, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """A box as a distribution over patches, (P,): each by the area of it that the box covers.
+
+    Args:
+        box: see ``Box``.
+        grid: (rows, columns).
+        size: (height, width) of the picture in pixels.
+
+    Raises:
+        InputError: outside the picture, or empty.
+    """
+    height, width = size
+    whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in box)
+    try:
+        x0, y0, x1, y1 = (float(v) / s for v, s in zip(box, (width, height) * 2 if whole else (1,) * 4, strict=True))
+    except (TypeError, ValueError):
+        raise InputError(f"box {box!r}, expected four numbers x0, y0, x1, y1") from None
+    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+        unit = f"pixels of a picture {width} wide and {height} high" if whole else "fractions of width and height"
+        raise InputError(f"box {tuple(box)} in {unit}: expected 0 ≤ x0 < x1 and 0 ≤ y0 < y1, inside the picture")
+    shares = _overlap(y0, y1, grid[0])[:, None] * _overlap(x0, x1, grid[1])
+    return (shares / shares.sum()).flatten()
 
 
-def _named(start: Starts | None, text: str | Sequence[str] | None) -> dict[str, Place]:
+def mask_share(mask: np.ndarray | Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """A bool mask (H, W) as a distribution over patches, (P,): each by the share of it that is inside.
+
+    Raises:
+        InputError: another type or size than the picture's, or empty.
+    """
+    given = torch.as_tensor(mask)
+    if given.dtype != torch.bool or tuple(given.shape) != size:
+        raise InputError(
+            f"the mask has shape {tuple(given.shape)} and type {given.dtype}, expected bool {size}: one entry a pixel"
+        )
+    if not bool(given.any()):
+        raise InputError("the mask is empty, expected one pixel inside at least")
+    shares = F.adaptive_avg_pool2d(given.double()[None], grid).flatten()
+    return shares / shares.sum()
+
+
+def _named(start: Places | None, text: str | Sequence[str] | None) -> dict[str, Place]:
     if text is not None:
         if start is not None:
             raise InputError("both start and text are given, expected one of them")
@@ -210,23 +198,23 @@ def _named(start: Starts | None, text: str | Sequence[str] | None) -> dict[str, 
     return places
 
 
-def _component(mask: np.ndarray, values: np.ndarray, place: Place) -> np.ndarray:
-    from ..components import component_of
-
-    row, column = (int(i) for i in np.unravel_index(int(values.argmax()), values.shape))
-    if isinstance(place, Point):
-        height, width = values.shape
-        at = min(int(place.y * height), height - 1), min(int(place.x * width), width - 1)
-        if mask[at]:  # otherwise the walk has left the place, and the largest value stands for it
-            row, column = at
-    return component_of(mask, row, column)
+def _cell(place: Place, size: tuple[int, int]) -> tuple[int, int] | None:
+    """The pixel of a point, (row, column)."""
+    if not isinstance(place, Point):
+        return None
+    return min(int(place.y * size[0]), size[0] - 1), min(int(place.x * size[1]), size[1] - 1)
 
 
-def _refined(picture: PIL.Image.Image | None, values: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    from .refine import guided
+def _caption(observation: Observation, places: Collection[Place], layer: Layer, heads: Heads, choice: str) -> str:
+    """What was done, in words."""
+    spans = [place for place in places if isinstance(place, str)]
+    alone = len(spans) == len(places)
+    walked = observation.describe(layer, heads, "all" if alone else None)
+    also = f" (all from {', '.join(spans)})" if spans and not alone else ""
+    return f"{observation.name}, {walked}{also}, {choice}"
 
-    assert picture is not None
-    # a patch: as far as an upsampled map can be from the edge that it means
-    radius = max(2, round(max(side / count for side, count in zip(values.shape, grid, strict=True))))
-    refined = guided(picture, values, radius=radius, eps=1e-3)
-    return np.clip(np.asarray(refined), 0, None)  # a local linear fit may undershoot
+
+def _overlap(begin: float, end: float, count: int) -> Tensor:
+    """How much of each of ``count`` equal parts of the unit interval lies between two fractions."""
+    edges = torch.linspace(0, 1, count + 1, dtype=torch.float64)
+    return (edges[1:].clamp(max=end) - edges[:-1].clamp(min=begin)).clamp(min=0)

@@ -17,6 +17,9 @@ from .layouts import Resolver
 from .reduce import Over, Reduce, RunningMean
 from .trace import Trace
 
+_DENOISERS = ("transformer", "unet")  # of pipelines of diffusers
+_INNER = ("model", "module")  # of pipelines of transformers, and wrappers in general
+
 
 @contextmanager
 def capture(
@@ -56,7 +59,8 @@ def capture(
         device: where q and k are stored; where the model computed them by default. On "meta" nothing is
             stored but shapes, for ``trace.estimate()``.
         dtype: floating type in which q, k and weights are stored; the model's by default.
-        layout: which token is what; found from model and inputs by default, False for none.
+        layout: which token is what; by default each record gets its own when the block ends, from model and
+            inputs, or the reason why that is not known (raised when its chain is asked for). False for none.
         branch: "conditional" or "unconditional" half of classifier-free guidance, to keep alone.
         tokenizer: for token strings in the layouts; that of a ``tr.load`` model by default.
         reduce: keep a running mean instead of records, which are let go one by one: "mean" for the mean
@@ -98,10 +102,6 @@ def capture(
     recorder.check()
 
 
-_DENOISERS = ("transformer", "unet")  # of pipelines of diffusers
-_INNER = ("model", "module")  # of pipelines of transformers, and wrappers in general
-
-
 def root_module(model: Any) -> nn.Module:
     """A module itself, that of a ``tr.load`` model, a pipeline's denoiser, or a wrapper's one model.
 
@@ -115,9 +115,9 @@ def root_module(model: Any) -> nn.Module:
     values: Iterable[tuple[str, Any]] = getattr(model, "__dict__", {}).items()
     inside = {name: value for name, value in values if isinstance(value, nn.Module)}
     for names in (_DENOISERS, _INNER):
-        found = [inside[name] for name in names if name in inside]
-        if len(found) == 1:
-            return found[0]
+        modules = [inside[name] for name in names if name in inside]
+        if len(modules) == 1:
+            return modules[0]
     listed = ", ".join(map(repr, list(inside)[:3])) + (f" … ({len(inside)} in all)" if len(inside) > 3 else "")
     cure = f"pass one of its modules: {listed}" if inside else "pass the module that you call"
     raise InputError(f"cannot capture a {type(model).__name__}, expected a torch.nn.Module; {cure}")

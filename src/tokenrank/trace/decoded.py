@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -57,25 +57,29 @@ def _joined(parts: Sequence[AttentionRecord]) -> AttentionRecord:
     if _keeps_its_keys(parts):
         return replace(first, q=_rows(parts), mask=_stacked_masks(parts), is_causal=False)
     cut = [_visible(p) for p in parts]
-    keys, begins = cut[0].k, [0]
+    keys, begins = _grown_keys(cut)
+    is_causal, mask = _whole_mask(cut, begins)
+    return replace(first, q=_rows(cut), k=keys, mask=mask, is_causal=is_causal)
+
+
+def _grown_keys(parts: Sequence[AttentionRecord]) -> tuple[Tensor, list[int]]:
+    """The keys of all calls, each once, and at which of them those of each call begin."""
+    keys, begins = parts[0].k, [0]
     assert keys is not None
-    for number, p in enumerate(cut[1:], 1):
+    for before, p in pairwise(parts):
         assert p.k is not None
         new = p.shape[-2]
         old = p.k[..., : p.shape[-1] - new, :]
         count = old.shape[-2]
         if count > keys.shape[-2] or not _same(keys[..., keys.shape[-2] - count :, :], old):
             raise CaptureError(
-                f"the keys of {first.name!r} in forward call {p.step} are not those of forward call "
-                f"{cut[number - 1].step} and {new} new: another text, beams that changed places, or a cache that was "
+                f"the keys of {p.name!r} in forward call {p.step} are not those of forward call "
+                f"{before.step} and {new} new: another text, beams that changed places, or a cache that was "
                 "compressed; take one forward call, trace.select(step=…)"
             )
         begins.append(keys.shape[-2] - count)
-        whole = count == keys.shape[-2]
-        keys = p.k if whole else torch.cat([keys, p.k[..., count:, :]], -2)
-    q = _rows(cut)
-    is_causal, mask = _whole_mask(cut, begins)
-    return replace(first, q=q, k=keys, mask=mask, is_causal=is_causal)
+        keys = p.k if count == keys.shape[-2] else torch.cat([keys, p.k[..., count:, :]], -2)
+    return keys, begins
 
 
 def _keeps_its_keys(parts: Sequence[AttentionRecord]) -> bool:
@@ -108,30 +112,43 @@ def _visible(record: AttentionRecord) -> AttentionRecord:
 
 def _whole_mask(parts: Sequence[AttentionRecord], begins: Sequence[int]) -> tuple[bool, Tensor | None]:
     """Whether the joined rows are plainly causal, or their mask (…, T, T)."""
-    total = sum(p.shape[-2] for p in parts)
     masks = [_block(p) for p in parts]
-    if not any(begins):
-        row, plain = 0, True
-        for mask in masks:
-            n, m = mask.shape[-2:]
-            lower = torch.ones(n, m, dtype=torch.bool, device=mask.device).tril(row)
-            plain = plain and mask.dtype == torch.bool and bool((mask == lower).all())
-            row += n
-        if plain:
-            return True, None
+    if not any(begins) and _is_triangle(masks):
+        return True, None
+    total = sum(p.shape[-2] for p in parts)
     lead = torch.broadcast_shapes(*(mask.shape[:-2] for mask in masks))
-    biased = any(mask.dtype != torch.bool for mask in masks)
-    like = next((mask for mask in masks if mask.dtype != torch.bool), masks[0])
-    hidden = -torch.inf if biased else False
-    whole = torch.full((*lead, total, total), hidden, dtype=like.dtype, device=like.device)
+    masks = _alike(masks)
+    hidden = False if masks[0].dtype == torch.bool else -torch.inf
+    whole = torch.full((*lead, total, total), hidden, dtype=masks[0].dtype, device=masks[0].device)
     row = 0
     for mask, begin in zip(masks, begins, strict=True):
         n, m = mask.shape[-2:]
-        if biased and mask.dtype == torch.bool:
-            mask = torch.zeros_like(mask, dtype=like.dtype).masked_fill(~mask, -torch.inf)
         whole[..., row : row + n, begin : begin + m] = mask
         row += n
     return False, whole
+
+
+def _is_triangle(masks: Sequence[Tensor]) -> bool:
+    """Whether every query sees the keys up to its own, and no bias beside them."""
+    row = 0
+    for mask in masks:
+        lower = torch.ones(mask.shape[-2:], dtype=torch.bool, device=mask.device).tril(row)
+        if mask.dtype != torch.bool or not bool((mask == lower).all()):
+            return False
+        row += mask.shape[-2]
+    return True
+
+
+def _alike(masks: Sequence[Tensor]) -> list[Tensor]:
+    """All of one type: bool, or the bias of the first that has one."""
+    dtype = next((mask.dtype for mask in masks if mask.dtype != torch.bool), torch.bool)
+    if dtype == torch.bool:
+        return list(masks)
+    return [mask if mask.dtype != torch.bool else _bias(mask, dtype) for mask in masks]
+
+
+def _bias(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, -torch.inf)
 
 
 def _block(record: AttentionRecord) -> Tensor:
@@ -153,13 +170,8 @@ def _stacked_masks(parts: Sequence[AttentionRecord]) -> Tensor | None:
     """Of cross-attention: the masks of the calls under each other."""
     if all(p.mask is None for p in parts):
         return None
-    blocks = [_block(p) for p in parts]
+    blocks = _alike([_block(p) for p in parts])
     lead = torch.broadcast_shapes(*(b.shape[:-2] for b in blocks))
-    if any(b.dtype != torch.bool for b in blocks):
-        kind = next(b.dtype for b in blocks if b.dtype != torch.bool)
-        blocks = [
-            b if b.dtype != torch.bool else torch.zeros_like(b, dtype=kind).masked_fill(~b, -torch.inf) for b in blocks
-        ]
     return torch.cat([b.expand(*lead, *b.shape[-2:]) for b in blocks], -2)
 
 

@@ -15,7 +15,7 @@ from ..errors import LayoutError
 from ..layout import TokenLayout, Windows
 from ..models import find_layout
 from ..models.layouts.find import refuse_channels
-from ..models.layouts.parts import whole_numbers
+from ..models.layouts.parts import shape, whole_numbers
 from ..models.layouts.text import text_layouts
 from ..models.layouts.towers import Structure
 from ..models.windows import find_windows
@@ -100,15 +100,20 @@ class Resolver:
             return ()
         inputs = self._evidence_of(record).inputs
         names = ("decoder_input_ids", "input_ids") if "decoder" in record.name else ("input_ids", "decoder_input_ids")
-        for name in names:
+        lengths = {name: shape(inputs, name) for name in names}
+        name = next((name for name, length in lengths.items() if length and length[-1] == record.shape[-2]), None)
+        if name is None:
+            return ()
+        key = self._kind(record), name
+        if key not in self._texts:
             ids = whole_numbers(inputs, name)
-            if ids is not None and ids.ndim and ids.shape[-1] == record.shape[-2]:
-                key = self._kind(record), name
-                if key not in self._texts:
-                    self._texts[key] = text_layouts(self._tokenizer, ids)
-                texts = self._texts[key]
-                return texts if len(texts) == 1 or record.forward.share == 1 else ()
-        return ()
+            self._texts[key] = () if ids is None else text_layouts(self._tokenizer, ids)
+        texts = self._texts[key]
+        return texts if len(texts) == 1 or record.forward.share == 1 else ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # only who holds a record from inside the block needs these, and weak references cannot be copied
+        return {**self.__dict__, "_resolved": {}}
 
     def _evidence_of(self, record: AttentionRecord) -> Evidence:
         return self._evidence.get(record.step, _NOTHING)

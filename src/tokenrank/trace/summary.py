@@ -12,6 +12,8 @@ from torch import Tensor
 from ..recording import AttentionRecord
 from ..recording.budget import free_bytes, readable
 
+_SHOWN = 60  # records in a notebook, which a long table would fill
+
 
 def table(records: Sequence[AttentionRecord], opaque: Mapping[str, int]) -> str:
     """A line for each record, in columns, and what was not seen."""
@@ -22,15 +24,16 @@ def table(records: Sequence[AttentionRecord], opaque: Mapping[str, int]) -> str:
 
 
 def html(title: str, records: Sequence[AttentionRecord], opaque: Mapping[str, int]) -> str:
-    """The same for a notebook."""
-    head, *rows = (
-        "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
-        for tag, row in zip(("th", *("td" for _ in records)), _rows(records), strict=True)
-    )
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    unseen = "".join(f"<p>{escape(line)}</p>" for line in _unseen(opaque))
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<div><p>{escape(title)}</p>{table}{unseen}</div>"
+    """The same for a notebook, of the first records."""
+    head, *rows = _rows(records[:_SHOWN])
+    lines = [f"<thead>{_html_row('th', head)}</thead>", *(_html_row("td", row) for row in rows)]
+    notes = [f"{len(records) - _SHOWN} more records; print(trace.summary()) has them all"] if records[_SHOWN:] else []
+    below = "".join(f"<p>{escape(note)}</p>" for note in [*notes, *_unseen(opaque)])
+    return f"<div><p>{escape(title)}</p><table>{''.join(lines)}</table>{below}</div>"
+
+
+def _html_row(tag: str, cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
 
 
 def _rows(records: Sequence[AttentionRecord]) -> list[list[str]]:
@@ -97,8 +100,8 @@ def estimate(records: Sequence[AttentionRecord], steps: int | None, device: torc
     stored = stored_bytes([tensor for record in records for tensor in record.tensors.values()])
     dense = sum(record.shape.numel() * _any_tensor(record).element_size() for record in records)
     if device is None:
-        found = {_any_tensor(record).device for record in records} - {torch.device("meta")}
-        device = found.pop() if len(found) == 1 else "cpu"
+        devices = {_any_tensor(record).device for record in records} - {torch.device("meta")}
+        device = devices.pop() if len(devices) == 1 else "cpu"
     return Estimate(
         nbytes=stored * wanted // seen,
         dense_nbytes=dense * wanted // seen,

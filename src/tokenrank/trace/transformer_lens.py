@@ -82,12 +82,12 @@ def _record(name: str, hooks: Mapping[str, Tensor], config: Any, place: int, for
     if q is not None and k is not None:
         scale = _scale(name, q.shape[-1], config)
         for is_causal in _directions(config, pattern, what):
-            found = AttentionRecord(name, "", "eager", place, forward, q, k, scale, None, is_causal)
+            record = AttentionRecord(name, "", "eager", place, forward, q, k, scale, None, is_causal)
             if pattern is None:
-                _refuse_unproved(name, hooks, found, config, what)
-                return found
-            if _reproduces(found, pattern, what):
-                return found
+                _refuse_unproved(name, hooks, record, config, what)
+                return record
+            if _reproduces(record, pattern, what):
+                return record
     assert pattern is not None
     check_weights(pattern, f"hook_pattern of {what}")
     return AttentionRecord(name, "", "weights", place, forward, weights=pattern)

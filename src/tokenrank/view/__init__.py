@@ -1,9 +1,8 @@
 """Figures for papers: matplotlib ``Figure`` objects, without pyplot and without a display."""
 
-from .bounces import bounces_figure
+from .bounces import bounces_figure, map_figure
 from .lambda2 import lambda2_figure
-from .save import FORMATS, render, save
-from .style import COLUMN, FULL, paper_style
+from .style import COLUMN, FORMATS, FULL, paper_style, render, save
 from .text import text_figure
 
 __all__ = [
@@ -12,6 +11,7 @@ __all__ = [
     "FULL",
     "bounces_figure",
     "lambda2_figure",
+    "map_figure",
     "paper_style",
     "render",
     "save",

@@ -17,7 +17,7 @@ from ..chain import TokenMap
 from ..errors import InputError
 from ..layout import Point
 from .caption import SCALE_ROOM, caption, draw_scale, step_words, wrapped, write_lines
-from .style import FULL, HEAT, LINE, QUIET, SMALL, TITLE, coloured, paper_style, scaled
+from .style import COLUMN, FULL, HEAT, LINE, QUIET, SMALL, TITLE, coloured, paper_style, scaled
 
 PIXELS = 400  # an inch of a panel
 OPACITY = 0.65  # of the map over the grey picture
@@ -45,18 +45,20 @@ def bounces_figure(analysis: Analysis, width: float = FULL) -> Figure:
         width: inches; ``view.FULL`` or ``view.COLUMN``.
 
     Raises:
-        InputError: the analysis of a text.
+        InputError: the analysis of a text, or of a picture that is not known.
         LayoutError: the patch grid is unknown.
     """
-    picture = analysis.source
-    if not isinstance(picture, PIL.Image.Image):
+    picture = analysis.observation.picture
+    if analysis.modality != "image":
         raise InputError("this is the analysis of a text, expected one of a picture; use text_figure")
+    if picture is None:
+        raise InputError("the picture behind this analysis is not known; give it: tr.observe(…, image=…)")
     panels = _panels(analysis)
     columns = len(panels) if width > 5 and len(panels) <= 9 else 4
     rows = -(-len(panels) // columns)
     group_gap = GROUP_GAP if rows == 1 else 0  # sets picture, bounces and TokenRank apart
     panel_width = (width - 2 * MARGIN - (columns - 1) * GAP - 2 * group_gap) / columns
-    panel_height = panel_width * min(max(picture.height / picture.width, SLIMMEST), 1 / SLIMMEST)
+    panel_height = panel_width * _slope(picture)
     lines = wrapped(caption(analysis), width - 2 * MARGIN - SCALE_ROOM)
     foot = FOOT + max(len(lines), 2) * LINE + MARGIN
     height = rows * (HEAD + panel_height) + foot
@@ -78,6 +80,36 @@ def bounces_figure(analysis: Analysis, width: float = FULL) -> Figure:
     return figure
 
 
+def map_figure(heat: TokenMap, title: str = "", words: str = "", width: float = COLUMN) -> Figure:
+    """One map over its picture, as the panels of ``bounces_figure``.
+
+    Args:
+        heat: a map (N,) that knows its picture, such as a method's: ``tr.baselines.rollout(observation)``.
+        title: above it.
+        words: below it, such as ``observation.describe(…)``.
+        width: inches; ``view.FULL`` or ``view.COLUMN``.
+
+    Raises:
+        InputError: a map without a picture. LayoutError: the patch grid is unknown.
+    """
+    if heat.picture is None:
+        raise InputError("this map does not know its picture; give it: dataclasses.replace(map, picture=picture)")
+    panel_width = width - 2 * MARGIN
+    panel_height = panel_width * _slope(heat.picture)
+    lines = wrapped([words], panel_width - SCALE_ROOM) if words else []
+    head = MARGIN + (LINE + 0.05 if title else 0)
+    height = head + panel_height + FOOT + max(len(lines), 2) * LINE + MARGIN
+    with paper_style():
+        figure = Figure(figsize=(width, height))
+        bottom = 1 - (head + panel_height) / height
+        axes = figure.add_axes((MARGIN / width, bottom, panel_width / width, panel_height / height))
+        _draw(axes, _Panel(title, "", heat), heat.picture, (round(panel_height * PIXELS), round(panel_width * PIXELS)))
+        axes.set_title(title, pad=3, fontsize=TITLE)
+        write_lines(figure, lines, MARGIN, head + panel_height + FOOT)
+        draw_scale(figure, HEAT, width - MARGIN, head + panel_height + FOOT)
+    return figure
+
+
 def heat_over(picture: PIL.Image.Image, heat: TokenMap, size: tuple[int, int]) -> npt.NDArray[np.float64]:
     """A map over its grey picture, RGB of ``size`` = (height, width)."""
     rows, columns = size
@@ -88,10 +120,15 @@ def heat_over(picture: PIL.Image.Image, heat: TokenMap, size: tuple[int, int]) -
     return mixed
 
 
+def _slope(picture: PIL.Image.Image) -> float:
+    """A panel's height over its width."""
+    return min(max(picture.height / picture.width, SLIMMEST), 1 / SLIMMEST)
+
+
 def _panels(analysis: Analysis) -> list[_Panel]:
     return [
         _Panel("picture", "start" if _is_local(analysis) else "start: everywhere"),
-        *(_Panel(f"n = {n}", step_words(n), found) for n, found in analysis.bounces.items()),
+        *(_Panel(f"n = {n}", step_words(n), bounced) for n, bounced in analysis.bounces.items()),
         _Panel("TokenRank", "forward", analysis.forward, start=False),
         _Panel("TokenRank", "backward", analysis.backward, start=False),
     ]

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from ..analysis import Analysis
 from ..markov import Lambda2
-from .strings import drawable, shortened
-from .style import CLIP, LINE, QUIET, SMALL, coloured
+from .style import CLIP, LINE, QUIET, SMALL, coloured, drawable, shortened
 
 LONGEST_NAME = 48
 SCALE_ROOM = 1.2  # inches that the colour scale takes
@@ -37,13 +36,16 @@ def heads_words(analysis: Analysis) -> str:
     count = analysis.chains[analysis.layer].batch[-1]
     if isinstance(analysis.heads, int):
         return f"head {analysis.heads % count} of 0–{count - 1}, "
+    if not isinstance(analysis.heads, str):
+        numbers = ", ".join(str(head % count) for head in analysis.heads)
+        return f"heads {numbers} of 0–{count - 1} weighted evenly, together "
     how = "weighted by |λ₂|" if analysis.heads == "lambda2" else "weighted evenly"
     return f"{count} heads {how}, together "
 
 
-def lambda2_words(found: Lambda2) -> str:
+def lambda2_words(lambda2: Lambda2) -> str:
     """One chain's |λ2|, with a sign where it is uncertain."""
-    return f"|λ₂| {'≈' if bool(found.certificate.uncertain) else '='} {float(found.values):.2f}"
+    return f"|λ₂| {'≈' if bool(lambda2.certificate.uncertain) else '='} {float(lambda2.values):.2f}"
 
 
 def wrapped(pieces: list[str], width: float) -> list[str]:

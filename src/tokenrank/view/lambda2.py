@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 
 from ..analysis import Analysis
 from .caption import wrapped, write_lines
-from .strings import drawable, shortened
-from .style import COLUMN, FULL, INK, LINE, NUMBERS, SMALL, TITLE, coloured, luminance, paper_style
+from .style import COLUMN, FULL, INK, LINE, NUMBERS, SMALL, TITLE, coloured, drawable, luminance, paper_style, shortened
 
 ROW = 0.23  # inches a layer
 LEFT, RIGHT, HEAD, MARGIN = 0.42, 0.42, 0.24, 0.05

@@ -15,8 +15,23 @@ from matplotlib.patches import FancyBboxPatch
 from ..analysis import Analysis
 from ..errors import InputError
 from .caption import SCALE_ROOM, caption, draw_scale, step_words, wrapped, write_lines
-from .strings import readable_tokens, shortened
-from .style import COLUMN, FULL, INK, LINE, QUIET, SHADE, SMALL, TITLE, coloured, fonts, luminance, paper_style, scaled
+from .style import (
+    COLUMN,
+    FULL,
+    INK,
+    LINE,
+    QUIET,
+    SHADE,
+    SMALL,
+    TITLE,
+    coloured,
+    fonts,
+    luminance,
+    paper_style,
+    readable_tokens,
+    scaled,
+    shortened,
+)
 
 SIZE = 7.0  # points of a token
 LABEL, MARGIN = 0.86, 0.05  # inches
@@ -59,7 +74,7 @@ def text_figure(analysis: Analysis, width: float | None = None) -> Figure:
     boxes = _flow(widths, [spaced for _, spaced in shown], width - LABEL - MARGIN)
     lines_each = boxes[-1].line + 1
     block = lines_each * STEP + BLOCK_GAP
-    labels = [(f"n = {n}", step_words(n), found) for n, found in analysis.bounces.items()]
+    labels = [(f"n = {n}", step_words(n), bounced) for n, bounced in analysis.bounces.items()]
     labels += [("TokenRank", "forward", analysis.forward), ("TokenRank", "backward", analysis.backward)]
     notes = caption(analysis)
     if len(analysis.source) > MOST:
@@ -72,14 +87,14 @@ def text_figure(analysis: Analysis, width: float | None = None) -> Figure:
         figure = Figure(figsize=(width, height))
         begins = (analysis.start_values > 0).tolist()
         framed = begins if sum(begins) < len(begins) else [False] * len(begins)
-        for number, (title, subtitle, found) in enumerate(labels):
+        for number, (title, subtitle, heat) in enumerate(labels):
             top = MARGIN + number * block
             axes = figure.add_axes((0, 1 - (top + block) / height, 1, block / height))
             axes.set(xlim=(0, width), ylim=(block, 0))
             axes.set_axis_off()
             axes.text(MARGIN, STEP / 2, title, va="center", fontsize=TITLE)
             axes.text(MARGIN, STEP / 2 + LINE * 1.05, subtitle, va="center", fontsize=SMALL, color=QUIET)
-            shares = scaled(found.values.double().cpu().numpy()) * DARKEST
+            shares = scaled(heat.values.double().cpu().numpy()) * DARKEST
             walks = title != "TokenRank"  # which knows no start
             for (text, _), box, share, frame in zip(shown, boxes, shares, framed, strict=False):
                 _draw(axes, text, box, float(share), frame and walks)

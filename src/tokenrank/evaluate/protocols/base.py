@@ -16,7 +16,7 @@ from ..datasets.sample import Dataset, Sample
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..methods import Method
+    from ..methods import NamedMethod
 
 _TRIED = 16  # images read before a data set is given up
 
@@ -52,7 +52,7 @@ class Protocol(ABC):
         """The options, which a run that goes on must agree on."""
         return asdict(self) if is_dataclass(self) else {}
 
-    def methods(self, text: str) -> tuple[Method, ...]:
+    def methods(self, text: str) -> tuple[NamedMethod, ...]:
         """What ``--methods`` means here: the methods of ``tokenrank.evaluate.methods``, unless overridden.
 
         Raises:
@@ -65,7 +65,7 @@ class Protocol(ABC):
         self.check_methods(found)
         return found
 
-    def check_methods(self, methods: Sequence[Method]) -> None:
+    def check_methods(self, methods: Sequence[NamedMethod]) -> None:
         """Raise ``InputError`` for a method that asks for what the protocol does not give."""
         for method in methods:
             if method.asks not in self.gives:
@@ -104,7 +104,7 @@ class Protocol(ABC):
             )
 
     @abstractmethod
-    def rows(self, model: Model, sample: Sample, methods: Sequence[Method]) -> list[dict[str, Any]]:
+    def rows(self, model: Model, sample: Sample, methods: Sequence[NamedMethod]) -> list[dict[str, Any]]:
         """One row a method, of numbers and lists of numbers, with its name under "method".
 
         Raises:

@@ -21,7 +21,7 @@ from .observe import above_mean, at_pixels, maps, observe_square, scores_of, squ
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..methods import Method
+    from ..methods import NamedMethod
 
 COUNTS = ("tp", "fp", "fn", "tn", "void")
 
@@ -60,7 +60,7 @@ class ImageNetSegmentation(Protocol):
         if self.side < 1:
             raise InputError(f"side = {self.side}, expected pixels, such as 224")
 
-    def rows(self, model: Model, sample: Sample, methods: Sequence[Method]) -> list[dict[str, Any]]:
+    def rows(self, model: Model, sample: Sample, methods: Sequence[NamedMethod]) -> list[dict[str, Any]]:
         """One row a method; see the class."""
         self.check_sample(sample)
         self.check_methods(methods)

@@ -23,7 +23,7 @@ from .observe import list_of, maps, observe_square
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..methods import Method
+    from ..methods import NamedMethod
 
 How = Literal["keys", "remove", "pixels", "single-pixels"]
 Order = Literal["most", "least"]
@@ -101,7 +101,7 @@ class Masking(Protocol):
         """WAY_ORDER of all curves."""
         return tuple(f"{how}_{order}" for how in self.how for order in self.orders)
 
-    def rows(self, model: Model, sample: Sample, methods: Sequence[Method]) -> list[dict[str, Any]]:
+    def rows(self, model: Model, sample: Sample, methods: Sequence[NamedMethod]) -> list[dict[str, Any]]:
         """One row a method; see the class."""
         self.check_sample(sample)
         self.check_methods(methods)
@@ -157,8 +157,8 @@ class Masking(Protocol):
 
     def _masked(self, token_map: TokenMap, observation: Observation, how: How, least_first: bool) -> Tensor:
         """Logits at all ratios but 0, (R − 1, 1, classes); at 0 they are the clean picture's."""
-        model, inputs, ratios = observation.model, observation.inputs, self.ratios[1:]
+        ratios = self.ratios[1:]
         if how == "single-pixels":
-            return mask_pixels(model, inputs, token_map, ratios, least_first=least_first, batch=self.batch)
+            return mask_pixels(observation, token_map, ratios, least_first=least_first, batch=self.batch)
         order = removal_order(token_map, least_first)
-        return mask_tokens(model, inputs, order, ratios, how, batch=self.batch)
+        return mask_tokens(observation, order, ratios, how, batch=self.batch)

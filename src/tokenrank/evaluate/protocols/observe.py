@@ -11,21 +11,20 @@ import PIL.Image
 import torch
 
 from ...chain import TokenMap
+from ...chain.foreground import foreground, is_constant
 from ...components import Mask
 from ...errors import InputError
 from ...layout import Point
 from ...models import Model
 from ...observation import Observation
+from ...reading import observe
 from ..metrics.checks import min_max
 
 if TYPE_CHECKING:
-    from ..methods import Method
-
-CONSTANT = 1e-9
-"""A map whose values differ by less than this share of the largest is constant; the rest is rounding."""
+    from ..methods import NamedMethod
 
 
-def observe(model: Model, image: PIL.Image.Image, size: int | None = None, native: bool = False) -> Observation:
+def observe_image(model: Model, image: PIL.Image.Image, size: int | None = None, native: bool = False) -> Observation:
     """The picture as the model sees it, in its own aspect ratio.
 
     Args:
@@ -34,13 +33,13 @@ def observe(model: Model, image: PIL.Image.Image, size: int | None = None, nativ
             preprocessing [V]. ``size`` must be None then.
     """
     if not native:
-        return Observation(model, model.prepare(image, size))
+        return observe(image, model, size=size)
     check_native(size)
     if model.images is None:
         raise InputError(f"model {model.name!r} reads {model.kind}, expected one that reads pictures")
     lanczos = replace(model, images=replace(model.images, resample=PIL.Image.Resampling.LANCZOS))
     # a long side of the picture's own length leaves nothing but the rounding
-    return Observation(model, lanczos.prepare(image, max(image.size)))
+    return observe(image, lanczos, size=max(image.size))
 
 
 def check_native(size: int | None) -> None:
@@ -53,7 +52,7 @@ def observe_square(model: Model, image: PIL.Image.Image, side: int) -> Observati
     """The picture squeezed to ``side`` × ``side`` pixels by bilinear interpolation, aspect ratio not kept: Chefer's
     preprocessing [V]. A side that is no multiple of the model's patch is then rounded to one.
     """
-    return Observation(model, model.prepare(squeezed(image, side), side))
+    return observe(squeezed(image, side), model, size=side)
 
 
 def squeezed(image: PIL.Image.Image, side: int) -> PIL.Image.Image:
@@ -68,7 +67,7 @@ def squeezed_mask(mask: Mask, side: int) -> Mask:
 
 
 def maps(
-    observation: Observation, methods: Sequence[Method], seed: Point | None = None, label: int | None = None
+    observation: Observation, methods: Sequence[NamedMethod], seed: Point | None = None, label: int | None = None
 ) -> list[TokenMap]:
     """Every method's map of the picture.
 
@@ -106,22 +105,15 @@ def at_pixels(found: TokenMap, size: tuple[int, int]) -> np.ndarray:
 
 def above_mean(values: np.ndarray) -> Mask:
     """Foreground: what is above the mean; nothing of a constant map, where only rounding could decide."""
-    values = np.asarray(values, dtype=np.float64)
-    if is_constant(values):
-        return np.zeros(values.shape, dtype=np.bool_)
-    return values > values.mean()
+    return foreground(np.asarray(values, dtype=np.float64), axes=values.ndim)
 
 
 def scores_of(values: np.ndarray) -> np.ndarray:
     """``min_max`` of a map, 0 everywhere for a constant one; to nine decimals, so that equal scores are equal on every
     machine, which average precision depends on.
     """
-    return np.zeros_like(values) if is_constant(values) else np.round(min_max(values), 9)
-
-
-def is_constant(values: np.ndarray) -> bool:
-    """Whether all values are equal, rounding aside."""
-    return bool(np.ptp(values) <= CONSTANT * np.abs(values).max())
+    constant = bool(is_constant(values, axes=values.ndim))
+    return np.zeros_like(values) if constant else np.round(min_max(values), 9)
 
 
 def nearest_pixels(mask: Mask, size: tuple[int, int]) -> Mask:

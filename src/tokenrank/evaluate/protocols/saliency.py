@@ -15,8 +15,7 @@ from ...errors import InputError
 from ...layout import Point, at
 from ...models import Model
 from ...observation import Observation
-from ...tasks.bilateral_solver import bilateral_solver
-from ...tasks.refine import guided
+from ...tasks.refine import bilateral_solver, guided
 from ..datasets.sample import Sample
 from ..metrics.boxes import box_of, localised
 from ..metrics.foreground import (
@@ -32,12 +31,12 @@ from ..metrics.foreground import (
 )
 from ..metrics.structure import e_measure, s_measure
 from .base import Protocol, means, present, stacked
-from .observe import above_mean, at_pixels, check_native, list_of, maps, nearest_pixels, observe, scores_of
+from .observe import above_mean, at_pixels, check_native, list_of, maps, nearest_pixels, observe_image, scores_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..methods import Method
+    from ..methods import NamedMethod
 
 POSTS = ("component", "refined", "solved")
 ROUNDING = 1e-9
@@ -96,11 +95,11 @@ class Saliency(Protocol):
         if unknown:
             raise InputError(f"no post-processing {unknown[0]!r} in {self.name!r}, expected some of {', '.join(POSTS)}")
 
-    def rows(self, model: Model, sample: Sample, methods: Sequence[Method]) -> list[dict[str, Any]]:
+    def rows(self, model: Model, sample: Sample, methods: Sequence[NamedMethod]) -> list[dict[str, Any]]:
         """One row a method; see the class."""
         self.check_sample(sample)
         self.check_methods(methods)
-        observation = observe(model, sample.image, self.size, self.native)
+        observation = observe_image(model, sample.image, self.size, self.native)
         start = self.start(sample, observation)
         found = maps(observation, methods, start)
         return [

@@ -15,7 +15,7 @@ from ..datasets.sample import Dataset, Labels, Sample
 from ..metrics.hungarian import Matches, Spare, accuracy, histogram, match_histogram, mean_accuracy, miou
 from ..metrics.regions import Scales, ods_ois
 from .base import Protocol, stacked, sums, table
-from .observe import list_of, observe
+from .observe import list_of, observe_image
 from .segmenters import Segmenter, parse_segmenters
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Regions(Protocol):
         """One row a segmenter; see the class."""
         self.check_sample(sample)
         check_segmenters(methods)
-        observation = observe(model, sample.image, self.size, self.native)
+        observation = observe_image(model, sample.image, self.size, self.native)
         size = (sample.image.height, sample.image.width)
         rows = []
         for segmenter in methods:
@@ -171,7 +171,7 @@ class Clustering(Protocol):
         image, labels = central_square(sample.image, sample.labels, self.pixels)
         if not (labels >= 0).any():
             raise InputError(f"sample {sample.key!r} has no labelled pixel in its central square; leave it out")
-        observation = observe(model, image, self.size)
+        observation = observe_image(model, image, self.size)
         rows = []
         for segmenter in methods:
             found = segmenter.run(observation, (self.pixels, self.pixels), None)

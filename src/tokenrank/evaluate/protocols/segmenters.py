@@ -13,7 +13,8 @@ import torch.nn.functional as F
 
 from ...errors import InputError, NotFoundError, nearest, require
 from ...observation import Observation
-from ...tasks.cluster import cluster_chain
+from ...select import HEADS
+from ...tasks.cluster import cluster
 from ..datasets.sample import Labels
 
 Divide = Callable[[Observation, "tuple[int, int]", "int | None"], Labels]
@@ -76,12 +77,11 @@ def _parsed(text: str) -> Segmenter:
 
 def _chain(
     observation: Observation, size: tuple[int, int], scale: int | None, *, how: str, k: int | None = None,
-    layer: Any = None, heads: Any = "uniform", **options: Any,
+    layer: Any = None, heads: Any = HEADS, **options: Any,
 ) -> Labels:  # fmt: skip
-    chain = observation.chain(layer, heads)
     if "tau" not in options:
         options["k"] = scale if k is None else k
-    found = cluster_chain(chain, size, how=how, **options)  # type: ignore[arg-type]
+    found = cluster(observation, how=how, layer=layer, heads=heads, **options)  # type: ignore[arg-type]
     return found.labels - 1
 
 

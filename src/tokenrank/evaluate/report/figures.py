@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...view.strings import drawable, shortened
-from ...view.style import INK, QUIET, SMALL, paper_style
+from ...view.style import INK, QUIET, SMALL, drawable, paper_style, shortened
 from ..statistics import Interval
 from .collect import Results
 

@@ -53,7 +53,7 @@ def write_report(
 
 def write_results(results: Results, folder: Path) -> list[Path]:
     """The files of ``write_report`` from collected results."""
-    from ...view.save import render
+    from ...view.style import render
     from .figures import differences_figure, means_figure
 
     drawn = {"means": means_figure(results)}

@@ -29,8 +29,8 @@ _SEGMENTATION_VIT = Experiment(
     images=4276,
     protocol="imagenet-segmentation",
     methods=(
-        "rollout:start_layer=1,cls_row,grad_cam,partial_lrp,transformer_attribution,generic_relevance,column_sum,"
-        "tokenrank,tokenrank:heads=lambda2,random,centre_prior"
+        "rollout:start_layer=1,cls_row,grad_cam,partial_lrp,transformer_attribution,generic_relevance,"
+        "column_sum:heads=uniform,tokenrank:heads=uniform,tokenrank:heads=lambda2,random,centre_prior"
     ),
     expected=(
         *_row("rollout:start_layer=1", 73.54, 55.42, 84.76, "R"),
@@ -56,10 +56,13 @@ _SEGMENTATION_DINO = Experiment(
     origin=_SEGMENTATION_VIT.origin,
     images=4276,
     protocol="imagenet-segmentation",
-    methods="tokenrank,tokenrank:heads=lambda2,column_sum,cls_row,cls_bounce:n=2,rollout,random,centre_prior",
+    methods=(
+        "tokenrank:heads=uniform,tokenrank:heads=lambda2,column_sum:heads=uniform,cls_row,"
+        "cls_bounce:n=2:heads=uniform,rollout,random,centre_prior"
+    ),
     expected=(
-        Order("tokenrank", "column_sum", "miou", "S"),
-        Order("tokenrank", "cls_row", "miou", "S"),
+        Order("tokenrank:heads=uniform", "column_sum:heads=uniform", "miou", "S"),
+        Order("tokenrank:heads=uniform", "cls_row", "miou", "S"),
     ),
 )
 
@@ -75,7 +78,10 @@ _ECSSD_DINO = Experiment(
     images=1000,
     protocol="saliency",
     options={"native": True, "posts": ("component", "refined", "solved")},
-    methods="tokencut,lost,cls_row,dino_mass,column_sum,tokenrank,tokenrank:heads=lambda2,random,centre_prior",
+    methods=(
+        "tokencut,lost,cls_row,dino_mass,column_sum:heads=uniform,tokenrank:heads=uniform,"
+        "tokenrank:heads=lambda2,random,centre_prior"
+    ),
     expected=(
         Figure("tokencut", "iou_component", 0.7120, 0.01, "V"),
         Figure("tokencut", "accuracy_component", 0.9178, 0.01, "V"),
@@ -101,12 +107,12 @@ _MASKING = Experiment(
     images=50_000,
     protocol="masking",
     options={"how": ("keys", "remove"), "orders": ("most", "least")},
-    methods="tokenrank,tokenrank:heads=lambda2,column_sum,cls_row,rollout,random",
+    methods="tokenrank:heads=uniform,tokenrank:heads=lambda2,column_sum:heads=uniform,cls_row,rollout,random",
     expected=(
-        Figure("tokenrank", "base", 0.846, 0.015, "V"),
-        Order("tokenrank", "column_sum", "auc_keys_most", "S", higher=False),
-        Order("tokenrank", "cls_row", "auc_keys_most", "S", higher=False),
-        Order("tokenrank", "random", "auc_keys_most", "I", higher=False),
+        Figure("tokenrank:heads=uniform", "base", 0.846, 0.015, "V"),
+        Order("tokenrank:heads=uniform", "column_sum:heads=uniform", "auc_keys_most", "S", higher=False),
+        Order("tokenrank:heads=uniform", "cls_row", "auc_keys_most", "S", higher=False),
+        Order("tokenrank:heads=uniform", "random", "auc_keys_most", "I", higher=False),
     ),
     head=True,
     notes="Every picture takes some 450 forwards: begin with --limit. The picture is squeezed to a square, where "
@@ -132,6 +138,8 @@ _LAMBDA2 = Experiment(
     ),
 )
 
+_STEPS = tuple(f"bounce:n={n}:heads=uniform" for n in range(1, 6))
+
 _BOUNCES = Experiment(
     name="bounces",
     claim="Two bounces from a point on the object segment it best.",
@@ -143,10 +151,9 @@ _BOUNCES = Experiment(
     origin=_ECSSD,
     images=1000,
     protocol="seed",
-    methods="bounce:n=1,bounce:n=2,bounce:n=3,bounce:n=4,bounce:n=5,tokenrank",
+    methods=",".join((*_STEPS, "tokenrank:heads=uniform")),
     expected=tuple(
-        Order("bounce:n=2", other, "iou", "S")
-        for other in ("bounce:n=1", "bounce:n=3", "bounce:n=4", "bounce:n=5", "tokenrank")
+        Order(_STEPS[1], other, "iou", "S") for other in (_STEPS[0], *_STEPS[2:], "tokenrank:heads=uniform")
     ),
 )
 
@@ -161,8 +168,8 @@ _STRUCTURE = Experiment(
     origin=_ECSSD,
     images=1000,
     protocol="seed",
-    methods="raw_row,bounce:n=2,column_sum,tokenrank,random",
-    expected=(Gain("bounce:n=2", "raw_row", "iou", "S"),),
+    methods="raw_row:heads=uniform,bounce:n=2:heads=uniform,column_sum:heads=uniform,tokenrank:heads=uniform,random",
+    expected=(Gain("bounce:n=2:heads=uniform", "raw_row:heads=uniform", "iou", "S"),),
 )
 
 EXPERIMENTS: dict[str, Experiment] = {

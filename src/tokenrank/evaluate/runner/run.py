@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..datasets.sample import Dataset
-    from ..methods import Method
+    from ..methods import NamedMethod
     from ..protocols.base import Protocol
 
 PATIENCE = 16
@@ -118,7 +118,7 @@ def run(
     protocol: Protocol,
     dataset: Dataset,
     model: Model,
-    methods: Sequence[Method],
+    methods: Sequence[NamedMethod],
     folder: str | Path,
     *,
     seed: int = 0,

@@ -20,7 +20,7 @@ from ..datasets.sample import half as half_of
 
 if TYPE_CHECKING:
     from ..datasets.sample import Dataset
-    from ..methods import Method
+    from ..methods import NamedMethod
     from ..protocols.base import Protocol
 
 SAMPLED = 64
@@ -31,7 +31,7 @@ def settings_of(
     protocol: Protocol,
     dataset: Dataset,
     model: Model,
-    methods: Sequence[Method],
+    methods: Sequence[NamedMethod],
     keys: Sequence[str],
     seed: int,
     limit: int | None,
@@ -140,7 +140,7 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
 
 def _named(value: Any) -> Any:
     if isinstance(value, set | frozenset):
-        return sorted(value, key=str)
+        return plain(sorted(value, key=str), other=_named)
     return value.name if isinstance(value, Path) else str(value)
 
 

@@ -18,7 +18,7 @@ from .settings import digest_of
 
 if TYPE_CHECKING:
     from ..datasets.sample import Dataset
-    from ..methods import Method
+    from ..methods import NamedMethod
     from ..protocols.base import Protocol
 
 Row = dict[str, Any]
@@ -46,7 +46,7 @@ class Work:
     protocol: Protocol
     dataset: Dataset
     model: Model
-    methods: tuple[Method, ...]
+    methods: tuple[NamedMethod, ...]
     seed: int
 
     def __call__(self, keys: Sequence[str]) -> Done:

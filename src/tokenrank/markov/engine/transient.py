@@ -14,7 +14,7 @@ from .batching import head_groups
 from .elimination import eliminate
 from .krylov import Apply
 from .refine import Refined, by_gmres, refine
-from .triangular import solve_triangular
+from .triangular import off_diagonal, solve_triangular
 
 DIRECT = 512  # up to so many tokens elimination costs no more than iterating for each block of right-hand sides
 STUBBORN = 4096  # and up to so many it is worth while for heads that do not converge
@@ -176,7 +176,9 @@ def _substituted(operator: Operator, alive: Tensor, rhs: Tensor) -> Tensor:
     """
     pivots = torch.full(alive.shape, torch.inf, dtype=rhs.dtype, device=rhs.device)
 
-    def ways_out(sums: Tensor, part: slice) -> Tensor:
+    def ways_out(rows: Tensor, part: slice) -> Tensor:
+        here = off_diagonal(rows[..., part]).sum(-1)
+        sums = rows[..., : part.start].sum(-1) + here + rows[..., part.stop :].sum(-1)
         pivots[:, part] = torch.where(alive[:, part] & (sums >= CAUGHT), sums, torch.inf)
         return pivots[:, part]
 

@@ -13,7 +13,7 @@ BLOCK = 256  # rows solved together
 APART = 1e-12  # diagonal entries closer than this are pulled apart: their vectors would be one
 HUGE = 1e100  # entries of an eigenvector beyond which all of it is scaled down
 
-Pivots = Tensor | Callable[[Tensor, slice], Tensor]  # numbers, or what makes them of the sums of a block's rows
+Pivots = Tensor | Callable[[Tensor, slice], Tensor]  # numbers, or what makes them of a block of rows
 
 
 def solve_triangular(
@@ -26,8 +26,8 @@ def solve_triangular(
 
     Args:
         operator: A, "lower" or "upper".
-        pivots: p, (h, N), or (h, N, c) for columns with pivots of their own; or a function that gets the sums of the
-            rows of O, (h, k), and the slice of tokens that they are of, each block once (not transposed).
+        pivots: p, (h, N), or (h, N, c) for columns with pivots of their own; or what makes them of the rows of A
+            (Aᵀ in the place of a reversed chain), (h, k, N), and the slice of tokens that these are of, each once.
         b: (h, N) or (h, N, c), float64.
         alpha: 0 … 1.
         transposed: Oᵀ in the place of O.
@@ -40,33 +40,36 @@ def solve_triangular(
     if b.ndim == 2:
         return solve_triangular(operator, pivots, b[..., None], alpha, transposed)[..., 0]
     n, lower = operator.num_tokens, operator.structure == "lower"
-    forwards, x = lower != transposed, b.clone()
+    # columns of a reversed chain are the rows of the other, and the cheaper ones
+    by_columns, forwards, x = transposed and not lower, lower != transposed, b.clone()
     starts = range(0, n, BLOCK)
     for start in starts if forwards else reversed(starts):
         part = slice(start, min(start + BLOCK, n))
+        lines = (operator.columns if by_columns else operator.rows)(start, part.stop, b.dtype)
+        rows = lines.mT if by_columns else lines
         solved = slice(0, start) if forwards else slice(part.stop, n)
-        # a block of a transposed causal chain pushes to the tokens before it, all others pull: rows are cheap there,
-        # columns are where the chain is a reversed one
-        rows = (
-            operator.columns(start, part.stop, b.dtype).mT
-            if transposed and not lower
-            else operator.rows(start, part.stop, b.dtype)
-        )
-        pushes = transposed and lower
-        if not pushes:
+        if by_columns:
+            x[:, part] += alpha * _transposed_product(lines[:, solved], x[:, solved])
+        elif not transposed:
             x[:, part] += alpha * (rows[..., solved] @ x[:, solved])
-        corner = (rows[..., part].mT if pushes else rows[..., part]).clone()
-        corner.diagonal(dim1=-2, dim2=-1).zero_()
-        p = pivots[:, part] if isinstance(pivots, Tensor) else pivots(_sums(rows, corner, part), part)
-        x[:, part] = _corner(alpha * corner, p, x[:, part], not forwards)
-        if pushes:
-            x[:, :start] += alpha * (rows[..., :start].mT @ x[:, part])
+        p = pivots[:, part] if isinstance(pivots, Tensor) else pivots(rows, part)
+        corner = alpha * off_diagonal(rows[..., part])
+        x[:, part] = _corner(corner.mT if transposed and lower else corner, p, x[:, part], not forwards)
+        if transposed and lower:  # its rows push to the tokens that are still to come
+            x[:, :start] += alpha * _transposed_product(rows[..., :start], x[:, part])
     return x
 
 
-def _sums(rows: Tensor, corner: Tensor, part: slice) -> Tensor:
-    """Sums of the rows of a block without the diagonal, (h, k): nothing is subtracted."""
-    return rows[..., : part.start].sum(-1) + corner.sum(-1) + rows[..., part.stop :].sum(-1)
+def off_diagonal(block: Tensor) -> Tensor:
+    """A square block (…, k, k) with zeros on the diagonal."""
+    block = block.clone()
+    block.diagonal(dim1=-2, dim2=-1).zero_()
+    return block
+
+
+def _transposed_product(rows: Tensor, x: Tensor) -> Tensor:
+    """Rᵀ x, as a row-major product: as such it would read R column by column."""
+    return (x.mT @ rows).mT
 
 
 def _corner(corner: Tensor, pivots: Tensor, b: Tensor, upper: bool) -> Tensor:

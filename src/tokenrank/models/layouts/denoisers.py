@@ -36,8 +36,65 @@ from .towers import Extras, path
 
 Pictures = Callable[[nn.Module, Evidence], "list[Part] | None"]
 Texts = Callable[[nn.Module, Evidence], "list[list[Part]]"]
-
 _MULTIPLE = 32  # Z-Image fills picture and text up to multiples of it
+# modules that refine one of the two before they are joined
+_TEXT_ONLY = re.compile(r"context_refiner|token_refiner|context_embedder|caption|text_embed")
+_PICTURE_ONLY = re.compile(r"noise_refiner")
+
+
+def joint_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: str) -> TokenLayout | None:
+    """The layout in a denoiser whose order of picture and text is known; None for any other model.
+
+    Raises:
+        LayoutError: its arguments do not tell the picture, or nothing known has ``num_tokens``
+            tokens, or several do.
+    """
+    denoiser = denoiser_of(model)
+    if denoiser is None:
+        return None
+    sequences = denoiser.sequences(model, evidence)
+    if sequences is None:
+        raise LayoutError(
+            f"unknown layout of {num_tokens} tokens of {name!r}: the arguments that were kept of "
+            f"{type(model).__name__} do not tell the picture's size: {list(evidence.inputs)}; "
+            f"{cure(TokenLayout({'tokens': num_tokens}))}"
+        )
+    kinds = ["text"] if _TEXT_ONLY.search(name) else ["picture"] if _PICTURE_ONLY.search(name) else list(sequences)
+    candidates = [parts for kind in kinds for parts in sequences[kind]]
+    return _only(model, num_tokens, name, candidates)
+
+
+def cross_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: str) -> TokenLayout | None:
+    """The layout of the rows or of the columns of cross-attention from latents to text in a model of diffusers.
+
+    None for any other attention, and where nothing known has ``num_tokens`` tokens.
+
+    Raises:
+        LayoutError: the picture and the text have equally many tokens.
+    """
+    if not is_of_diffusers(model) or not is_cross_attention(path(model, name)[0], name):
+        return None
+    texts = [joined(parts) for parts in embedded_text(model, evidence) if total(parts) == num_tokens]
+    readings = texts + picture_readings(num_tokens, measured_grids(evidence), [Extras()])
+    if len(readings) > 1:
+        raise ambiguous(num_tokens, readings)
+    return readings[0] if readings else None
+
+
+def _only(model: nn.Module, num_tokens: int, name: str, candidates: list[list[Part]]) -> TokenLayout:
+    readings: list[TokenLayout] = []
+    for parts in candidates:
+        if total(parts) == num_tokens and (layout := joined(parts)) not in readings:
+            readings.append(layout)
+    if len(readings) == 1:
+        return readings[0]
+    if readings:
+        raise ambiguous(num_tokens, readings)
+    known = "; or ".join(dict.fromkeys(f"{total(p)}: {describe(joined(p))}" for p in candidates)) or "none"
+    raise LayoutError(
+        f"unknown layout of {num_tokens} tokens of {name!r}: {type(model).__name__} has sequences of {known}; "
+        f"{cure(TokenLayout({'tokens': num_tokens}))}"
+    )
 
 
 @dataclass(frozen=True)
@@ -85,8 +142,8 @@ def is_cross_attention(module: nn.Module, name: str) -> bool:
 
 def embedded_text(model: nn.Module, evidence: Evidence) -> list[list[Part]]:
     """The text as long as its embeddings (B, M, d)."""
-    found = shape(evidence.inputs, "encoder_hidden_states")
-    return [] if found is None or len(found) != 3 else [[Part("text", found[-2])]]
+    text = shape(evidence.inputs, "encoder_hidden_states")
+    return [] if text is None or len(text) != 3 else [[Part("text", text[-2])]]
 
 
 def _ordered(order: Sequence[str], picture: list[Part], text: list[Part], registers: int) -> list[Part]:
@@ -194,10 +251,10 @@ def _listed_pictures(model: nn.Module, evidence: Evidence) -> list[Part] | None:
 
 def _listed_text(model: nn.Module, evidence: Evidence) -> list[list[Part]]:
     """A list of text embeddings (M, d), filled up with padding."""
-    found = _alike(model, evidence.inputs.get("cap_feats"), "cap_feats")
-    if found is None:
+    size = _alike(model, evidence.inputs.get("cap_feats"), "cap_feats")
+    if size is None:
         return []
-    return [[Part("text", found[0]), Part("text_padding", -found[0] % _MULTIPLE)]]
+    return [[Part("text", size[0]), Part("text_padding", -size[0] % _MULTIPLE)]]
 
 
 def _alike(model: nn.Module, tensors: Any, name: str) -> tuple[int, ...] | None:
@@ -214,7 +271,6 @@ def _alike(model: nn.Module, tensors: Any, name: str) -> tuple[int, ...] | None:
 
 
 _TEXT_FIRST, _PICTURE_FIRST = ("text", "picture"), ("picture", "text")
-
 _DENOISERS: dict[str, Denoiser] = {
     "SD3Transformer2DModel": Denoiser(_PICTURE_FIRST, _latent_grid, embedded_text),
     "FluxTransformer2DModel": Denoiser(_TEXT_FIRST, _packed, embedded_text),
@@ -228,63 +284,3 @@ _DENOISERS: dict[str, Denoiser] = {
     "MochiTransformer3DModel": Denoiser(_PICTURE_FIRST, _video(frames=2), embedded_text, _shortened_text),
     "HunyuanVideoTransformer3DModel": Denoiser(_PICTURE_FIRST, _measured_video, embedded_text),
 }
-
-
-# modules that refine one of the two before they are joined
-_TEXT_ONLY = re.compile(r"context_refiner|token_refiner|context_embedder|caption|text_embed")
-_PICTURE_ONLY = re.compile(r"noise_refiner")
-
-
-def joint_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: str) -> TokenLayout | None:
-    """The layout in a denoiser whose order of picture and text is known; None for any other model.
-
-    Raises:
-        LayoutError: its arguments do not tell the picture, or nothing known has ``num_tokens``
-            tokens, or several do.
-    """
-    denoiser = denoiser_of(model)
-    if denoiser is None:
-        return None
-    sequences = denoiser.sequences(model, evidence)
-    if sequences is None:
-        raise LayoutError(
-            f"unknown layout of {num_tokens} tokens of {name!r}: the arguments that were kept of "
-            f"{type(model).__name__} do not tell the picture's size: {list(evidence.inputs)}; "
-            f"{cure(TokenLayout({'tokens': num_tokens}))}"
-        )
-    kinds = ["text"] if _TEXT_ONLY.search(name) else ["picture"] if _PICTURE_ONLY.search(name) else list(sequences)
-    candidates = [parts for kind in kinds for parts in sequences[kind]]
-    return _only(model, num_tokens, name, candidates)
-
-
-def cross_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: str) -> TokenLayout | None:
-    """The layout of the rows or of the columns of cross-attention from latents to text in a model of diffusers.
-
-    None for any other attention, and where nothing known has ``num_tokens`` tokens.
-
-    Raises:
-        LayoutError: the picture and the text have equally many tokens.
-    """
-    if not is_of_diffusers(model) or not is_cross_attention(path(model, name)[0], name):
-        return None
-    texts = [joined(parts) for parts in embedded_text(model, evidence) if total(parts) == num_tokens]
-    readings = texts + picture_readings(num_tokens, measured_grids(evidence), [Extras()])
-    if len(readings) > 1:
-        raise ambiguous(num_tokens, readings)
-    return readings[0] if readings else None
-
-
-def _only(model: nn.Module, num_tokens: int, name: str, candidates: list[list[Part]]) -> TokenLayout:
-    readings: list[TokenLayout] = []
-    for parts in candidates:
-        if total(parts) == num_tokens and (layout := joined(parts)) not in readings:
-            readings.append(layout)
-    if len(readings) == 1:
-        return readings[0]
-    if readings:
-        raise ambiguous(num_tokens, readings)
-    known = "; or ".join(dict.fromkeys(f"{total(p)}: {describe(joined(p))}" for p in candidates)) or "none"
-    raise LayoutError(
-        f"unknown layout of {num_tokens} tokens of {name!r}: {type(model).__name__} has sequences of {known}; "
-        f"{cure(TokenLayout({'tokens': num_tokens}))}"
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ from .denoisers import cross_layout, joint_layout
 from .parts import Inputs, ambiguous, cure, describe, times
 from .pictures import frame_count, measured_grids, patchified_layout, picture, picture_readings, stated_grids
 from .text import multimodal_layout, text_lengths
-from .towers import Extras, Structure, Tower, find_tower
+from .towers import Structure, Tower, find_tower
 
 
 def find_layout(
@@ -69,62 +69,50 @@ def expected_layout(model: nn.Module, inputs: Inputs) -> TokenLayout | None:
 def _plain_layout(
     structure: Structure, num_tokens: int, evidence: Evidence, name: str, tower: Tower | None
 ) -> TokenLayout | None:
-    inputs = evidence.inputs
+    """Of one picture or video, or of a text, with or without pictures between its words."""
     if tower == "other":
         return None
-    if "temporal" in name and num_tokens == frame_count(inputs):
+    if "temporal" in name and num_tokens == frame_count(evidence.inputs):
         return TokenLayout({"frames": num_tokens})
-    grids: list[Grid] = []
-    extras = [Extras()]
-    pictures: list[TokenLayout] = []
-    if tower != "text":
-        grids = measured_grids(evidence) or stated_grids(structure, inputs)
-        extras = structure.extras if grids else extras
-        pictures = picture_readings(num_tokens, grids, extras)
-    if pictures:
-        refuse_shuffled(structure.model, inputs)
-        refuse_windows(structure, num_tokens, grids, pictures)
-    lengths = text_lengths(inputs, name) if tower != "vision" else {}
-    readings = pictures
+    grids = [] if tower == "text" else measured_grids(evidence) or stated_grids(structure, evidence.inputs)
+    lengths = {} if tower == "vision" else text_lengths(evidence.inputs, name)
+    readings = _pictures(structure, num_tokens, evidence.inputs, grids)
     if num_tokens in lengths.values():
-        readings = [
-            *pictures,
-            multimodal_layout(structure.model, num_tokens, evidence) or TokenLayout({"text": num_tokens}),
-        ]
-    if len(readings) == 1:
-        return readings[0]
-    if readings:
+        text = multimodal_layout(structure.model, num_tokens, evidence)
+        readings.append(text or TokenLayout({"text": num_tokens}))
+    if len(readings) > 1:
         raise ambiguous(num_tokens, readings)
-    if found := _found(num_tokens, grids, extras, lengths):
-        raise LayoutError(f"unknown layout of {num_tokens} tokens: {found}")
-    return None
+    if not readings and (grids or lengths):
+        raise _unknown(num_tokens, grids, structure, lengths)
+    return readings[0] if readings else None
 
 
-def _found(num_tokens: int, grids: Sequence[Grid], extras: Sequence[Extras], lengths: dict[str, int]) -> str:
-    """What was found, in words, with the cure; empty when nothing was."""
-    parts = []
+def _pictures(structure: Structure, num_tokens: int, inputs: Inputs, grids: Sequence[Grid]) -> list[TokenLayout]:
+    """Every picture or video that makes ``num_tokens``."""
+    readings = picture_readings(num_tokens, grids, structure.extras) if grids else []
+    if readings:
+        refuse_shuffled(structure.model, inputs)
+        refuse_windows(structure, num_tokens, grids, readings)
+    return readings
+
+
+def _unknown(num_tokens: int, grids: Sequence[Grid], structure: Structure, lengths: Mapping[str, int]) -> LayoutError:
+    """What was seen that does not fit, in words, with the cure."""
+    clues = [f"{name} has {length} tokens" for name, length in lengths.items()]
+    guess = TokenLayout({"tokens" if grids else "text": num_tokens})
     fitting = [g for g in grids if math.prod(g) <= num_tokens]
-    stated = " or ".join(str(e) for e in extras)
     if fitting:
-        patches = math.prod(fitting[-1])
-        rest = num_tokens - patches
-        parts.append(
-            f"the last grid that fits is {times(fitting[-1])} = {patches} patches, which leaves {rest}, "
-            f"and the model's parameters name {stated}"
-        )
-        span = "video" if len(fitting[-1]) == 3 else "image"
-        guess = TokenLayout({"prefix": rest, span: patches}, {span: fitting[-1]})
+        grid, patches = fitting[-1], math.prod(fitting[-1])
+        names = " or ".join(str(e) for e in structure.extras)
+        clue = f"the last grid that fits is {times(grid)} = {patches} patches, which leaves {num_tokens - patches}, "
+        clues.insert(0, f"{clue}and the model's parameters name {names}")
+        span = "video" if len(grid) == 3 else "image"
+        guess = TokenLayout({"prefix": num_tokens - patches, span: patches}, {span: grid})
     elif grids:
         coarsest = min(grids, key=math.prod)
-        parts.append(
-            f"the coarsest grid seen is {times(coarsest)} = {math.prod(coarsest)} patches, so these are windows, or "
-            "patches were dropped or merged"
-        )
-        guess = TokenLayout({"tokens": num_tokens})
-    else:
-        guess = TokenLayout({"text": num_tokens})
-    parts += [f"{name} has {length} tokens" for name, length in lengths.items()]
-    return f"{', and '.join(parts)}; {cure(guess)}" if parts else ""
+        clue = f"the coarsest grid seen is {times(coarsest)} = {math.prod(coarsest)} patches, so these are windows, or "
+        clues.insert(0, f"{clue}patches were dropped or merged")
+    return LayoutError(f"unknown layout of {num_tokens} tokens: {', and '.join(clues)}; {cure(guess)}")
 
 
 def refuse_shuffled(model: nn.Module, inputs: Inputs) -> None:
@@ -187,5 +175,5 @@ def _widths(model: nn.Module, name: str) -> set[int]:
         module = model.get_submodule(name)
     except AttributeError:
         return set()
-    found = (getattr(child, "in_features", getattr(child, "in_channels", None)) for child in module.children())
-    return {width for width in found if isinstance(width, int)}
+    widths = (getattr(child, "in_features", getattr(child, "in_channels", None)) for child in module.children())
+    return {width for width in widths if isinstance(width, int)}

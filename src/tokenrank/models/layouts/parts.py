@@ -15,6 +15,8 @@ from ...layout import Grid, TokenLayout
 
 Inputs: TypeAlias = Mapping[str, Any]
 """Argument name → tensor, ``torch.Size`` of a large float tensor, number or list; see ``Evidence.inputs``."""
+ONE_SAMPLE = "capture one sample at a time"
+_ROW, _COLUMN = 1, 2
 
 
 def shape_of(value: Any) -> tuple[int, ...] | None:
@@ -100,9 +102,6 @@ def total(parts: Sequence[Part]) -> int:
     return sum(part.count for part in parts)
 
 
-_ROW, _COLUMN = 1, 2
-
-
 def parts_of_ids(ids: Tensor) -> list[Part]:
     """Pictures in position ids (N, 3 or 4): (picture or time, row, column, …), as FLUX takes them.
 
@@ -126,28 +125,10 @@ def parts_of_shapes(shapes: Any) -> list[Part] | None:
     return [picture_part((r, c) if f == 1 else (f, r, c)) for f, r, c in samples[0]]
 
 
-def _part(run: Tensor) -> Part:
-    rows, columns = run[:, _ROW].unique(), run[:, _COLUMN].unique()
-    full = torch.cartesian_prod(rows, columns).reshape(-1, 2)
-    if full.shape[0] == len(run) and torch.equal(full, run[:, [_ROW, _COLUMN]]):
-        return picture_part((len(rows), len(columns)))
-    return Part("image", len(run))
-
-
-def _triples(sample: Any) -> list[tuple[int, int, int]]:
-    several = [sample] if isinstance(sample, list | tuple) and all(isinstance(n, int) for n in sample) else sample
-    if not isinstance(several, list | tuple):
-        return []
-    return [tuple(s) for s in several if isinstance(s, list | tuple) and len(s) == 3]
-
-
-ONE_SAMPLE = "capture one sample at a time"
-
-
 def ambiguous(num_tokens: int, readings: Sequence[TokenLayout]) -> LayoutError:
     """Several readings fit."""
-    found = "; or ".join(describe(r) for r in readings)
-    return LayoutError(f"ambiguous layout of {num_tokens} tokens: {found}; {cure(readings[0])}")
+    words = "; or ".join(describe(r) for r in readings)
+    return LayoutError(f"ambiguous layout of {num_tokens} tokens: {words}; {cure(readings[0])}")
 
 
 def describe(layout: TokenLayout) -> str:
@@ -171,3 +152,18 @@ def times(grid: Grid | tuple[int, ...]) -> str:
 def numbered(name: str, place: int) -> str:
     """Span names of several of a kind: "image", "image_2", …, for ``place`` counted from 0."""
     return name if place == 0 else f"{name}_{place + 1}"
+
+
+def _part(run: Tensor) -> Part:
+    rows, columns = run[:, _ROW].unique(), run[:, _COLUMN].unique()
+    full = torch.cartesian_prod(rows, columns).reshape(-1, 2)
+    if full.shape[0] == len(run) and torch.equal(full, run[:, [_ROW, _COLUMN]]):
+        return picture_part((len(rows), len(columns)))
+    return Part("image", len(run))
+
+
+def _triples(sample: Any) -> list[tuple[int, int, int]]:
+    several = [sample] if isinstance(sample, list | tuple) and all(isinstance(n, int) for n in sample) else sample
+    if not isinstance(several, list | tuple):
+        return []
+    return [tuple(s) for s in several if isinstance(s, list | tuple) and len(s) == 3]

@@ -15,6 +15,8 @@ from ..preprocess import pair
 from .parts import Inputs, Part, agreeing_rows, cure, joined, picture_part, picture_shapes, shape, total, whole_numbers
 from .towers import Extras, Structure, Tower, path, stated
 
+_GRIDS = ("grid_thw", "image_grid_thw", "video_grid_thw")
+
 
 def measured_grids(evidence: Evidence) -> list[Grid]:
     """The grids of convolutions, each once, in order of appearance."""
@@ -57,14 +59,6 @@ def frame_count(inputs: Inputs) -> int | None:
     return shape[1] if len(shape) == 5 else None
 
 
-def _distinct(grids: Iterable[tuple[int, ...]]) -> list[Grid]:
-    known = dict.fromkeys(tuple(map(int, g)) for g in grids if len(g) in (2, 3))
-    return list(known)  # type: ignore[arg-type]
-
-
-_GRIDS = ("grid_thw", "image_grid_thw", "video_grid_thw")
-
-
 def patchified_layout(
     model: nn.Module, num_tokens: int, inputs: Inputs, name: str, tower: Tower | None
 ) -> TokenLayout | None:
@@ -87,6 +81,11 @@ def patchified_layout(
     return None if parts is None else joined(parts)
 
 
+def _distinct(grids: Iterable[tuple[int, ...]]) -> list[Grid]:
+    known = dict.fromkeys(tuple(map(int, g)) for g in grids if len(g) in (2, 3))
+    return list(known)  # type: ignore[arg-type]
+
+
 def _vision_config(model: nn.Module, name: str) -> Any:
     """The nearest configuration above the attention."""
     config = next((c for module in path(model, name) if (c := stated(module, "config")) is not None), None)
@@ -102,10 +101,10 @@ def _shaped(num_tokens: int, inputs: Inputs) -> list[Part] | None:
 
 
 def _gridded(model: nn.Module, config: Any, num_tokens: int, inputs: Inputs, tower: Tower | None) -> list[Part] | None:
-    found = {n: grids for n in _GRIDS if (grids := whole_numbers(inputs, n)) is not None and grids.ndim == 2}
+    arguments = {n: grids for n in _GRIDS if (grids := whole_numbers(inputs, n)) is not None and grids.ndim == 2}
     if tower is None:  # the root itself is the tower only where it takes its argument
-        found = {n: grids for n, grids in found.items() if n == "grid_thw"}
-    if not found:
+        arguments = {n: grids for n, grids in arguments.items() if n == "grid_thw"}
+    if not arguments:
         return None
     merge = getattr(config, "spatial_merge_size", None)
     if merge != 1:
@@ -114,7 +113,7 @@ def _gridded(model: nn.Module, config: Any, num_tokens: int, inputs: Inputs, tow
             f"later, which is not row by row, so that {num_tokens} of its tokens have no grid, expected "
             f"spatial_merge_size = 1; {cure(TokenLayout({'patches': num_tokens}))}"
         )
-    pictures = [(t, r, c) for grids in found.values() for t, r, c in grids.tolist()]
+    pictures = [(t, r, c) for grids in arguments.values() for t, r, c in grids.tolist()]
     whole = [picture_part((r, c) if t == 1 else (t, r, c)) for t, r, c in pictures]
     if total(whole) == num_tokens:
         return whole

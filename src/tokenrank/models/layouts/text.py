@@ -17,8 +17,12 @@ from ...recording import Evidence
 from .parts import ONE_SAMPLE, Inputs, Part, agreeing_rows, joined, shape, times, whole_numbers
 from .pictures import measured_grids
 
+Shape = tuple[int, int, int]  # frames, rows, columns of tokens
 _ENCODER = ("input_ids",)
 _DECODER = ("decoder_input_ids",)
+_TOKENS = {"image": ("image_token_id", "image_token_index"), "video": ("video_token_id", "video_token_index")}
+_QUERIES = ("query", "queries", "query_tokens", "latents", "latent_query")
+_REORDERED = re.compile(r"Resampler|Perceiver|Q[Ff]ormer|Abstractor")
 
 
 def text_layout(tokenizer: Any, input_ids: Any) -> TokenLayout:
@@ -73,13 +77,6 @@ def _is_ids(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim > 0
 
 
-Shape = tuple[int, int, int]  # frames, rows, columns of tokens
-
-_TOKENS = {"image": ("image_token_id", "image_token_index"), "video": ("video_token_id", "video_token_index")}
-_QUERIES = ("query", "queries", "query_tokens", "latents", "latent_query")
-_REORDERED = re.compile(r"Resampler|Perceiver|Q[Ff]ormer|Abstractor")
-
-
 def multimodal_layout(model: nn.Module, num_tokens: int, evidence: Evidence) -> TokenLayout | None:
     """The layout of ``input_ids`` with image or video tokens among them.
 
@@ -125,7 +122,7 @@ def _kinds(model: nn.Module, ids: Tensor) -> Tensor:
 
 def _placed(runs: Sequence[tuple[str, int]], shapes: dict[str, list[Shape] | None]) -> Iterator[Part]:
     """Runs cut into pictures; a kind whose pictures do not fill its runs exactly has no grids."""
-    cuts = {kind: _cut([n for name, n in runs if name == kind], found) for kind, found in shapes.items()}
+    cuts = {kind: _cut([n for name, n in runs if name == kind], known) for kind, known in shapes.items()}
     iterators = {kind: iter(cut) for kind, cut in cuts.items() if cut is not None}
     for kind, count in runs:
         if kind in iterators:
@@ -218,15 +215,15 @@ def _pooled(grids: Sequence[Grid], count: int) -> tuple[int, int] | None:
 
     Pixel shuffles and pools take the picture for square, and so mix up the patches of any other.
     """
-    found = set()
+    pooled = set()
     for grid in grids:
         rows, columns = grid[-2:]
         side = math.isqrt(rows * columns // count)
         if len(grid) != 2 or side < 1 or count * side**2 != rows * columns:
             continue
         if side == 1 or (rows == columns and rows % side == 0):
-            found.add((rows // side, columns // side))
-    return found.pop() if len(found) == 1 else None
+            pooled.add((rows // side, columns // side))
+    return pooled.pop() if len(pooled) == 1 else None
 
 
 def _keeps_order(model: nn.Module) -> bool:

@@ -13,7 +13,6 @@ from torch import nn
 from ..preprocess import pair, patch_size
 
 Tower = Literal["vision", "text", "other"]
-
 _CONFIGS: dict[Tower, tuple[str, ...]] = {
     "vision": ("vision", "visual", "vit"),
     "text": ("text", "llm", "language"),
@@ -21,19 +20,14 @@ _CONFIGS: dict[Tower, tuple[str, ...]] = {
 }
 _EMBEDDINGS = ("token_embedding", "word_embeddings", "embed_tokens", "tok_embeddings", "wte")
 
-
-def path(model: nn.Module, name: str) -> list[nn.Module]:
-    """The modules from the attention ``name`` up to ``model``, the nearest first; those of the path that exist."""
-    found, module = [model], model
-    for part in name.split(".") if name else ():
-        inner: Any = getattr(module, part, None)
-        if not isinstance(inner, nn.Module):
-            inner = getattr(getattr(module, "_orig_mod", None), part, None)  # under torch.compile
-        if not isinstance(inner, nn.Module):
-            break
-        found.append(inner)
-        module = inner
-    return found[::-1]
+# Parameter names of transformers, timm, torchvision, open_clip and the DINO repositories. The order is
+# the order in the sequence, which all of these libraries share.
+_BEFORE = {
+    "cls": ("cls_token", "class_token", "class_embedding", "cls_embedding", "cls"),
+    "distillation": ("distillation_token", "dist_token"),
+    "registers": ("register_tokens", "reg_token", "reg_tokens", "register_token", "storage_tokens"),
+}
+_AFTER = {"detection": ("detection_tokens",)}
 
 
 class Structure:
@@ -62,6 +56,20 @@ class Structure:
     def configs(self) -> dict[type, Tower]:
         """What the configurations are for that its own holds."""
         return dict(_owned_configs(getattr(self.model, "config", None)))
+
+
+def path(model: nn.Module, name: str) -> list[nn.Module]:
+    """The modules from the attention ``name`` up to ``model``, the nearest first; those of the path that exist."""
+    modules, module = [model], model
+    for part in name.split(".") if name else ():
+        inner: Any = getattr(module, part, None)
+        if not isinstance(inner, nn.Module):
+            inner = getattr(getattr(module, "_orig_mod", None), part, None)  # under torch.compile
+        if not isinstance(inner, nn.Module):
+            break
+        modules.append(inner)
+        module = inner
+    return modules[::-1]
 
 
 def stated(module: nn.Module, name: str) -> Any:
@@ -110,16 +118,6 @@ def _named(name: str) -> Tower | None:
     if ("Vision" in words) != ("Text" in words):
         return "vision" if "Vision" in words else "text"
     return None
-
-
-# Parameter names of transformers, timm, torchvision, open_clip and the DINO repositories. The order is
-# the order in the sequence, which all of these libraries share.
-_BEFORE = {
-    "cls": ("cls_token", "class_token", "class_embedding", "cls_embedding", "cls"),
-    "distillation": ("distillation_token", "dist_token"),
-    "registers": ("register_tokens", "reg_token", "reg_tokens", "register_token", "storage_tokens"),
-}
-_AFTER = {"detection": ("detection_tokens",)}
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,9 @@ _SINGLE = 5e-4  # total variation that rounding in single precision stays well b
 
 
 def fits(resolved: Resolved, weights: Tensor, dtype: torch.dtype) -> bool:
-    """Compare two rows of every head, one in the middle and the last, by total variation.
+    """Whether q, k, scale and mask explain the weights that the model computed.
+
+    Two rows of every head are compared, one in the middle and the last, by total variation.
 
     The tolerance follows ``dtype``, in which the model rounded its logits. Rows in which nothing
     may be attended to are passed over: models fill them in different ways. With sinks, ``weights``

@@ -274,7 +274,7 @@ Tag = Logits | Weights | Handed
 
 
 class Tags:
-    """Tensor → tag, for as long as the tensor lives and is not overwritten."""
+    """Tensor → tag, for as long as the tensor lives and is not overwritten; nothing is written on the tensor."""
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[weakref.ref[Tensor], int | None, Tag]] = {}

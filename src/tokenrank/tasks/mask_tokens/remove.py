@@ -175,13 +175,13 @@ def _through_blocks(
     model: Model, sites: Sites, inputs: Mapping[str, Any], keep: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """What went into the first block and what came out of the last."""
-    found: list[Tensor] = []
+    ends: list[Tensor] = []
 
     def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
-        found.append(args[0] if args else next(v for v in kwargs.values() if isinstance(v, Tensor)))
+        ends.append(args[0] if args else next(v for v in kwargs.values() if isinstance(v, Tensor)))
 
     def end(module: nn.Module, args: Any, out: Any) -> None:
-        found.append(out[0] if isinstance(out, tuple | list) else out)
+        ends.append(out[0] if isinstance(out, tuple | list) else out)
 
     first, last = (model.module.get_submodule(name) for name in (sites.blocks[0], sites.blocks[-1]))
     handles = [first.register_forward_pre_hook(begin, with_kwargs=True), last.register_forward_hook(end)]
@@ -189,12 +189,12 @@ def _through_blocks(
         with tokens_kept(model.module, sites, keep) if keep is not None else nullcontext():
             model.forward(inputs)
     except Exception:
-        if len(found) < 2:  # what follows the last block may need the order of the picture: the caller will see it
+        if len(ends) < 2:  # what follows the last block may need the order of the picture: the caller will see it
             raise
     finally:
         for handle in handles:
             handle.remove()
-    return found[0], found[1]
+    return ends[0], ends[1]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Where in a model tokens can be masked: its picture's tokens, attention layers and blocks."""
+"""Sites of masking in a model: its picture's tokens and pixels, attention layers and blocks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from ...errors import InputError
+from ...errors import CaptureError, InputError
 from ...layout import TokenLayout
 from ...models import Model
 from ...observation import Observation
+from ...reading import observe
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,20 +47,21 @@ class Sites:
 _known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Sites]] = weakref.WeakKeyDictionary()
 
 
-def find_sites(model: Model, inputs: Mapping[str, Any]) -> Sites:
-    """The sites of ``model`` for pictures like the first of ``inputs``; one forward the first time.
+def find_sites(observation: Observation) -> Sites:
+    """The sites of a model for pictures of the size observed; one forward the first time, on the first picture.
 
     Raises:
         InputError: no picture among the inputs, or a model that does not read pictures.
-        CaptureError: no self-attention over the picture.
+        CaptureError: no self-attention over the picture, or one over windows of it.
     """
+    model, inputs = observation.model, observation.inputs
     _, pixels = pixels_of(inputs)
     known = _known.setdefault(model.module, {})
     shape = tuple(pixels.shape[1:])
     if shape not in known:
-        observation = Observation(model, first_of(inputs))
-        layers = observation.layers
-        known[shape] = Sites(observation.layout, observation.grid, layers, _blocks(model.module, layers))
+        # anew, since what is given may have recorded some layers only
+        one = _checked(observe(model, inputs=repeated(inputs, slice(0, 1))))
+        known[shape] = Sites(one.layout, one.grid, one.layers, _blocks(model.module, one.layers))
     return known[shape]
 
 
@@ -72,13 +75,9 @@ def pixels_of(inputs: Mapping[str, Any]) -> tuple[str, Tensor]:
         if isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4:
             return name, value
     raise InputError(
-        f"inputs {list(inputs)} hold no pictures (B, C, H, W), expected what model.prepare(picture) returns"
+        f"inputs {list(inputs)} hold no pictures (B, C, H, W), expected those of a model that reads pictures: "
+        "tr.observe(picture, model=…)"
     )
-
-
-def first_of(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The first picture of a batch."""
-    return repeated(inputs, slice(0, 1))
 
 
 def repeated(inputs: Mapping[str, Any], rows: Any) -> dict[str, Any]:
@@ -88,6 +87,18 @@ def repeated(inputs: Mapping[str, Any], rows: Any) -> dict[str, Any]:
         name: value[rows] if isinstance(value, Tensor) and value.ndim and value.shape[0] == batch else value
         for name, value in inputs.items()
     }
+
+
+def _checked(observation: Observation) -> Observation:
+    """The observation of a model all of whose layers look at the whole picture, in which tokens stay what they are."""
+    for record in observation.trace.records:
+        windows = record.shape[:-3].numel()
+        if record.is_square and windows > 1 and record.name not in observation.layers:
+            raise CaptureError(
+                f"layer {record.name!r} of model {observation.name!r} looks at {windows} windows of the picture apart, "
+                "so that no token can be masked in all layers; use mask_pixels"
+            )
+    return observation
 
 
 def _blocks(root: nn.Module, layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -102,5 +113,43 @@ def _blocks(root: nn.Module, layers: tuple[str, ...]) -> tuple[str, ...]:
                 break
         else:
             return ()
-    found = next(iter(blocks.values())) if len(blocks) == 1 else []
-    return tuple(found) if len(set(found)) == len(layers) else ()
+    only = next(iter(blocks.values())) if len(blocks) == 1 else []
+    return tuple(only) if len(set(only)) == len(layers) else ()
+
+
+def black(model: Model) -> Tensor:
+    """What RGB 0 becomes in a prepared picture, (C,): −mean / std.
+
+    Raises:
+        InputError: a model without settings for pictures.
+    """
+    if model.images is None:
+        raise InputError(f"model {model.name!r} reads {model.kind}, expected one that reads pictures")
+    return -torch.tensor(model.images.mean) / torch.tensor(model.images.std)
+
+
+def blackened(model: Model, inputs: Mapping[str, Any], pixels: Tensor) -> dict[str, Any]:
+    """Inputs with some pixels black.
+
+    Args:
+        pixels: bool (B, H, W), True where they go.
+    """
+    name, values = pixels_of(inputs)
+    dark = black(model).to(values)[None, :, None, None]
+    return {**inputs, name: torch.where(pixels[:, None].to(values.device), dark, values)}
+
+
+def patch_pixels(patches: Tensor, sites: Sites, size: tuple[int, int]) -> Tensor:
+    """Pixels of patches: bool (B, P) → (B, H, W), every patch H / rows × W / columns pixels.
+
+    Raises:
+        InputError: the grid does not divide the picture.
+    """
+    rows, columns = sites.grid
+    if size[0] % rows or size[1] % columns:
+        raise InputError(
+            f"a grid of {rows} × {columns} patches does not divide the picture of {size[0]} × {size[1]} pixels, so "
+            "patches overlap; use mask_pixels, or how='keys'"
+        )
+    grid = patches.reshape(-1, rows, columns)
+    return grid.repeat_interleave(size[0] // rows, 1).repeat_interleave(size[1] // columns, 2)

@@ -1,0 +1,279 @@
+"""Segmentation: a label for every pixel, ready to look at and to hand on."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.PngImagePlugin
+
+from ..errors import InputError
+from ..files.whole import write_whole
+from ..html import escape, figure, image, panel
+from ..models import ImageSource, read_image
+
+MOST_LABELS = 255  # of an indexed picture, beside the background
+SHOWN = 4  # labels named by ``repr``
+SMALL = 240  # pixels of a picture in a notebook, at least
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A label for every pixel of a picture.
+
+    Attributes:
+        labels: int64 (H, W); 0 is background.
+        names: of every label, ``names[0]`` of the background.
+        scores: float32 (len(names) − 1, H, W), the map that each label came from; None where there is none.
+        picture: what was divided, where that is known; shown beneath the labels.
+        caption: how, in words: model, layer, heads, tokens, and what the task was told.
+
+    Raises:
+        InputError: labels of another shape or type, or without a name; scores that do not fit.
+    """
+
+    labels: np.ndarray
+    names: tuple[str, ...]
+    scores: np.ndarray | None = None
+    picture: PIL.Image.Image | None = None
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        labels = np.asarray(self.labels)
+        if labels.ndim != 2 or not labels.size or labels.dtype.kind not in "iub":
+            raise InputError(f"labels have shape {labels.shape} and type {labels.dtype}, expected whole numbers (H, W)")
+        object.__setattr__(self, "labels", labels.astype(np.int64))
+        object.__setattr__(self, "names", tuple(map(str, self.names)))
+        if labels.min() < 0 or labels.max() >= len(self.names):
+            raise InputError(
+                f"labels go from {labels.min()} to {labels.max()}, expected 0 to {len(self.names) - 1}: there are "
+                f"{len(self.names)} names, that of the background first"
+            )
+        if self.scores is not None and self.scores.shape != (len(self.names) - 1, *labels.shape):
+            raise InputError(
+                f"scores have shape {self.scores.shape}, expected {(len(self.names) - 1, *labels.shape)}: one map for "
+                "each label above 0"
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.labels.shape[0], self.labels.shape[1]
+
+    def mask(self, label: int | str = 1) -> np.ndarray:
+        """bool (H, W): the pixels of a label, given by number or name.
+
+        Raises:
+            InputError: no such label.
+        """
+        number = self.names.index(label) if label in self.names else label
+        if isinstance(number, str) or not 0 <= number < len(self.names):
+            raise InputError(f"no label {label!r}, expected one of {dict(enumerate(self.names))}")
+        return self.labels == number
+
+    def areas(self) -> dict[str, float]:
+        """Share of the picture that each label covers, 0 … 1, background included."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.names))
+        return {f"{name}": float(n) / self.labels.size for name, n in zip(self.names, counts, strict=True)}
+
+    def indexed(self) -> PIL.Image.Image:
+        """A picture of mode P whose pixel values are the labels, in a fixed palette.
+
+        Raises:
+            InputError: more than 255 labels.
+        """
+        if len(self.names) - 1 > MOST_LABELS:
+            raise InputError(
+                f"{len(self.names) - 1} labels do not fit an indexed png, which has {MOST_LABELS} at most; save as "
+                ".json (COCO)"
+            )
+        picture = PIL.Image.fromarray(self.labels.astype(np.uint8))
+        picture.putpalette(palette().tobytes())  # makes it mode P
+        return picture
+
+    def coco(self, file_name: str = "", description: str = "tokenrank") -> dict[str, Any]:
+        """A COCO data set of this one picture, with uncompressed run lengths; see ``coco_dataset``."""
+        return coco_dataset(self.labels, self.names, file_name, description)
+
+    def overlay(self, image: ImageSource | None = None, opacity: float = 0.55) -> PIL.Image.Image:
+        """The labels above 0 in colour over their picture, in the labels' size.
+
+        Args:
+            image: as in ``read_image``; ``picture`` where None, or white where that is not known either.
+            opacity: of the colours, 0 … 1.
+
+        Raises:
+            InputError: a picture that cannot be read, or an opacity beyond 0 … 1.
+        """
+        if not 0 <= opacity <= 1:
+            raise InputError(f"opacity = {opacity!r}, expected a number from 0 to 1")
+        height, width = self.size
+        beneath = self.picture if image is None else read_image(image)
+        if beneath is None:
+            beneath = PIL.Image.new("RGB", (width, height), "white")
+        if beneath.size != (width, height):
+            beneath = beneath.resize((width, height), PIL.Image.Resampling.BICUBIC)
+        pixels = np.asarray(beneath, dtype=np.float64)
+        mixed = np.where(self.labels[..., None] > 0, (1 - opacity) * pixels + opacity * self._colours(), pixels)
+        return PIL.Image.fromarray(np.round(mixed).astype(np.uint8))
+
+    def save(self, path: str | Path, file_name: str = "") -> Path:
+        """Write the labels as an indexed .png, or as COCO .json; the ending says which.
+
+        Args:
+            file_name: name of the picture, for the json.
+
+        Raises:
+            InputError: another ending, a folder that does not exist, or more labels than a png has.
+        """
+        path = Path(path)
+        if path.suffix not in (".png", ".json"):
+            raise InputError(f"cannot write {path.name!r}: expected .png (indexed) or .json (COCO)")
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path.name!r}: no folder {str(path.parent)!r}; make it first")
+        write_whole(path, self.encoded(path.suffix, file_name))
+        return path
+
+    def encoded(self, form: str, file_name: str = "", maker: str = "tokenrank") -> bytes:
+        """The bytes of ``save``: ``form`` is ".png" or ".json", ``maker`` stands in the file's own notes."""
+        if form == ".json":
+            return json.dumps(self.coco(file_name, maker), ensure_ascii=False).encode("utf-8", "backslashreplace")
+        return png_bytes(self.indexed(), maker)
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        shares = [f"{name} {share:.0%}" for name, share in list(self.areas().items())[1:]]
+        told = ", ".join(shares[:SHOWN]) + (f", … {len(shares)} labels" if len(shares) > SHOWN else "")
+        return f"Segmentation({height} × {width} pixels: {told or 'background alone'})"
+
+    def _repr_html_(self) -> str:
+        picture = self.overlay()
+        if max(picture.size) < SMALL:  # one pixel a patch: each as a square that can be seen
+            factor = -(-SMALL // max(picture.size))
+            picture = picture.resize((picture.width * factor, picture.height * factor), PIL.Image.Resampling.NEAREST)
+        names = ", ".join(self._name(label) for label in range(1, min(len(self.names), MOST_LABELS + 1)))
+        content = f"{image(picture, 'labels over their picture')}<div>{names}</div>"
+        return panel(f"Segmentation of {self.size[0]} × {self.size[1]} pixels", figure(content, self.caption))
+
+    def _name(self, label: int) -> str:
+        """A label's name and area, with its colour, as HTML."""
+        red, green, blue = palette()[label]
+        share = float((self.labels == label).mean())
+        return f'<span style="color:rgb({red},{green},{blue})">■</span> {escape(self.names[label])} {share:.1%}'
+
+    def _colours(self) -> np.ndarray:
+        return palette()[(self.labels - 1) % MOST_LABELS + 1]
+
+
+def png_bytes(picture: PIL.Image.Image, maker: str) -> bytes:
+    """A picture as png, with who made it."""
+    notes, buffer = PIL.PngImagePlugin.PngInfo(), io.BytesIO()
+    notes.add_text("Software", maker)
+    picture.save(buffer, format="png", pnginfo=notes)
+    return buffer.getvalue()
+
+
+def run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """Uncompressed run lengths of a bool mask (H, W): columns from left to right, each from top to bottom.
+
+    Returns:
+        ``{"size": [H, W], "counts": [...]}``; counts of pixels, outside and inside in turn, the first one outside
+        (0 where the first pixel is inside).
+    """
+    flat = np.asarray(mask, dtype=bool).flatten(order="F")
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
+
+
+def coco_dataset(labels: np.ndarray, names: Sequence[str], file_name: str, description: str) -> dict[str, Any]:
+    """Labels (H, W) of one picture as a COCO data set: one annotation for each label above 0 that occurs.
+
+    Args:
+        names: of every label from 0 on; ids of categories are the labels.
+        file_name: of the picture.
+        description: for the field ``info``.
+    """
+    height, width = labels.shape
+    annotations: list[dict[str, Any]] = []
+    for label in range(1, len(names)):
+        mask = labels == label
+        if not mask.any():
+            continue
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        x, y = int(columns[0]), int(rows[0])
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": 1,
+                "category_id": label,
+                "segmentation": run_lengths(mask),
+                "area": int(mask.sum()),
+                "bbox": [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1],
+                "iscrowd": 0,
+            }
+        )
+    return {
+        "info": {"description": description},
+        "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names) if i],
+    }
+
+
+GOLDEN = 137.50776405003785  # degrees; turns by the golden angle never meet again
+LIGHTNESS = (0.72, 0.52, 0.86)  # three: after 8 and 13 turns hues come close again, and must differ in this
+
+
+@cache
+def palette() -> np.ndarray:
+    """uint8 (256, 3) sRGB: black for 0, then hues a golden angle apart at three lightnesses of OKLCh.
+
+    Colours of equal lightness look equally bright, so that no label stands out. Chroma is the largest up to 0.16
+    that sRGB can show.
+
+    Source: Ottosson, "A perceptual color space for image processing" (2020), OKLab.
+    """
+    places = np.arange(255)
+    lightness = np.asarray(LIGHTNESS)[places % len(LIGHTNESS)] - 0.03 * (places // 64)  # late ones differ in this, too
+    hue = np.deg2rad(GOLDEN * places + 30)
+    colours = np.zeros((255, 3))
+    open_ = np.ones(255, dtype=bool)
+    for chroma in np.arange(0.16, -0.001, -0.005):
+        rgb = _srgb(lightness, chroma * np.cos(hue), chroma * np.sin(hue))
+        shown = open_ & ((rgb >= 0) & (rgb <= 1)).all(-1)
+        colours[shown] = rgb[shown]
+        open_ &= ~shown
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[1:] = np.round(colours * 255)
+    table.setflags(write=False)
+    return table
+
+
+def _srgb(lightness: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """OKLab to sRGB, (…, 3); beyond 0 … 1 where sRGB has no such colour."""
+    cones = np.stack(
+        [
+            lightness + 0.3963377774 * a + 0.2158037573 * b,
+            lightness - 0.1055613458 * a - 0.0638541728 * b,
+            lightness - 0.0894841775 * a - 1.2914855480 * b,
+        ],
+        -1,
+    )
+    to_linear = np.array(
+        [
+            [4.0767416621, -3.3077115913, 0.2309699292],
+            [-1.2684380046, 2.6097574011, -0.3413193965],
+            [-0.0041960863, -0.7034186147, 1.7076147010],
+        ]
+    )
+    linear = cones**3 @ to_linear.T
+    bright = 1.055 * np.clip(linear, 0.0031308, None) ** (1 / 2.4) - 0.055
+    return np.where(linear <= 0.0031308, 12.92 * linear, bright)
