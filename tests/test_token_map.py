@@ -469,3 +469,15 @@ def test_double_precision_maps(tmp_path: Path) -> None:
     assert found.overlay(picture(20, 12)).size == (20, 12)
     assert found.upsample((6, 10)).dtype == torch.float64
     found.save(tmp_path / "map.png")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.bool])
+@pytest.mark.parametrize("layout", [VIT, None, TokenLayout.text(["a"] * 18)])
+def test_html_of_other_numbers(dtype: torch.dtype, layout: TokenLayout | None) -> None:
+    assert TokenMap((torch.rand(2, 18) * 3).to(dtype), layout)._repr_html_()
+
+
+def test_html_of_maps_with_gradients() -> None:
+    values = torch.rand(18, requires_grad=True)
+    for layout in (VIT, None, TokenLayout.text(["a"] * 18)):
+        assert TokenMap(values, layout, picture=picture(50, 30))._repr_html_()

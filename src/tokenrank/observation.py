@@ -205,8 +205,7 @@ class Observation:
         """
         name = self.layer(layer)
         kept = self._tokens(name, tokens)
-        chain = self._chains[0][name]
-        return chain if kept is None else self.keep(("heads", name, kept), lambda: chain.restrict(kept))
+        return self.keep(("heads", name, kept), lambda: self._head_chains(name, kept, tokens))
 
     def lambda2(self, layer: Layer = None, tokens: Tokens = None) -> Lambda2:
         """|λ2| of every head of ``head_chains(layer, tokens)``, (heads,), with certificate."""
@@ -242,7 +241,9 @@ class Observation:
         key = "chain", name, heads if isinstance(heads, str | int) else tuple(heads), kept
         if isinstance(heads, bool) or key not in self._kept:
             moduli = self.lambda2(name, tokens).values if by_lambda2 else None
-            self._kept[key] = _kept_small(mixed(self.head_chains(name, tokens), heads, moduli, name))
+            one = _kept_small(mixed(self.head_chains(name, tokens), heads, moduli, name))
+            caption = f"{self.name}, {self.describe(name, heads, tokens)}"
+            self._kept[key] = AttentionChain.from_operator(one.operator, one.layout, self._picture(name), caption)
         return cast("AttentionChain", self._kept[key])
 
     def features(self, layer: Layer = -1, what: Literal["k", "q"] = "k") -> Tensor:
@@ -267,7 +268,7 @@ class Observation:
 
     def map(self, values: Tensor) -> TokenMap:
         """A map of the patches from values (P,)."""
-        return TokenMap(values, self.picture_layout)
+        return TokenMap(values, self.picture_layout, picture=self.picture)
 
     def keep(self, key: Any, make: Callable[[], T]) -> T:
         """What ``make()`` returned when ``key`` was first asked."""
@@ -275,7 +276,7 @@ class Observation:
             self._kept[key] = make()
         return cast("T", self._kept[key])
 
-    def describe(self, layer: Layer = None, heads: Heads = HEADS, tokens: Tokens = None) -> str:
+    def describe(self, layer: Layer = None, heads: Heads | Literal["each"] = HEADS, tokens: Tokens = None) -> str:
         """The choice in words: "layer 3 of 6 (model.layer.3.attention), heads lambda2, tokens image"."""
         name = self.layer(layer)
         chosen = heads if isinstance(heads, str) else f"{heads}"
@@ -289,6 +290,16 @@ class Observation:
             return f"Observation({self.name!r}, not run yet)"
         name = self.layers[default_layer(len(self.layers))]
         return f"Observation({self.name!r}, {self.modality}, {len(self.layers)} layers, {name!r} by default)"
+
+    def _head_chains(self, name: str, kept: tuple[int, ...] | None, tokens: Tokens) -> AttentionChain:
+        chain = self._chains[0][name]
+        part = chain if kept is None else chain.restrict(kept)
+        caption = f"{self.name}, {self.describe(name, 'each', tokens)}"
+        return AttentionChain.from_operator(part.operator, part.layout, self._picture(name), caption)
+
+    def _picture(self, name: str) -> PIL.Image.Image | None:
+        """The picture, for those layers that see it."""
+        return self.picture if _has_picture(self._chains[0][name].layout) else None
 
     def _default_tokens(self, name: str) -> str:
         if self.modality == "text":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tokenrank.markov.engine import batching
+from tokenrank.markov.engine import constants
 
 
 @pytest.fixture
 def matrix_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """No head fits: the operator is never materialised, as for very many tokens."""
-    monkeypatch.setattr(batching, "DENSE_BYTES", 0)
+    monkeypatch.setattr(constants, "DENSE_BYTES", 0)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokenrank.errors import ChainError
 from tokenrank.markov import Absorption, absorption
-from tokenrank.markov.engine import transient as solve
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Bipartite, Dense, Kernel, Operator, Relay, from_query_key, from_weights
 
 from . import heads, rational
@@ -152,8 +152,8 @@ TARGETS = sets(heads.N, [0, 1, 2], [100], list(range(200, 210)))
 @pytest.fixture(params=["elimination", "gmres"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "gmres":
-        monkeypatch.setattr(solve, "DIRECT", 0)
-        monkeypatch.setattr(solve, "STUBBORN", 0)
+        monkeypatch.setattr(constants, "SOLVE_DIRECT", 0)
+        monkeypatch.setattr(constants, "SOLVE_STUBBORN", 0)
     return str(request.param)
 
 

@@ -154,8 +154,8 @@ def test_bound_of_absorption(a: np.ndarray, route: str) -> None:
     targets[0] = True
     with pytest.MonkeyPatch.context() as patch:
         if route == "gmres":
-            patch.setattr("tokenrank.markov.engine.transient.DIRECT", 0)
-            patch.setattr("tokenrank.markov.engine.transient.STUBBORN", 0)
+            patch.setattr("tokenrank.markov.engine.constants.SOLVE_DIRECT", 0)
+            patch.setattr("tokenrank.markov.engine.constants.SOLVE_STUBBORN", 0)
         found = absorption(operator, targets)
     p = rational(a)
     able = [i for i in range(1, n) if bool(found.reachable[i, 0])]

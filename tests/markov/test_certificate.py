@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tokenrank.markov import lambda2, stationary
-from tokenrank.markov.engine import batching
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Dense, Operator, Reversed, from_weights
 
 from . import heads, oracles
@@ -68,7 +68,7 @@ def test_the_bound_bounds_matrix_free(a: np.ndarray, alpha: float, tol: float, d
     operator = heads.as_query_key(torch.from_numpy(a).to(dtype))
     exact = operator.to_dense(torch.float64).numpy()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batching, "DENSE_BYTES", 0)
+        patch.setattr(constants, "DENSE_BYTES", 0)
         check(operator, exact, alpha, tol, np.full(len(a), 1 / len(a)))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 import numpy as np
 import pytest
 import torch
@@ -11,12 +9,11 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from tokenrank.markov import dobrushin, doeblin, lambda2
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Dense, Lazy, Operator, Product, from_query_key, from_weights
 
 from . import heads
 from .strategies import chains
-
-module = importlib.import_module("tokenrank.markov.mixing")
 
 
 def function(operator: Operator) -> Tensor:
@@ -33,7 +30,7 @@ def expected(a: Tensor) -> Tensor:
 @pytest.mark.parametrize("n", [1, 2, 7, 60])
 @pytest.mark.parametrize("block", [256, 7])
 def test_all_pairs(n: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK", block)
+    monkeypatch.setattr(constants, "COMPARED_ROWS", block)
     a = torch.randn(2, 3, n, n, dtype=torch.float64).mul(2).softmax(-1)
     found = function(Dense(a))
     assert found.shape == (2, 3)

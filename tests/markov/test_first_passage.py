@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from tokenrank.errors import ChainError
-from tokenrank.markov import FirstPassage, first_passage, mean_first_passage
+from tokenrank.markov import FirstPassage, mean_first_passage
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Dense, Product, from_query_key, from_weights
 
 from . import heads, oracles, rational
@@ -85,7 +86,7 @@ def test_some_targets_in_any_order(dtype: torch.dtype, matrix_free: None) -> Non
 def test_many_tokens_are_solved_target_by_target(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = heads.stacked()
     eliminated = mean_first_passage(Dense(weights), TOKENS)
-    monkeypatch.setattr(first_passage, "LARGEST", 100)
+    monkeypatch.setattr(constants, "PASSAGE_LARGEST", 100)
     found = mean_first_passage(Dense(weights), TOKENS)
     certified(found, weights)
     assert torch.allclose(found.return_times, eliminated.return_times, rtol=1e-8)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tokenrank.errors import ChainError
 from tokenrank.markov import Fundamental, closed_classes, fundamental
-from tokenrank.markov.engine import transient as solve
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Dense, Operator, Reversed, from_query_key, from_weights
 
 from . import heads, oracles
@@ -46,7 +46,7 @@ def certified(found: Fundamental, a: Tensor, pi: Tensor, x: Tensor) -> None:
 def test_nine_heads(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = heads.stacked()
     if way == "gmres":
-        monkeypatch.setattr(solve, "DIRECT", 0)
+        monkeypatch.setattr(constants, "SOLVE_DIRECT", 0)
     certified(fundamental(Dense(weights), X, tol=1e-7), weights, exact_pi(weights), X)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 import mpmath
 import numpy as np
 import pytest
@@ -12,13 +10,12 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from tokenrank.errors import ChainError
-from tokenrank.markov import closed_classes, kemeny, mean_first_passage
+from tokenrank.markov import Kemeny, closed_classes, kemeny, mean_first_passage
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Dense, Operator, Reversed, from_query_key, from_weights
 
 from . import heads, oracles
 from .strategies import chains, make
-
-module = importlib.import_module("tokenrank.markov.kemeny")
 
 
 def by_eigenvalues(a: np.ndarray) -> float:
@@ -119,8 +116,8 @@ def test_a_batch_with_every_kind() -> None:
 # ---- many tokens
 
 
-def by_probes(operator: Operator, monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> module.Kemeny:  # type: ignore[name-defined]
-    monkeypatch.setattr(module, "DIRECT", 0)
+def by_probes(operator: Operator, monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> Kemeny:
+    monkeypatch.setattr(constants, "KEMENY_DIRECT", 0)
     return kemeny(operator, seed=seed)
 
 
@@ -156,7 +153,7 @@ def test_several_classes_among_many_tokens(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_did_not_converge_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DIRECT", 0)
+    monkeypatch.setattr(constants, "KEMENY_DIRECT", 0)
     found = kemeny(Dense(heads.stacked()[2]), max_applies=4)
     assert not found.certificate.converged
 

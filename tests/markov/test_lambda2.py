@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.operators import oracles as dense_oracles
 from tokenrank.markov import Lambda2, lambda2
-from tokenrank.markov.engine import batching
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Dense, Mixture, Operator, Reversed, Teleport, from_query_key, from_weights
 
 from . import heads, oracles
@@ -200,7 +200,7 @@ def test_exhausted_krylov_spaces(a: np.ndarray, expected: float, dtype: torch.dt
     operator: Operator = Dense(weights)  # not from_weights: the triangular ones are to meet Krylov too
     with pytest.MonkeyPatch.context() as patch:
         if route == "matrix-free":
-            patch.setattr(batching, "DENSE_BYTES", 0)
+            patch.setattr(constants, "DENSE_BYTES", 0)
             operator = heads.as_query_key(weights)
         for seed in range(3):
             answer = lambda2(operator, seed)
@@ -229,6 +229,6 @@ def test_a_long_cycle_is_certain_or_flagged() -> None:
 
 def test_heads_in_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k = 2 * torch.randn(2, 7, 20, 4, dtype=torch.float64)
-    monkeypatch.setattr(batching, "DENSE_BYTES", 3 * 20 * 20 * 8)
+    monkeypatch.setattr(constants, "DENSE_BYTES", 3 * 20 * 20 * 8)
     answer = lambda2(from_query_key(q, k, None, None, False))
     assert (answer.values - moduli(dense_oracles.attention(q, k))).abs().max() < 1e-10

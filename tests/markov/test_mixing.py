@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tokenrank.errors import ChainError
 from tokenrank.markov import MixingTime, classes, mixing, mixing_time, spectrum
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Dense, Lazy, from_query_key, from_weights
 
 from . import heads, oracles
@@ -86,8 +87,8 @@ def test_causal_and_batched() -> None:
 
 
 def bounded(epsilon: float, monkeypatch: pytest.MonkeyPatch, squared: int = 2048) -> MixingTime:
-    monkeypatch.setattr(mixing, "EXACT", 0)
-    monkeypatch.setattr(mixing, "SQUARED", squared)
+    monkeypatch.setattr(constants, "MIXING_EXACT", 0)
+    monkeypatch.setattr(constants, "MIXING_SQUARED", squared)
     return mixing_time(Dense(heads.stacked()), epsilon)
 
 
@@ -134,7 +135,7 @@ def test_the_truth_is_between(a: np.ndarray, epsilon: float) -> None:
         return
     assert found.lower <= found.values
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mixing, "EXACT", 0)
+        patch.setattr(constants, "MIXING_EXACT", 0)
         loose = mixing_time(operator, epsilon)
     if of_chain.count > 1:
         return  # the oracle wants irreducible chains

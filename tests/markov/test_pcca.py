@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tokenrank.errors import ChainError
+from tokenrank.markov.engine import constants
 from tokenrank.markov.pcca.exchange import Cloud, adjacent, extreme
 from tokenrank.markov.pcca.pcca import Pcca, pcca
 from tokenrank.markov.pcca.simplex import crispness, feasible, inner_simplex, weighted_basis
@@ -188,9 +189,8 @@ def test_a_cloud_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) -
         alone = pcca(x)
         assert float(alone.crispness) == pytest.approx(float(together.crispness[i]), abs=1e-9)
         assert torch.allclose(alone.memberships, together.memberships[i], atol=1e-6)
-    from tokenrank.markov.pcca import pcca as module
 
-    monkeypatch.setattr(module, "CHUNK_BYTES", 2 * 8 * heads.N * 25)  # two at a time
+    monkeypatch.setattr(constants, "PCCA_BYTES", 2 * 8 * heads.N * 25)  # two at a time
     chunks = pcca(clouds)
     assert torch.allclose(chunks.crispness, together.crispness, atol=1e-9)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.operators import oracles as dense_oracles
 from tokenrank.errors import ChainError
-from tokenrank.markov.engine import batching
+from tokenrank.markov.engine import constants
 from tokenrank.markov.quasi_stationary import QuasiStationary, quasi_stationary
 from tokenrank.operators import Dense, Operator, Reversed, from_query_key
 
@@ -215,7 +215,7 @@ def test_a_head_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) ->
     drop[:, 3] = False
     for alpha in (0.999, 0.9):
         together = quasi_stationary(Dense(torch.from_numpy(chains)), drop, alpha)
-        monkeypatch.setattr(batching, "DENSE_BYTES", 3 * 12 * 12 * 8)
+        monkeypatch.setattr(constants, "DENSE_BYTES", 3 * 12 * 12 * 8)
         grouped = quasi_stationary(Dense(torch.from_numpy(chains)), drop, alpha)
         monkeypatch.undo()
         assert torch.allclose(together.values, grouped.values, atol=1e-12)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenrank.markov.support import reachable as reach
+from tokenrank.markov.engine import constants
 from tokenrank.markov.support.reachable import reaches
 from tokenrank.operators import Dense, QueryKey, from_query_key, from_weights
 
@@ -51,7 +51,7 @@ def test_paths_end_where_they_may_not_pass() -> None:
 
 @pytest.mark.parametrize("entries", [2**22, 1])
 def test_batches_and_parts(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reach, "ENTRIES", entries)
+    monkeypatch.setattr(constants, "GRAPH_ENTRIES", entries)
     rng = np.random.default_rng(0)
     a = rng.random((2, 3, 9, 9)) * (rng.random((2, 3, 9, 9)) < 0.15) + 0.1 * np.eye(9)
     a /= a.sum(-1, keepdims=True)

@@ -110,7 +110,8 @@ INF, NAN = float("inf"), float("nan")
     ("told", "words"),
     [
         (certificate([True], [1e-9]), "converged, residual 1.0e-09, 12 applies, gmres"),
-        (certificate([True], [0.0]), "exact, 12 applies, gmres"),
+        (certificate([True], [0.0]), "converged, 12 applies, gmres"),
+        (certificate([True], [0.0], [0.0]), "exact, 12 applies, gmres"),
         (certificate([True], [1e-9], [1e-7]),
          "converged, error ≤ 1.0e-07 (proved), residual 1.0e-09, 12 applies, gmres"),
         (certificate([False], [0.1]), "NOT converged, residual 1.0e-01, 12 applies, gmres"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import numpy as np
 import pytest
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from tokenrank.errors import ChainError
 from tokenrank.markov import Spectrum, spectrum
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Dense, Lazy, Mixture, Operator, Reversed, Teleport, from_query_key, from_weights
 
 from . import heads, strategies
@@ -71,7 +70,7 @@ def test_nine_heads(route: str, request: pytest.FixtureRequest) -> None:
 
 def test_ring_beyond_the_reach_of_all_eigenvalues_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eigenvalues of one modulus: no Krylov space tells them apart."""
-    monkeypatch.setattr(import_module("tokenrank.markov.spectrum"), "STUBBORN", 0)
+    monkeypatch.setattr(constants, "SPECTRUM_STUBBORN", 0)
     found = spectrum(Dense(heads.stacked()), 6)
     assert found.certificate.uncertain[CYCLIC]
     others = torch.arange(9) != CYCLIC

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tests.operators import oracles as dense_oracles
 from tokenrank.markov import Stationary, stationary
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Dense, Mixture, Operator, Restricted, Reversed, Teleport, from_query_key, from_weights
 
 from . import heads, oracles
@@ -190,10 +191,9 @@ def test_leading_dimensions(batch: tuple[int, ...]) -> None:
 
 def test_heads_in_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """More heads than fit into memory at a time: nothing is mixed up."""
-    from tokenrank.markov.engine import batching
 
     q, k = 2 * torch.randn(2, 7, 20, 4, dtype=torch.float64)
-    monkeypatch.setattr(batching, "DENSE_BYTES", 3 * 20 * 20 * 8)
+    monkeypatch.setattr(constants, "DENSE_BYTES", 3 * 20 * 20 * 8)
     certified(solve(from_query_key(q, k, None, None, False)), exact(dense_oracles.attention(q, k)), 1e-8)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 import networkx as nx
 import numpy as np
 import pytest
@@ -14,14 +12,13 @@ from torch import Tensor
 from tests.operators import oracles as dense_oracles
 from tokenrank.errors import ChainError
 from tokenrank.markov import StationaryDistributions, closed_classes, stationary_distributions, uniqueness
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Dense, Lazy, Mixture, Operator, Reversed, Teleport, from_query_key, from_weights
 
 from . import heads, oracles
 from .strategies import KINDS, chains
 from .test_classes import six
 from .test_elimination import two_pairs
-
-module = importlib.import_module("tokenrank.markov.stationary_distributions")
 
 
 def dense(rows: object) -> Dense:
@@ -181,8 +178,8 @@ def test_many_tokens_are_iterated(route: str, monkeypatch: pytest.MonkeyPatch, r
     """Closed classes in a mask, too large to eliminate; padding that leads in."""
     if route == "matrix-free":
         request.getfixturevalue("matrix_free")
-    monkeypatch.setattr(module, "ELIMINATED", 4)
-    monkeypatch.setattr(module, "STUBBORN", 4)
+    monkeypatch.setattr(constants, "CLASS_DIRECT", 4)
+    monkeypatch.setattr(constants, "CLASS_STUBBORN", 4)
     group = torch.tensor([0] * 20 + [1] * 12 + [2] * 4 + [3] * 4)
     mask = (group[:, None] == group) | (group[:, None] == 3) & (group != 3)
     q, k = torch.randn(2, 2, 3, 40, 8)
@@ -204,8 +201,8 @@ def periodic(n: int, cycle: int) -> Tensor:
 @pytest.mark.parametrize("cycle", [2, 3, 7])
 def test_periodic_chains_are_iterated(cycle: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In groups of several sizes, so that power steps alone go round and round."""
-    monkeypatch.setattr(module, "ELIMINATED", 0)
-    monkeypatch.setattr(module, "STUBBORN", 0)
+    monkeypatch.setattr(constants, "CLASS_DIRECT", 0)
+    monkeypatch.setattr(constants, "CLASS_STUBBORN", 0)
     a = torch.stack([periodic(61, cycle), periodic(61, cycle)])
     found = stationary_distributions(Dense(a), tol=1e-12)
     assert found.certificate.method == "gmres"
@@ -215,7 +212,7 @@ def test_periodic_chains_are_iterated(cycle: int, monkeypatch: pytest.MonkeyPatc
 
 def test_stubborn_chains_are_eliminated_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long line that iterating is slow on, beside one that it is not."""
-    monkeypatch.setattr(module, "ELIMINATED", 0)
+    monkeypatch.setattr(constants, "CLASS_DIRECT", 0)
     n = 150
     i = torch.arange(n)
     line = torch.where((i[:, None] - i).abs() == 1, torch.rand(n, n, dtype=torch.float64), 0.0)
@@ -227,8 +224,8 @@ def test_stubborn_chains_are_eliminated_after_all(monkeypatch: pytest.MonkeyPatc
 
 
 def test_out_of_applies_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ELIMINATED", 0)
-    monkeypatch.setattr(module, "STUBBORN", 0)
+    monkeypatch.setattr(constants, "CLASS_DIRECT", 0)
+    monkeypatch.setattr(constants, "CLASS_STUBBORN", 0)
     weights = heads.stacked()
     found = stationary_distributions(Dense(weights), max_applies=20)
     slow = heads.NAMES.index("1-D local")

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from tokenrank.markov.engine import transient as solve
+from tokenrank.markov.engine import constants
 from tokenrank.markov.engine.transient import Solved, solve_transient
 from tokenrank.operators import Dense, Operator, QueryKey, Reversed, from_query_key, from_weights
 
@@ -44,8 +44,8 @@ def certified(found: Solved, a: Tensor, alive: Tensor, b: Tensor, tol: float = T
 @pytest.fixture(params=["elimination", "gmres"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "gmres":
-        monkeypatch.setattr(solve, "DIRECT", 0)
-        monkeypatch.setattr(solve, "STUBBORN", 0)
+        monkeypatch.setattr(constants, "SOLVE_DIRECT", 0)
+        monkeypatch.setattr(constants, "SOLVE_STUBBORN", 0)
     return str(request.param)
 
 
@@ -140,8 +140,8 @@ def test_triangular_without_a_way_out_that_numbers_know_of() -> None:
 
 
 def test_stubborn_heads_are_eliminated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solve, "DIRECT", 0)
-    monkeypatch.setattr(solve, "PATIENCE", 24)
+    monkeypatch.setattr(constants, "SOLVE_DIRECT", 0)
+    monkeypatch.setattr(constants, "SOLVE_PATIENCE", 24)
     weights = heads.stacked()
     found = solve_transient(Dense(weights), ALIVE, B, TOL, PLENTY)
     certified(found, weights, ALIVE, B)
@@ -151,8 +151,8 @@ def test_stubborn_heads_are_eliminated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("budget", [2, 10, 30])
 def test_what_did_not_converge_says_so(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solve, "DIRECT", 0)
-    monkeypatch.setattr(solve, "STUBBORN", 0)
+    monkeypatch.setattr(constants, "SOLVE_DIRECT", 0)
+    monkeypatch.setattr(constants, "SOLVE_STUBBORN", 0)
     weights = heads.stacked()
     alive = torch.arange(heads.N) > 0
     found = solve_transient(Dense(weights), alive, B, TOL, budget)
@@ -166,8 +166,8 @@ def test_what_did_not_converge_says_so(budget: int, monkeypatch: pytest.MonkeyPa
 
 def test_refinement_gains_more_than_one_solve(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times of 10⁵ bounces: the residual has to be 10⁵ times smaller than the error wanted."""
-    monkeypatch.setattr(solve, "DIRECT", 0)
-    monkeypatch.setattr(solve, "STUBBORN", 0)
+    monkeypatch.setattr(constants, "SOLVE_DIRECT", 0)
+    monkeypatch.setattr(constants, "SOLVE_STUBBORN", 0)
     a = torch.rand(1, 50, 50, dtype=torch.float64)
     a[..., 0] *= 1e-4
     a = a / a.sum(-1, keepdim=True)
@@ -190,8 +190,8 @@ def test_bound_against_rational_numbers(a: np.ndarray) -> None:
     for direct in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             if not direct:
-                patch.setattr(solve, "DIRECT", 0)
-                patch.setattr(solve, "STUBBORN", 0)
+                patch.setattr(constants, "SOLVE_DIRECT", 0)
+                patch.setattr(constants, "SOLVE_STUBBORN", 0)
             found = solve_transient(from_weights(torch.from_numpy(a)), walking, torch.from_numpy(b), TOL, 200)
         assert not torch.isnan(found.values).any()
         for column, (values, certificate) in enumerate(

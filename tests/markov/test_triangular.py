@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.operators import oracles
 from tokenrank.errors import ChainError
-from tokenrank.markov.engine import triangular
+from tokenrank.markov.engine import constants
 from tokenrank.markov.engine.refine import by_gmres, checked_effort, refine
 from tokenrank.markov.engine.triangular import solve_triangular, triangular_vectors
 from tokenrank.operators import Dense, Operator, Reversed, from_query_key
@@ -30,7 +30,7 @@ def off(a: Tensor) -> Tensor:
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("kind", ["lower", "upper"])
 def test_against_dense_solves(kind: str, transposed: bool, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triangular, "BLOCK", block)
+    monkeypatch.setattr(constants, "TRIANGULAR_BLOCK", block)
     operator, a = chain(kind, 19)
     o = off(a).mT if transposed else off(a)
     p, b = 1 + torch.rand(2, 19, dtype=torch.float64), torch.randn(2, 19, 3, dtype=torch.float64)
@@ -44,7 +44,7 @@ def test_against_dense_solves(kind: str, transposed: bool, block: int, monkeypat
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("kind", ["lower", "upper"])
 def test_pivots_of_their_own_and_pivots_from_rows(kind: str, transposed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triangular, "BLOCK", 5)
+    monkeypatch.setattr(constants, "TRIANGULAR_BLOCK", 5)
     operator, a = chain(kind, 13)
     o = off(a).mT if transposed else off(a)
     b, each = torch.randn(2, 13, 3, dtype=torch.float64), 1 + torch.rand(2, 13, 3, dtype=torch.float64)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import tokenrank as tr
 from tokenrank.errors import ChainError
-from tokenrank.markov.engine import batching
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Blocks, Dense, Operator, from_query_key
 
 from .oracles import attention
@@ -93,7 +93,7 @@ def test_every_window_is_a_closed_class() -> None:
 @pytest.mark.parametrize("room", [0, 2**28], ids=["matrix-free", "dense"])
 @pytest.mark.parametrize("alpha", [0.5, 0.99])
 def test_tokenrank_of_a_reducible_chain_converges(alpha: float, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "DENSE_BYTES", room)
+    monkeypatch.setattr(constants, "DENSE_BYTES", room)
     operator = blocks(size=2.0)
     rank = tr.AttentionChain.from_operator(operator).tokenrank(alpha=alpha, tol=1e-9)
     assert bool(rank.certificate.converged.all())

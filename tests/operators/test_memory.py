@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tokenrank.markov import lambda2, stationary
-from tokenrank.markov.engine import batching
+from tokenrank.markov.engine import constants
 from tokenrank.operators import Operator, Reversed, from_query_key
 
 N, D = 8192, 32
@@ -91,7 +91,7 @@ def test_leading_dimensions() -> None:
 
 def test_stationary_and_lambda2_above_the_dense_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for the basis of a Krylov space, 128 vectors and one block more; not for N × N."""
-    monkeypatch.setattr(batching, "DENSE_BYTES", 0)
+    monkeypatch.setattr(constants, "DENSE_BYTES", 0)
     n = 2304
     a = operator(n)
     jump = torch.full((1, n), 1 / n, dtype=torch.float64)

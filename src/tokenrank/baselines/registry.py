@@ -96,7 +96,9 @@ class Method:
                 "any; of a text ask observation.chain(), of a picture give tr.observe(…, layout=tr.TokenLayout.image("
                 "rows, columns))"
             )
-        return self._checked(self.function(observation, **{**self.options, **given}), len(observation.patches))
+        options = {**self.options, **given}
+        found = self._checked(self.function(observation, **options), len(observation.patches))
+        return replace(found, picture=observation.picture, caption=f"{observation.name}, {self._words(options)}")
 
     def _check(self, options: Mapping[str, Any], known: list[str]) -> None:
         for option in options:
@@ -105,6 +107,10 @@ class Method:
                     f"method {self.name!r} has no option {option!r}; "
                     + (f"it has {', '.join(known)}" if known else "it has none")
                 )
+
+    def _words(self, options: Mapping[str, Any]) -> str:
+        told = [f"{key}={value}" for key, value in options.items() if key not in self.filled]
+        return ", ".join([self.name, *told])
 
     def _checked(self, found: object, count: int) -> TokenMap:
         if not isinstance(found, TokenMap):

@@ -59,7 +59,8 @@ def compose(chains: Sequence[AttentionChain], residual: float = RESIDUAL) -> Att
                 "aggregate heads, or restrict all layers to the same tokens, first"
             )
     factors = [chain.operator if residual == 0 else Lazy(chain.operator, 1 - residual) for chain in reversed(chains)]
-    return AttentionChain.from_operator(Product(factors), first.layout)
+    caption = f"{len(factors)} layers in a row, residual {residual:g}"
+    return AttentionChain.from_operator(Product(factors), first.layout, first.picture, caption)
 
 
 def bipartite(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ChainError, LayoutError
-from ..html import panel, table
+from ..html import note, panel, table
 from ..layout import TokenLayout
 from ..markov import leading_index
 from ..operators import Kernel, Operator, Reversed, from_query_key, from_scores, from_weights
@@ -18,6 +18,7 @@ from ..recording.budget import readable
 from .starts import Start, start_distribution
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from typing_extensions import Self
 
 Direction = Literal["forward", "backward"]
@@ -28,6 +29,8 @@ class Core:
 
     operator: Operator
     layout: TokenLayout | None
+    picture: Image | None
+    caption: str
 
     def __init__(self, weights: Tensor | np.ndarray, layout: TokenLayout | None = None) -> None:
         self._set(from_weights(_tensor(weights)), layout)
@@ -85,19 +88,39 @@ class Core:
         return cls.from_operator(from_scores(_tensor(scores)), layout)
 
     @classmethod
-    def from_operator(cls, operator: Operator, layout: TokenLayout | None = None) -> Self:
-        """A chain around an operator (``tokenrank.operators``) of shape (*batch, N, N)."""
+    def from_operator(
+        cls,
+        operator: Operator,
+        layout: TokenLayout | None = None,
+        picture: Image | None = None,
+        caption: str = "",
+    ) -> Self:
+        """A chain around an operator (``tokenrank.operators``) of shape (*batch, N, N).
+
+        Args:
+            operator: the matrices.
+            layout: which token is what; optional.
+            picture: what the model saw, for those who look at the chain's answers.
+            caption: where the chain comes from, in words: model, layer, heads, tokens; printed with its answers.
+        """
         chain = cls.__new__(cls)
-        chain._set(operator, layout)
+        chain._set(operator, layout, picture, caption)
         return chain
 
-    def _set(self, operator: Operator, layout: TokenLayout | None) -> None:
+    def _like(self, operator: Operator, layout: TokenLayout | None, then: str) -> Self:
+        """A chain made from this one; its caption says by what."""
+        caption = f"{self.caption}, {then}" if self.caption and then else self.caption
+        return self.from_operator(operator, layout, self.picture, caption)
+
+    def _set(
+        self, operator: Operator, layout: TokenLayout | None, picture: Image | None = None, caption: str = ""
+    ) -> None:
         if layout is not None and layout.num_tokens != operator.num_tokens:
             raise LayoutError(
                 f"the layout has {layout.num_tokens} tokens ({dict(layout.spans)}), the chain {operator.num_tokens}; "
                 "give spans that cover the chain's tokens"
             )
-        self.operator, self.layout = operator, layout
+        self.operator, self.layout, self.picture, self.caption = operator, layout, picture, caption
 
     @property
     def shape(self) -> torch.Size:
@@ -140,7 +163,7 @@ class Core:
             ChainError: an index out of range or with too many entries.
         """
         entries = leading_index(index, self.batch, "tokens are selected with chain.restrict(...)")
-        return self.from_operator(self.operator.index(*entries), self.layout)
+        return self._like(self.operator.index(*entries), self.layout, "")
 
     def _repr_html_(self) -> str:
         layout = "not known" if self.layout is None else f"{self.layout}"
@@ -153,7 +176,8 @@ class Core:
             ("memory", f"{readable(held)} held; {readable(dense)} as a matrix"),
         ]
         batch = f"{' × '.join(map(str, self.batch))} chains" if self.batch else "1 chain"
-        return panel(f"AttentionChain: {batch} of {self.num_tokens:,} tokens", table(rows))
+        title = f"AttentionChain: {batch} of {self.num_tokens:,} tokens"
+        return panel(title, table(rows), note(self.caption))
 
     def __repr__(self) -> str:
         kind = type(self.operator).__name__

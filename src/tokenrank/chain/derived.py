@@ -80,7 +80,7 @@ class Derived(Spectral):
                 ) from None
         w = w.double()  # weights rounded to single precision would not sum to one
         w = w / w.sum(-1, keepdim=True)
-        return self.from_operator(Mixture(operator, w), self.layout)
+        return self._like(Mixture(operator, w), self.layout, "heads mixed")
 
     def restrict(self, tokens: Start, how: Literal["renormalise", "censor"] = "renormalise") -> Self:
         """The chain on some tokens only, such as ``chain.restrict("image")``.
@@ -116,7 +116,7 @@ class Derived(Spectral):
         keep = chosen.nonzero()[:, 0].to(self.device)
         layout = None if self.layout is None else self.layout.select(keep.tolist())
         operator = restrict(self.operator, keep) if how == "renormalise" else censor(self.operator, keep)
-        return self.from_operator(operator, layout)
+        return self._like(operator, layout, "restricted" if how == "renormalise" else "censored")
 
     def teleport(self, alpha: float = 0.99, personalization: Start | None = None) -> Self:
         """alpha · A + (1 − alpha) · 1 vᵀ, the PageRank correction as a chain of its own.
@@ -129,7 +129,7 @@ class Derived(Spectral):
         """
         probability("alpha", alpha)
         jump = self._distribution(personalization)
-        return self.from_operator(Teleport(self.operator, float(alpha), jump), self.layout)
+        return self._like(Teleport(self.operator, float(alpha), jump), self.layout, f"teleport {alpha:g}")
 
     def lazy(self, beta: float = 0.5) -> Self:
         """(1 − beta) · I + beta · A: a step with probability beta, otherwise stay.
@@ -144,7 +144,7 @@ class Derived(Spectral):
                     [0.5000, 0.5000]], dtype=torch.float64)
         """
         probability("beta", beta)
-        return self.from_operator(Lazy(self.operator, float(beta)), self.layout)
+        return self._like(Lazy(self.operator, float(beta)), self.layout, f"lazy {beta:g}")
 
     def reverse(self) -> Self:
         """The column-normalised reversed chain: B[j, i] = A[i, j] / Σ_k A[k, j].
@@ -160,7 +160,7 @@ class Derived(Spectral):
                     [0.3333, 0.3333, 0.3333],
                     [0.0000, 0.3333, 0.6667]], dtype=torch.float64)
         """
-        return self.from_operator(Reversed(self.operator), self.layout)
+        return self._like(Reversed(self.operator), self.layout, "reversed")
 
     def _dimension(self, over: str | int) -> int:
         if not self.batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +57,7 @@ def side_by_side(grid: Tensor) -> Tensor:
 
 def page(shown: TokenMap, title: str = "") -> str:
     """What a notebook shows: the map over its picture, its heat, or its words; several as a board with one scale."""
+    shown = replace(shown, values=shown.values.detach())
     seen = _drawn_values(shown)
     scale = _scale_of(seen)
     if shown.batch:
@@ -65,7 +67,7 @@ def page(shown: TokenMap, title: str = "") -> str:
     else:
         body = figure(_drawn(shown, scale, LARGE))
     title = title or f"{type(shown).__name__} of {shown.shape_words()}"
-    return panel(title, body, note(_scale_words(shown, seen)), note(shown.worth_words()))
+    return panel(title, body, note(shown.caption), note(_scale_words(shown, seen)), note(shown.worth_words()))
 
 
 def _drawn(single: TokenMap, scale: tuple[float, float], side: int) -> str:

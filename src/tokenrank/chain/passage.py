@@ -53,7 +53,7 @@ class Passage(Core):
             >>> found.values.tolist(), found.recurrent.tolist()
             ([0, 1, 2], [True, False, True])
         """
-        return placed(Classes, classes(self.operator, threshold), self.layout)
+        return placed(Classes, classes(self.operator, threshold), self)
 
     def stationary_distributions(self, tol: float = 1e-10) -> StationaryDistributions:
         """All extreme stationary distributions: one for every recurrent class; every other one is a mixture.
@@ -70,7 +70,7 @@ class Passage(Core):
             tensor([[1., 0., 0.],
                     [0., 0., 1.]], dtype=torch.float64)
         """
-        return placed(StationaryDistributions, stationary_distributions(self.operator, tol), self.layout)
+        return placed(StationaryDistributions, stationary_distributions(self.operator, tol), self)
 
     def sinks(self, threshold: float = 0.3) -> Sinks:
         """Attention sinks of every head: tokens that take a large part of everybody's attention.
@@ -86,7 +86,7 @@ class Passage(Core):
             >>> chain.sinks().tokens
             tensor([ True, False, False, False])
         """
-        return placed(Sinks, sinks(self.operator, threshold), self.layout)
+        return placed(Sinks, sinks(self.operator, threshold), self)
 
     def absorption(self, targets: Start | Mapping[str, Start], tol: float = 1e-8) -> Absorption:
         """Where the walk enters first: probabilities (*batch, N, T) for T targets, and the expected bounces.
@@ -108,7 +108,7 @@ class Passage(Core):
             >>> found.steps
             tensor([0., 2., 0.], dtype=torch.float64)
         """
-        return placed(Absorption, absorption(self.operator, self._sets(targets), tol), self.layout)
+        return placed(Absorption, absorption(self.operator, self._sets(targets), tol), self)
 
     def hitting_times(self, targets: Start, tol: float = 1e-8) -> HittingTimes:
         """Expected bounces from every token until the walk is first on one of ``targets``; ∞ where it may miss them.
@@ -121,7 +121,7 @@ class Passage(Core):
             >>> chain.hitting_times(0).values
             tensor([0., 6., 8.], dtype=torch.float64)
         """
-        return placed(HittingTimes, hitting_times(self.operator, self._tokens(targets), tol), self.layout)
+        return placed(HittingTimes, hitting_times(self.operator, self._tokens(targets), tol), self)
 
     def mean_first_passage(self, tokens: Start | None = None) -> FirstPassage:
         """Expected bounces from every token until the walk is first on each of ``tokens``: (*batch, N, T), 0 on itself.
@@ -140,7 +140,7 @@ class Passage(Core):
                     [8., 2., 0.]], dtype=torch.float64)
         """
         chosen = None if tokens is None else self._tokens(tokens).nonzero()[:, 0]
-        return placed(FirstPassage, mean_first_passage(self.operator, chosen), self.layout)
+        return placed(FirstPassage, mean_first_passage(self.operator, chosen), self)
 
     def fundamental(self, x: Tensor, tol: float = 1e-8) -> Fundamental:
         """Z x and the deviation (Z − 1πᵀ) x, with Z = (I − A + 1πᵀ)⁻¹ the fundamental matrix.
@@ -153,7 +153,7 @@ class Passage(Core):
         """
         if x.ndim < 2 or x.shape[-2] != self.num_tokens:
             raise ChainError(f"x has shape {tuple(x.shape)}, expected (…, {self.num_tokens}, c): one row a token")
-        return placed(Fundamental, fundamental(self.operator, x.to(self.device), tol), self.layout)
+        return placed(Fundamental, fundamental(self.operator, x.to(self.device), tol), self)
 
     def _tokens(self, tokens: Start) -> Tensor:
         """One set of tokens for all chains, bool (N,)."""

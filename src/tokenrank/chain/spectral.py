@@ -38,7 +38,7 @@ class Spectral(Core):
             >>> slow.values
             tensor(0.5000, dtype=torch.float64)
             >>> print(slow.certificate)
-            exact, 1 apply, eigenvalues
+            converged, 1 apply, eigenvalues
         """
         return lambda2(self.operator)
 
@@ -57,7 +57,7 @@ class Spectral(Core):
             >>> chain.spectrum(2).values.real
             tensor([1.0000, 0.5000], dtype=torch.float64)
         """
-        return placed(Spectrum, spectrum(self.operator, k, left), self.layout)
+        return placed(Spectrum, spectrum(self.operator, k, left), self)
 
     def half_life(self, start: Start, limit: int = 64) -> HalfLife:
         """Bounces until half of what one bounce tells of its start is forgotten, for every head.
@@ -93,7 +93,7 @@ class Spectral(Core):
             >>> int(states.count), states.labels.tolist()
             (2, [0, 0, 1, 1])
         """
-        return placed(Metastable, metastable(self.operator, k, largest), self.layout)
+        return placed(Metastable, metastable(self.operator, k, largest), self)
 
     def kemeny(self) -> Kemeny:
         """Kemeny's constant Σ_{i≥2} 1/(1 − λ_i): bounces to a token drawn from π, whatever the start.
@@ -104,7 +104,7 @@ class Spectral(Core):
             >>> import tokenrank as tr
             >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
             >>> chain.kemeny()
-            Kemeny(1 chain, 3; exact, 1 apply, elimination)
+            Kemeny(1 chain, 3; converged, 1 apply, elimination)
         """
         return kemeny(self.operator)
 
@@ -119,7 +119,7 @@ class Spectral(Core):
             >>> chain.entropy_rate().values  # nats
             tensor(0.8664, dtype=torch.float64)
         """
-        return placed(EntropyRate, entropy_rate(self.operator), self.layout)
+        return placed(EntropyRate, entropy_rate(self.operator), self)
 
     def mixing_time(self, epsilon: float = 0.25) -> MixingTime:
         """Bounces until the start does not matter any more, with proved bounds.

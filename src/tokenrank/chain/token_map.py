@@ -32,6 +32,7 @@ class TokenMap(Result):
         layout: which token is what, or None.
         certificate: what the values are worth; None for those that no chain answered with.
         picture: the picture as the model saw it, which a notebook shows the map on; or None.
+        caption: what was asked, in words: layer, heads, tokens, bounces; "" where that is not known.
 
     Example:
         >>> import torch
@@ -58,6 +59,7 @@ class TokenMap(Result):
     layout: TokenLayout | None = None
     certificate: Certificate | None = None
     picture: Image.Image | None = field(default=None, compare=False)
+    caption: str = field(default="", compare=False)
 
     def grid(self, span: str | None = None) -> Tensor:
         """The picture's tokens as (*batch, rows, columns); a video's as (*batch, frames, rows, columns).

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import ChainError, NotConvergedWarning, NotUniqueWarning
 from ..markov import Bounces, Certificate, bounce, closed_classes, half_life, quasi_stationary, stationary
@@ -62,7 +63,8 @@ class Walks(Core):
         else:
             raise ChainError(f"n = {n!r} bounces, expected a whole number ≥ 0 or 'halflife'")
         values = way if path else way[-1]
-        return TokenMap(values, self.layout, Certificate.exact(values.shape[:-1], self.device, len(way) - 1, "bounces"))
+        certificate = Certificate.exact(values.shape[:-1], self.device, len(way) - 1, "bounces")
+        return self._map(values, certificate, f"n = {n}, {direction}")
 
     def tokenrank(
         self,
@@ -116,7 +118,11 @@ class Walks(Core):
                 NotConvergedWarning,
                 stacklevel=2,
             )
-        return TokenMap(answer.values, self.layout, answer.certificate)
+        return self._map(answer.values, answer.certificate, f"TokenRank, alpha {alpha:g}, {direction}")
+
+    def _map(self, values: Tensor, certificate: Certificate, what: str) -> TokenMap:
+        caption = f"{self.caption}, {what}" if self.caption else what
+        return TokenMap(values, self.layout, certificate, self.picture, caption)
 
     def quasi_stationary(self, drop: Start, alpha: float = 0.99, tol: float = 1e-8) -> QuasiStationary:
         """Where the walk is as long as it has not entered the tokens ``drop``: attention without its sink.
@@ -135,9 +141,7 @@ class Walks(Core):
             tensor([0.0000, 0.5850, 0.4150], dtype=torch.float64)
         """
         ended = start_distribution(drop, torch.Size(self.shape[-2:]), self.layout) > 0
-        return placed(
-            QuasiStationary, quasi_stationary(self.operator, ended.to(self.device), float(alpha), tol), self.layout
-        )
+        return placed(QuasiStationary, quasi_stationary(self.operator, ended.to(self.device), float(alpha), tol), self)
 
 
 def _warn_if_not_unique(operator: Operator) -> None:

@@ -10,12 +10,11 @@ from torch import Tensor
 from ..errors import ChainError
 from ..operators import Operator
 from .certificate import Certificate
+from .engine import constants
 from .engine.refine import checked_effort
 from .engine.transient import solve_transient
 from .result import Result
 from .support.reachable import reaches
-
-TINY = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,7 +83,7 @@ def absorption(operator: Operator, targets: Tensor, tol: float = 1e-8, max_appli
     probabilities = torch.where(ending[..., None], targets.double(), found[..., :count])
     escape = torch.zeros_like(solved.times)
     if bool(caught.any()):
-        escape = torch.where(caught, 1.0, torch.where(misses, found[..., count].clamp(min=TINY), 0.0))
+        escape = torch.where(caught, 1.0, torch.where(misses, found[..., count].clamp(min=constants.TINY), 0.0))
     return Absorption(
         values=torch.where(reachable, probabilities, 0.0),
         steps=torch.where(misses, torch.inf, solved.times),

@@ -39,9 +39,10 @@ class Certificate(Batched):
         converged: bool (*batch): the bound, or where there is none the residual, met the tolerance; (*batch, C) where a
             chain has several answers.
         residual: what the equation that was solved is off by: ‖πᵀG − πᵀ‖₁ for stationary distributions, the
-            largest entry for systems of equations, ‖My − λy‖₂ for eigenvalues. Same shape; 0 where the answer is exact.
+            largest entry for systems of equations, ‖My − λy‖₂ for eigenvalues. Same shape; 0 where none was iterated.
         error_bound: proved bound of the distance to the exact answer in the same norm; None where nothing can be
-            proved (stationary distributions without teleport, eigenvalues), inf where it was not proved for a chain.
+            proved (stationary distributions without teleport, eigenvalues), inf where it was not proved for a chain,
+            0 throughout for answers that are exact but for the rounding of sums.
         applies: attention applications spent (the largest over the batch).
         method: what found the answer: "power", "gmres", "substitution", "elimination", "arnoldi", …; "none" where
             there was nothing to solve.
@@ -70,9 +71,9 @@ class Certificate(Batched):
 
     @classmethod
     def exact(cls, batch: Sequence[int], device: torch.device, applies: int, method: str) -> Certificate:
-        """Of an answer that is exact up to the rounding of a sum, for chains (*batch)."""
+        """Of an answer that is exact but for the rounding of sums, for chains (*batch)."""
         zero = torch.zeros(tuple(batch), dtype=torch.float64, device=device)
-        return cls(zero == 0, zero, None, applies, method)
+        return cls(zero == 0, zero, zero, applies, method)
 
     @classmethod
     def joined(cls, parts: Sequence[Certificate], batch: Sequence[int], order: Sequence[str]) -> Certificate:
@@ -88,7 +89,7 @@ class Certificate(Batched):
         return cls(
             whole([part.converged for part in parts]),
             whole([part.residual for part in parts]),
-            whole(bounds) if bounds else None,
+            whole(bounds) if len(bounds) == len(parts) else None,
             max(part.applies for part in parts),
             max((part.method for part in parts), key=order.index),
             whole([part.uncertain for part in parts]),
@@ -124,7 +125,7 @@ class Certificate(Batched):
         doubted = int((self.uncertain & self.converged).sum())
         words = [f"NOT converged{_of(failed, count)}"] if failed else []
         words += [f"uncertain{_of(doubted, count)}"] if doubted else []
-        exact = not bool((self.residual != 0).any()) and (self.error_bound is None or not bool(self.error_bound.any()))
+        exact = self.error_bound is not None and not bool(self.error_bound.any())
         return ", ".join(words) or ("exact" if exact else "converged")
 
 

@@ -11,15 +11,13 @@ from torch import Tensor
 from ..errors import ChainError
 from ..operators import Operator
 from .certificate import Certificate
-from .engine.batching import DENSE_BYTES, head_groups, rows_of
+from .engine import constants
+from .engine.batching import head_groups, rows_of
 from .engine.elimination import eliminate
 from .engine.refine import checked_effort
 from .engine.transient import rounding, stretch_of
 from .hitting import hitting_times
 from .result import Result
-
-LARGEST = 4096  # tokens up to which all pairs are eliminated; beyond, one solve a target
-LEAF = 16  # states that are targets one by one
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,13 +69,13 @@ def mean_first_passage(
     """
     checked_effort(tol, max_applies)
     tokens = _checked(operator, tokens)
-    if operator.num_tokens > LARGEST:
+    if operator.num_tokens > constants.PASSAGE_LARGEST:
         return _one_by_one(operator, tokens, tol, max_applies)
     heads, n, count = math.prod(operator.batch), operator.num_tokens, len(tokens)
     values = torch.empty(heads, n, count, dtype=torch.float64, device=operator.device)
     returns, residual, bound = (values.new_empty(heads, count) for _ in range(3))
     for part, group in head_groups(operator, torch.float64):
-        size = max(1, DENSE_BYTES // (8 * n * n))
+        size = max(1, constants.DENSE_BYTES // (8 * n * n))
         for start in range(part.start, part.stop, size):
             some = slice(start, min(start + size, part.stop))
             a = group.index(slice(some.start - part.start, some.stop - part.start)).to_dense(torch.float64)
@@ -92,10 +90,10 @@ def mean_first_passage(
 def _checked(operator: Operator, tokens: Tensor | None) -> Tensor:
     n = operator.num_tokens
     if tokens is None:
-        if n > LARGEST:
+        if n > constants.PASSAGE_LARGEST:
             raise ChainError(
-                f"all pairs of {n} tokens are {n**2:,} times a chain, expected at most {LARGEST} tokens; name the "
-                "targets: mean_first_passage(tokens)"
+                f"all pairs of {n} tokens are {n**2:,} times a chain, expected at most "
+                f"{constants.PASSAGE_LARGEST} tokens; name the targets: mean_first_passage(tokens)"
             )
         return torch.arange(n, device=operator.device)
     tokens = tokens.to(operator.device)
@@ -118,7 +116,7 @@ def _eliminated(a: Tensor, tokens: Tensor) -> Tensor:
 def _passage(q: Tensor, spent: Tensor, count: int) -> Tensor:
     """Times until the first ``count`` states of a walk that spends (h, n) on every step, (h, n, count)."""
     n = q.shape[-1]
-    if n <= LEAF:
+    if n <= constants.PASSAGE_LEAF:
         return _leaf(q, spent, count)
     half = n // 2
     first, second = slice(0, half), slice(half, n)

@@ -10,15 +10,14 @@ from torch import Tensor
 from ..errors import ChainError
 from ..operators import Operator
 from .certificate import Certificate
+from .engine import constants
 from .engine.batching import head_groups, leaving
 from .engine.elimination import eliminate, try_stationary
 from .engine.krylov import Apply
-from .engine.refine import TINY, by_gmres, checked_effort, refine
+from .engine.refine import by_gmres, checked_effort, refine
 from .result import Result
 from .support.irreducible import closed_classes
 
-DIRECT = 2048  # tokens up to which elimination costs no more than three block solves
-WIDTH = 16  # probes that share a Krylov space
 ORDER = ("diagonal", "elimination", "hutch++")
 
 
@@ -79,7 +78,7 @@ def kemeny(operator: Operator, probes: int = 96, tol: float = 1e-6, max_applies:
         return _triangular(operator, unique)
     parts = []
     for heads, group in head_groups(operator, torch.float64):
-        if operator.num_tokens <= DIRECT:
+        if operator.num_tokens <= constants.KEMENY_DIRECT:
             parts.append(_eliminated(group))
         else:
             parts.append(_estimated(group, unique.reshape(-1)[heads], probes // 3, tol, max_applies, seed))
@@ -135,7 +134,7 @@ def _estimated(operator: Operator, unique: Tensor, count: int, tol: float, max_a
         """E X for E = (I − A + 1uᵀ)⁻¹ − I − (A − 1uᵀ)."""
         nonlocal applies, worst
         found = []
-        for columns in x.split(WIDTH, -1):
+        for columns in x.split(constants.SOLVE_WIDTH, -1):
             solved, missed, spent = deflated_solve(part, columns, tol, max_applies)
             image = part.matmul(columns) - columns.mean(-2, keepdim=True)
             found.append(solved - columns - image)
@@ -169,7 +168,7 @@ def deflated_solve(operator: Operator, rhs: Tensor, tol: float, max_applies: int
     Returns:
         X (h, N, c) in float64, the largest relative residual (h,), and the applies.
     """
-    size = rhs.abs().amax(-2).clamp(min=TINY)
+    size = rhs.abs().amax(-2).clamp(min=constants.TINY)
     solve = by_gmres(lambda heads: _deflated(operator, heads), operator.dtype, 0.5 * tol)
     answer = refine(
         solve(rhs, max(1, max_applies - 1)),

@@ -9,19 +9,15 @@ from torch import Tensor
 
 from ..operators import Dense, Operator
 from .certificate import Certificate
+from .engine import constants
 from .engine.batching import head_groups
 from .engine.eigenvalues import quotient_matrix
 from .engine.krylov import Apply, KrylovSpace
 from .result import Result
 
-DIMENSION = 128  # of one Krylov space
-CHECKS = 8  # looks at the Ritz values while a space grows
-RESTARTS = 2  # further spaces for the heads that need them
-GROWTH_STEPS = 64  # plain applies whose growth rate bounds a ring of eigenvalues from below
 TOLERANCE = 2e-4  # residual that counts as converged, relative to max(|λ2|, 0.1)
 ERROR = 5e-4  # first-order error of |λ2| that is let pass, however small the residual
 ORDER = ("diagonal", "eigenvalues", "arnoldi")
-SMALL = 128  # up to here all eigenvalues cost less than a Krylov space
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,10 +26,10 @@ class Lambda2(Result):
 
     Attributes:
         values: |λ2|, (*batch), 0 … 1.
-        certificate: ``residual`` is ‖M y − λ y‖₂ of the unit Ritz vector y on the quotient; 0 where exact. Uncertain
-            where it stayed above ``TOLERANCE`` · max(|λ2|, 0.1), as it does on rings of eigenvalues of (almost) one
-            modulus, or its product with the condition of the eigenvalue above ``ERROR``: the value is then an
-            estimate. No error bound.
+        certificate: ``residual`` is ‖M y − λ y‖₂ of the unit Ritz vector y on the quotient; 0 where it was not
+            iterated. Uncertain where it stayed above ``TOLERANCE`` · max(|λ2|, 0.1), as it does on rings of eigenvalues
+            of (almost) one modulus, or its product with the condition of the eigenvalue above ``ERROR``: the value is
+            then an estimate. No error bound.
     """
 
     values: Tensor
@@ -59,16 +55,18 @@ def lambda2(operator: Operator, seed: int = 0) -> Lambda2:
 def _of_group(operator: Operator, seed: int) -> Lambda2:
     n = operator.num_tokens
     if operator.structure != "full" and n > 1:
-        return _exact(operator.diagonal().topk(2, -1).values[:, 1], "diagonal")
-    if n <= SMALL:
+        values = operator.diagonal().topk(2, -1).values[:, 1].clamp(max=1)
+        return Lambda2(values, _not_iterated(values, "diagonal"))
+    if n <= constants.ALL_EIGENVALUES:
         # so few tokens that double precision costs nothing; peaky heads are far from normal and need it
         quotient = quotient_matrix(operator.to_dense(torch.float64))
-        return _exact(torch.linalg.eigvals(quotient).abs().amax(-1).to(operator.dtype), "eigenvalues")
+        values = torch.linalg.eigvals(quotient).abs().amax(-1).to(operator.dtype).clamp(max=1)
+        return Lambda2(values, _not_iterated(values, "eigenvalues"))
     return _krylov(operator, seed)
 
 
-def _exact(values: Tensor, method: str) -> Lambda2:
-    return Lambda2(values.clamp(max=1), Certificate.exact(values.shape, values.device, 1, method))
+def _not_iterated(values: Tensor, method: str) -> Certificate:
+    return Certificate(torch.ones_like(values, dtype=torch.bool), torch.zeros_like(values), None, 1, method)
 
 
 def _krylov(operator: Operator, seed: int) -> Lambda2:
@@ -81,10 +79,10 @@ def _krylov(operator: Operator, seed: int) -> Lambda2:
     values = torch.zeros(heads, dtype=operator.dtype, device=operator.device)
     residual = torch.full_like(values, torch.inf)
     active, part, applies = torch.arange(heads, device=operator.device), operator, 0
-    for _ in range(1 + RESTARTS):
-        space = KrylovSpace(block, DIMENSION)
+    for _ in range(1 + constants.LAMBDA2_RESTARTS):
+        space = KrylovSpace(block, constants.LAMBDA2_DIMENSION)
         while len(active):
-            for _ in range(DIMENSION // width // CHECKS):
+            for _ in range(constants.LAMBDA2_DIMENSION // width // constants.LAMBDA2_CHECKS):
                 if not space.full:
                     space.extend(_quotient(part))
                     applies += 1
@@ -105,20 +103,20 @@ def _krylov(operator: Operator, seed: int) -> Lambda2:
     uncertain = torch.zeros(heads, dtype=torch.bool, device=operator.device)
     if len(active):
         growth = _growth(_quotient(part), block)
-        applies += GROWTH_STEPS
+        applies += constants.LAMBDA2_GROWTH_STEPS
         values[active] = torch.maximum(values[active], growth)
         uncertain[active] = True
     return Lambda2(values.clamp(max=1), Certificate(~uncertain, residual, None, applies, "arnoldi"))
 
 
 def _growth(apply: Apply, x: Tensor) -> Tensor:
-    """Mean growth of ‖Mᵏ X‖ over the second half of ``GROWTH_STEPS`` applies, (h,)."""
+    """Mean growth of ‖Mᵏ X‖ over the second half of ``constants.LAMBDA2_GROWTH_STEPS`` applies, (h,)."""
     rates = []
-    for _ in range(GROWTH_STEPS):
+    for _ in range(constants.LAMBDA2_GROWTH_STEPS):
         x = x / torch.linalg.matrix_norm(x, keepdim=True)
         x = apply(x)
         rates.append(torch.linalg.matrix_norm(x).log())
-    return torch.stack(rates[GROWTH_STEPS // 2 :]).mean(0).exp()
+    return torch.stack(rates[constants.LAMBDA2_GROWTH_STEPS // 2 :]).mean(0).exp()
 
 
 def _quotient(operator: Operator) -> Apply:

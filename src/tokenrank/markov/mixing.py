@@ -13,16 +13,13 @@ from ..errors import ChainError
 from ..operators import Operator, is_everywhere
 from .certificate import Certificate
 from .classes import classes
+from .engine import constants
 from .engine.batching import head_groups
 from .engine.elimination import try_stationary
 from .engine.transient import rounding
 from .result import Result
 from .spectrum import Spectrum, spectrum
 
-EXACT = 512  # tokens up to which the first power that has mixed is looked for
-SQUARED = 2048  # and up to which powers are formed for the upper bound
-DOUBLINGS = 30  # powers up to A^(2³⁰): rounding grows with the power
-POWER_BYTES = 512 * 2**20  # for the powers of as many heads as fit
 MET = 1e-12  # ε counts as met to within this, so that ties do not hang on rounding
 
 
@@ -78,12 +75,12 @@ def mixing_time(operator: Operator, epsilon: float = 0.25) -> MixingTime:
     lower = torch.where(mixes, _from_eigenvector(operator, slow, epsilon), torch.inf)
     found = []
     for _, group in head_groups(operator, torch.float64):
-        if operator.num_tokens > SQUARED:
+        if operator.num_tokens > constants.MIXING_SQUARED:
             least = torch.ones(group.shape[0], dtype=torch.float64, device=group.device)
             found.append(torch.stack([least, _steps(doeblin(group) + rounding(operator.num_tokens), 1, epsilon)]))
             continue
-        few = max(1, POWER_BYTES // (8 * operator.num_tokens**2 * DOUBLINGS))
-        bounded = _exact if operator.num_tokens <= EXACT else _from_powers
+        few = max(1, constants.POWER_BYTES // (8 * operator.num_tokens**2 * constants.MIXING_DOUBLINGS))
+        bounded = _exact if operator.num_tokens <= constants.MIXING_EXACT else _from_powers
         for start in range(0, group.shape[0], few):
             a = group.index(slice(start, start + few)).to_dense(torch.float64)
             found.append(bounded(_powers(a, epsilon), epsilon))
@@ -131,7 +128,7 @@ def _from_eigenvector(operator: Operator, slow: Spectrum, epsilon: float) -> Ten
 def _powers(a: Tensor, epsilon: float) -> Iterator[Tensor]:
     """A, A², A⁴, … (h, N, N) until all heads have mixed."""
     yield a
-    for _ in range(DOUBLINGS):
+    for _ in range(constants.MIXING_DOUBLINGS):
         if bool((_contraction(a) <= epsilon / 2).all()):
             return
         a = a @ a
@@ -181,9 +178,6 @@ def _exact(powers: Iterator[Tensor], epsilon: float) -> Tensor:
     open_still = (distance(last) > wanted) | ~decided
     least = apart.double() * (longest + 1)
     return torch.stack([torch.where(open_still, least, steps), torch.where(open_still, torch.inf, steps)])
-
-
-BLOCK = 256  # rows compared with one another at a time
 
 
 @dataclass(frozen=True, repr=False)
@@ -236,10 +230,11 @@ def doeblin(operator: Operator) -> Tensor:
 def _of_group(operator: Operator) -> Tensor:
     n = operator.num_tokens
     widest = torch.zeros(operator.shape[0], dtype=torch.float64, device=operator.device)
-    starts = range(0, n, BLOCK)
+    size = constants.COMPARED_ROWS
+    starts = range(0, n, size)
     for start in starts:
-        rows = operator.rows(start, min(start + BLOCK, n), torch.float64)
-        for other in starts[: start // BLOCK + 1]:
-            others = rows if other == start else operator.rows(other, min(other + BLOCK, n), torch.float64)
+        rows = operator.rows(start, min(start + size, n), torch.float64)
+        for other in starts[: start // size + 1]:
+            others = rows if other == start else operator.rows(other, min(other + size, n), torch.float64)
             widest = torch.maximum(widest, torch.cdist(rows, others, p=1.0).amax((-2, -1)))
     return (widest / 2).clamp(max=1)

@@ -10,12 +10,11 @@ from torch import Tensor
 from ..errors import ChainError
 from ..operators import Operator
 from .certificate import Certificate
+from .engine import constants
 from .engine.batching import head_groups
 from .engine.triangular import solve_triangular
 from .result import Result
 
-STEPS = 100  # of the root search; a dozen is usual, and of the inverse iteration fewer
-PATIENCE = 3  # inverse iterations without progress
 ROUNDING = 4 * torch.finfo(torch.float64).eps
 NEGLIGIBLE = 1e-300  # entries below are zero, so that ratios of what is left keep their digits
 ORDER = ("substitution", "inverse iteration")
@@ -164,7 +163,7 @@ def _secular(walk: _Walk) -> tuple[Tensor, int]:
     high = torch.maximum(walk.row_sums().amax(-1) - pole, low)
     mu, x = high.clone(), torch.zeros_like(b)
     active, part, spent = torch.arange(len(pole), device=pole.device), walk, 0
-    for step in range(STEPS):
+    for step in range(constants.QUASI_STEPS):
         pivots = mu[active, None] + gaps[active]
         trial = solve_triangular(part.operator, pivots, b[active], walk.alpha, transposed=True)
         slope = solve_triangular(part.operator, pivots, trial, walk.alpha, transposed=True).sum(-1)
@@ -186,7 +185,7 @@ def _secular(walk: _Walk) -> tuple[Tensor, int]:
         moved = torch.where(safe, newton, moved)
         settled = finite & ((excess.abs() <= ROUNDING) | narrow | (moved == here))
         mu[active] = moved
-        if bool(settled.all()) or step == STEPS - 1:
+        if bool(settled.all()) or step == constants.QUASI_STEPS - 1:
             break
         if bool(settled.any()):
             active = active[~settled]
@@ -209,7 +208,7 @@ def _inverse_iteration(q: Tensor, x: Tensor) -> tuple[Tensor, int]:
     shift = float(q.sum(-1).amax()) * (1 + ROUNDING)
     eye = torch.eye(len(q), dtype=q.dtype, device=q.device)
     step = 0
-    while step < STEPS:
+    while step < constants.QUASI_STEPS:
         step += 1
         image = x @ q
         theta = float(image.sum())
@@ -217,7 +216,7 @@ def _inverse_iteration(q: Tensor, x: Tensor) -> tuple[Tensor, int]:
         top = float(torch.where(x > 0, image / x, 0.0).amax()) * (1 + ROUNDING)
         idle = 0 if residual < 0.5 * least or top < 0.999 * shift else idle + 1
         best, least = (x, residual) if residual < least else (best, least)
-        if least <= 2 * ROUNDING * theta or idle == PATIENCE:
+        if least <= 2 * ROUNDING * theta or idle == constants.QUASI_PATIENCE:
             break
         shift = min(shift, top)
         y = torch.linalg.solve_ex(shift * eye - q.mT, x).result

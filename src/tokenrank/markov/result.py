@@ -52,7 +52,7 @@ class Result(Batched):
 
     def __repr__(self) -> str:
         words = f"{self.shape_words()}, {range_words(self.values)}"
-        return f"{type(self).__name__}({'; '.join(filter(None, [words, self.worth_words()]))})"
+        return f"{type(self).__name__}({'; '.join(filter(None, [words, self.worth_words(), self.caption_words()]))})"
 
     def _repr_html_(self) -> str:
         rows = [
@@ -64,6 +64,7 @@ class Result(Batched):
             f"{type(self).__name__} of {self.shape_words()}",
             table(rows, ("", "shape", "from … to")),
             note(self.worth_words()),
+            note(self.caption_words()),
         )
 
     def shape_words(self) -> str:
@@ -76,6 +77,10 @@ class Result(Batched):
     def worth_words(self) -> str:
         """What the answer is worth; nothing where there is no certificate."""
         return "" if self.certificate is None else str(self.certificate)
+
+    def caption_words(self) -> str:
+        """What was asked of which chain, where the answer knows it."""
+        return str(vars(self).get("caption", ""))
 
 
 def counted(count: str, noun: str) -> str:

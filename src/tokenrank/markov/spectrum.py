@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import ChainError
 from ..operators import Dense, Operator
 from .certificate import Certificate
+from .engine import constants
 from .engine.batching import head_groups
 from .engine.eigenvalues import by_modulus, cuts_pair, quotient_matrix, real_basis
 from .engine.krylov import Apply, KrylovSpace
@@ -17,11 +18,7 @@ from .engine.triangular import triangular_vectors
 from .result import Result
 from .stationary import stationary
 
-SMALL = 128  # up to here all eigenvalues cost less than a Krylov space
-RESTARTS = 12  # of one head's space before it is given up
-STUBBORN = 512  # up to here a head that is given up gets all its eigenvalues; beyond it is called uncertain
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-5}  # residual that counts as settled, relative to max(|λ|, 0.1)
-STATIONARY_APPLIES = 5000
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,12 +107,12 @@ def _modes(operator: Operator, k: int, transposed: bool, seed: int) -> Modes:
     if operator.structure != "full":
         basis, applies = triangular_vectors(operator, wanted, transposed), 1
         counts = torch.full((len(basis),), wanted, device=basis.device)
-    elif n <= SMALL:
+    elif n <= constants.ALL_EIGENVALUES:
         basis, counts = _all_eigenvalues(operator, wanted, transposed)
         applies = n
     else:
         basis, counts, applies, given_up = _krylov(operator, wanted, transposed, seed)
-        if len(given_up) and n <= STUBBORN:
+        if len(given_up) and n <= constants.SPECTRUM_STUBBORN:
             basis = basis.double()
             basis[given_up], counts[given_up] = _all_eigenvalues(operator.index(given_up), wanted, transposed)
             applies += n
@@ -160,7 +157,7 @@ def _krylov(operator: Operator, count: int, transposed: bool, seed: int) -> tupl
     basis = torch.zeros(heads, n, count + 1, dtype=operator.dtype, device=operator.device)
     counts = torch.zeros(heads, dtype=torch.long, device=operator.device)
     active, part, applies = torch.arange(heads, device=operator.device), operator, 0
-    for restart in range(RESTARTS + 1):
+    for restart in range(constants.SPECTRUM_RESTARTS + 1):
         apply = _quotient(part, transposed)
         while not space.full:
             space.extend(apply)
@@ -170,7 +167,7 @@ def _krylov(operator: Operator, count: int, transposed: bool, seed: int) -> tupl
         beyond = torch.arange(count + 1, device=whole.device) >= whole[:, None]
         loose = residual > TOLERANCE[operator.dtype] * values.abs().clamp(min=0.1)
         unsettled = (loose & ~beyond).any(-1)
-        done = ~unsettled if restart < RESTARTS else torch.ones_like(unsettled)
+        done = ~unsettled if restart < constants.SPECTRUM_RESTARTS else torch.ones_like(unsettled)
         coordinates = real_basis(values[done], vectors[done])
         basis[active[done]] = (coordinates.mT @ space.select(done).basis.mT[:, : space.dimension]).mT
         counts[active[done]] = whole[done]
@@ -236,7 +233,7 @@ def _assembled(operator: Operator, right: Modes, left: Modes | None) -> Spectrum
     left_basis = left_residual = None
     if left is not None:
         even = torch.full((n,), 1 / n, dtype=torch.float64, device=operator.device)
-        pi = stationary(operator, 1.0, even, 1e-10, STATIONARY_APPLIES)
+        pi = stationary(operator, 1.0, even, 1e-10, constants.SPECTRUM_STATIONARY_APPLIES)
         first = pi.values.reshape(heads, n, 1)
         together = torch.cat([first, left.basis], -1)
         q, r = torch.linalg.qr(together)
@@ -264,7 +261,7 @@ def _assembled(operator: Operator, right: Modes, left: Modes | None) -> Spectrum
 def _method(operator: Operator) -> str:
     if operator.structure != "full":
         return "substitution"
-    return "eigenvalues" if operator.num_tokens <= SMALL else "arnoldi"
+    return "eigenvalues" if operator.num_tokens <= constants.ALL_EIGENVALUES else "arnoldi"
 
 
 def _padded(modes: Modes, width: int) -> Modes:

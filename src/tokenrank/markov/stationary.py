@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ..operators import Dense, Operator
 from .certificate import Certificate
+from .engine import constants
 from .engine.batching import head_groups
 from .engine.krylov import Apply, gmres
 from .engine.power import power
-from .engine.refine import TINY, refine
+from .engine.refine import refine
 from .engine.triangular import solve_triangular
 from .result import Result
 
-VIEWS_BYTES = 2**20  # of a head from which a product of its own costs no more than its share of a batched one
 ROUNDING = 8 * torch.finfo(torch.float64).eps  # ℓ1 error of a residual computed in float64, about
 
 
@@ -104,7 +104,7 @@ class _Solver:
     def correct(self, missing: Tensor, max_applies: int) -> tuple[Tensor, int]:
         """For a residual (h, N, 1), scaled to one so that the working precision is enough to solve for it."""
         missing = missing[..., 0] - missing.mean(-2)
-        scale = missing.abs().sum(-1).clamp(min=TINY)
+        scale = missing.abs().sum(-1).clamp(min=constants.TINY)
         rhs = missing / scale[:, None]
         change, spent = self.solve(rhs, rhs, scale, max_applies)
         return (scale[:, None] * change)[..., None], spent
@@ -127,7 +127,7 @@ class _Solver:
         """x ↦ α Aᵀ x for some of the heads."""
         operator, alpha = self.operator, self.alpha
         part_only, on_cpu = len(heads) < operator.shape[0], operator.device.type == "cpu"
-        if isinstance(operator, Dense) and part_only and on_cpu and operator.weights[0].nbytes >= VIEWS_BYTES:
+        if isinstance(operator, Dense) and part_only and on_cpu and operator.weights[0].nbytes >= constants.VIEWS_BYTES:
             # a copy of the heads that are left costs as much as several applies
             views = [operator.weights[head] for head in heads.tolist()]
             return lambda x: alpha * torch.stack([v.mT @ w for v, w in zip(x, views, strict=True)]).mT

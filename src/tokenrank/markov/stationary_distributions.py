@@ -12,15 +12,13 @@ from torch import Tensor
 from ..operators import Dense, Operator, restrict
 from .certificate import Certificate
 from .classes import Classes, classes
-from .engine.batching import DENSE_BYTES, head_groups
+from .engine import constants
+from .engine.batching import head_groups
 from .engine.elimination import try_stationary
 from .engine.refine import checked_effort
 from .result import Result
 from .stationary import stationary
 
-ELIMINATED = 1024  # tokens of a class up to which elimination costs little
-STUBBORN = 4096  # and up to which it is worth while where iterating does not converge
-PATIENCE = 256  # applies after which elimination is the cheaper way
 ORDER = ("none", "power", "gmres", "elimination")
 
 
@@ -127,7 +125,8 @@ def _alike(several: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 def _solve(operator: Operator, heads: Tensor, tokens: Tensor, tol: float, max_applies: int) -> _Solved:
     n, m = operator.num_tokens, len(tokens)
     parts = []
-    for some in heads.split(max(1, DENSE_BYTES // (8 * m * m)) if m <= STUBBORN else len(heads)):
+    few = max(1, constants.DENSE_BYTES // (8 * m * m)) if m <= constants.CLASS_STUBBORN else len(heads)
+    for some in heads.split(few):
         if isinstance(operator, Dense) and m < n:
             # no more than the class is copied; rows renormalised in single precision were another chain
             block = operator.weights[some[:, None, None], tokens[:, None], tokens].double()
@@ -147,11 +146,13 @@ def _solve(operator: Operator, heads: Tensor, tokens: Tensor, tol: float, max_ap
 def _of_class(operator: Operator, tol: float, max_applies: int) -> _Solved:
     """π of a batch of irreducible chains (h, M, M)."""
     m = operator.num_tokens
-    if m > ELIMINATED:
-        budget = max_applies if m > STUBBORN else min(max_applies, PATIENCE)
+    if m > constants.CLASS_DIRECT:
+        budget = max_applies if m > constants.CLASS_STUBBORN else min(max_applies, constants.CLASS_PATIENCE)
         answer = _iterated(operator, tol, budget)
         left = (answer.residual > tol).nonzero()[:, 0]
-        return _replaced(answer, left, _eliminated(operator.index(left))) if len(left) and m <= STUBBORN else answer
+        if not len(left) or m > constants.CLASS_STUBBORN:
+            return answer
+        return _replaced(answer, left, _eliminated(operator.index(left)))
     answer = _eliminated(operator)
     left = answer.residual.isinf().nonzero()[:, 0]  # float64 cannot tell: see stationary_by_elimination
     if not len(left):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import torch
 from torch import Tensor
 
+from .. import html as page
 from ..recording import AttentionRecord
 from ..recording.budget import free_bytes, readable
 
@@ -26,14 +26,8 @@ def table(records: Sequence[AttentionRecord], opaque: Mapping[str, int]) -> str:
 def html(title: str, records: Sequence[AttentionRecord], opaque: Mapping[str, int]) -> str:
     """The same for a notebook, of the first records."""
     head, *rows = _rows(records[:_SHOWN])
-    lines = [f"<thead>{_html_row('th', head)}</thead>", *(_html_row("td", row) for row in rows)]
-    notes = [f"{len(records) - _SHOWN} more records; print(trace.summary()) has them all"] if records[_SHOWN:] else []
-    below = "".join(f"<p>{escape(note)}</p>" for note in [*notes, *_unseen(opaque)])
-    return f"<div><p>{escape(title)}</p><table>{''.join(lines)}</table>{below}</div>"
-
-
-def _html_row(tag: str, cells: Sequence[str]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+    more = f"{len(records) - _SHOWN} more records; print(trace.summary()) has them all" if records[_SHOWN:] else ""
+    return page.panel(title, page.table(rows, head), *map(page.note, [more, *_unseen(opaque)]))
 
 
 def _rows(records: Sequence[AttentionRecord]) -> list[list[str]]:

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ChainError
-
-SMALL = 16  # states reduced one by one; larger blocks in halves, by matrix products
-TINY = torch.finfo(torch.float64).tiny  # ways out that sum to less count as none
+from . import constants
 
 
 @dataclass(frozen=True)
@@ -37,10 +35,10 @@ def factors(q: Tensor, exits: Tensor) -> Factors:
 def _reduce(t: Tensor, out: Tensor, dead: Tensor) -> None:
     """Factors of the block t (h, m, m) in place; ``out`` (h, m) are the ways out of the block."""
     m = t.shape[-1]
-    if m <= SMALL:
+    if m <= constants.ELIMINATION_LEAF:
         _reduce_one_by_one(t, out, dead)
         return
-    half = SMALL * -(-m // (2 * SMALL))
+    half = constants.ELIMINATION_LEAF * -(-m // (2 * constants.ELIMINATION_LEAF))
     first, right, below, second = t[:, :half, :half], t[:, :half, half:], t[:, half:, :half], t[:, half:, half:]
     _reduce(first, out[:, :half] + right.sum(-1), dead[:, :half])
     rhs = torch.cat([right, out[:, :half, None]], -1)
@@ -63,7 +61,7 @@ def _reduce_one_by_one(t: Tensor, out: Tensor, dead: Tensor) -> None:
     for k in range(m):
         row = w[:, k, k + 1 :]
         pivot = row.sum(-1, keepdim=True)
-        caught = pivot < TINY
+        caught = pivot < constants.TINY
         pivot = torch.where(caught, 1.0, pivot)
         row /= pivot
         row.masked_fill_(caught, 0.0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import constants
 from .eigenvalues import by_modulus, real_basis, whole_pairs
 
 Apply = Callable[[Tensor], Tensor]
@@ -167,10 +168,6 @@ class KrylovSpace:
         return (spans.to(self._vectors.dtype).mT @ self._vectors[:, :m]).mT
 
 
-DIMENSION = 48  # of a Krylov space of one column before it is restarted
-BLOCKS, LARGEST = 24, 256  # blocks of several columns, and the dimension that they may take together
-CHECK = 6  # applies between looks at the residual
-
 Norm = Callable[[Tensor], Tensor]
 
 
@@ -208,7 +205,9 @@ def gmres(
     r = r.clone()
     d, size = torch.zeros_like(r), norm(r)
     width = r.shape[-1]
-    dimension = DIMENSION if width == 1 else max(DIMENSION, min(BLOCKS * width, LARGEST))
+    dimension = constants.GMRES_DIMENSION
+    if width > 1:
+        dimension = max(dimension, min(constants.GMRES_BLOCKS * width, constants.GMRES_LARGEST))
     active = (size > tolerance).nonzero()[:, 0]
     applies = 0
     while len(active) and applies < max_applies:
@@ -219,7 +218,7 @@ def gmres(
             while not space.full and applies < max_applies:
                 space.extend(apply)
                 applies += 1
-                if space.dimension // width % CHECK == 0:
+                if space.dimension // width % constants.GMRES_CHECK == 0:
                     break
             change, residual = _least_squares(space, factor)
             left = norm(residual)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FIRST = 4  # steps before the contraction is judged
-SLOW = 0.5  # contraction of the ℓ1 residual from which a Krylov space needs fewer applies
+from . import constants
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,11 @@ def power(step: Callable[[Tensor], Tensor], x: Tensor, tolerance: Tensor, max_ap
         applies += 1
         size = residual.abs().sum(-1)
         open_heads = size > tolerance
-        slow = open_heads & (size > SLOW * previous)
-        if not bool(open_heads.any()) or applies >= max_applies or (applies >= FIRST and bool(slow.any())):
+        slow = open_heads & (size > constants.POWER_SLOW * previous)
+        if (
+            not bool(open_heads.any())
+            or applies >= max_applies
+            or (applies >= constants.POWER_FIRST and bool(slow.any()))
+        ):
             return PowerSteps(x, residual, applies)
         previous, x = size, x + residual

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from ...errors import ChainError
+from . import constants
 from .krylov import Apply, gmres, largest_entry
-
-TINY = torch.finfo(torch.float64).tiny
 
 Solve = Callable[[Tensor, int], tuple[Tensor, int]]  # what is missing (h, N, c) and applies left → change, applies
 
@@ -85,7 +84,7 @@ def by_gmres(apply_for: Callable[[Tensor], Apply], dtype: torch.dtype, wanted: f
     """
 
     def solve(missing: Tensor, max_applies: int) -> tuple[Tensor, int]:
-        scale = missing.abs().amax(-2, keepdim=True).clamp(min=TINY)
+        scale = missing.abs().amax(-2, keepdim=True).clamp(min=constants.TINY)
         tolerance = missing.new_full(missing.shape[:1], max(wanted, 100 * torch.finfo(dtype).eps)).to(dtype)
         d, _, spent = gmres(apply_for, (missing / scale).to(dtype), tolerance, max_applies, largest_entry)
         return scale * d.double(), spent

@@ -10,16 +10,13 @@ from torch import Tensor
 
 from ...operators import Operator
 from ..certificate import Certificate
+from . import constants
 from .batching import head_groups
 from .elimination import eliminate
 from .krylov import Apply
 from .refine import Refined, by_gmres, refine
 from .triangular import off_diagonal, solve_triangular
 
-DIRECT = 512  # up to so many tokens elimination costs no more than iterating for each block of right-hand sides
-STUBBORN = 4096  # and up to so many it is worth while for heads that do not converge
-PATIENCE = 128  # applies after which it then is the cheaper way
-WIDTH = 16  # right-hand sides that share a Krylov space
 CAUGHT = 1e-304  # ways out of a token that sum to less count as none: times stay below the largest float64
 ORDER = ("gmres", "substitution", "elimination")
 
@@ -103,11 +100,11 @@ class _Part:
 def _solve(operator: Operator, alive: Tensor, rhs: Tensor, tol: float, max_applies: int) -> _Part:
     if operator.structure != "full":
         return _judged(operator, alive, rhs, _substituted(operator, alive, rhs), 1, "substitution")
-    blocks = rhs.split(max(1, min(WIDTH, operator.num_tokens)), -1)
-    if operator.num_tokens <= min(DIRECT * len(blocks), STUBBORN):
+    blocks = rhs.split(max(1, min(constants.SOLVE_WIDTH, operator.num_tokens)), -1)
+    if operator.num_tokens <= min(constants.SOLVE_DIRECT * len(blocks), constants.SOLVE_STUBBORN):
         return _judged(operator, alive, rhs, _eliminated(operator, alive, rhs), 1, "elimination")
-    if operator.num_tokens <= STUBBORN:
-        max_applies = min(max_applies, PATIENCE)
+    if operator.num_tokens <= constants.SOLVE_STUBBORN:
+        max_applies = min(max_applies, constants.SOLVE_PATIENCE)
     found, applies, stretch = [], 0, None
     for block in blocks:
         x, stretch, spent = _iterate(operator, alive, block, stretch, tol, max_applies)
@@ -115,7 +112,7 @@ def _solve(operator: Operator, alive: Tensor, rhs: Tensor, tol: float, max_appli
         applies += spent
     answer = _judged(operator, alive, rhs, torch.cat(found, -1), applies + 1, "gmres")
     left = (answer.bound > tol * answer.size.clamp(min=1)).any(-1).nonzero()[:, 0]
-    if len(left) and operator.num_tokens <= STUBBORN:
+    if len(left) and operator.num_tokens <= constants.SOLVE_STUBBORN:
         part, inside, wanted = operator.index(left), alive[left], rhs[left]
         direct = _judged(part, inside, wanted, _eliminated(part, inside, wanted), answer.applies + 1, "elimination")
         return _replaced(answer, left, direct)

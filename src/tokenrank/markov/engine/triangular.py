@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ...operators import Operator
+from . import constants
 
-BLOCK = 256  # rows solved together
 APART = 1e-12  # diagonal entries closer than this are pulled apart: their vectors would be one
 HUGE = 1e100  # entries of an eigenvector beyond which all of it is scaled down
 
@@ -42,9 +42,9 @@ def solve_triangular(
     n, lower = operator.num_tokens, operator.structure == "lower"
     # columns of a reversed chain are the rows of the other, and the cheaper ones
     by_columns, forwards, x = transposed and not lower, lower != transposed, b.clone()
-    starts = range(0, n, BLOCK)
+    starts = range(0, n, constants.TRIANGULAR_BLOCK)
     for start in starts if forwards else reversed(starts):
-        part = slice(start, min(start + BLOCK, n))
+        part = slice(start, min(start + constants.TRIANGULAR_BLOCK, n))
         lines = (operator.columns if by_columns else operator.rows)(start, part.stop, b.dtype)
         rows = lines.mT if by_columns else lines
         solved = slice(0, start) if forwards else slice(part.stop, n)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..engine import constants
 from .simplex import crispness, feasible
 
 BOX = 1e6  # |b_k| ≤ BOX to begin with; memberships of such slopes would have a weight below 1e-11
@@ -119,8 +120,6 @@ def _solve(cloud: Cloud, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 SHIFT = 1e-7  # random shifts of the constraints: points that (almost) coincide or share a facet come apart
-ROUNDS = 1000  # exchanges of one stage; far more than any cloud of attention asked for
-SWEEPS = 2  # looks in random directions for states that no neighbour leads to
 DEPENDENT = 1e-6  # singular value below which atoms count as dependent
 GAIN = 1e-10  # relative improvement of the objective that counts
 
@@ -148,7 +147,7 @@ class Exchange:
         self._repeat(everyone, self._ends_of_gradients)
         self._name_vertices()
         settled = self._repeat(everyone, self._neighbours)
-        for _ in range(SWEEPS):
+        for _ in range(constants.EXCHANGE_SWEEPS):
             directions = torch.randn(2 * m, m - 1, generator=self.generator, dtype=torch.float64).to(self.x)
             moved = self._exchange(everyone, self._ends_of(everyone, directions.expand(heads, -1, -1)))
             self.rounds += 1
@@ -172,7 +171,7 @@ class Exchange:
         """Exchange until nothing improves; whether that point was reached, (len(heads),)."""
         reached = torch.zeros(len(heads), dtype=torch.bool, device=heads.device)
         left = torch.arange(len(heads), device=heads.device)
-        for _ in range(ROUNDS):
+        for _ in range(constants.EXCHANGE_ROUNDS):
             if not len(left):
                 break
             self.rounds += 1

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ...errors import ChainError
+from ..engine import constants
 from .exchange import Exchange
 from .simplex import crispness, feasible, inner_simplex, memberships, weighted_basis
 
-CHUNK_BYTES = 64 * 2**20  # largest tensor made
 LOSS = 1e-6  # crispness that the shifts of the constraints may cost a search that found nothing better
 
 
@@ -81,7 +81,7 @@ def pcca(basis: Tensor, reference: Tensor | None = None, seed: int = 0) -> Pcca:
     if reference is not None:
         reference = reference.to(basis)
         eta = (reference / reference.sum(-1, keepdim=True)).expand(*batch, n).reshape(heads, n)
-    size = max(1, CHUNK_BYTES // (8 * n * m * m))
+    size = max(1, constants.PCCA_BYTES // (8 * n * m * m))
     parts = [
         _of_group(flat[i : i + size], None if eta is None else eta[i : i + size], seed)
         for i in range(0, max(heads, 1), size)

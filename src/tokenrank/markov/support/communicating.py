@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine import constants
+
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
-
-ROWS = 256  # rows looked at together where a temporary of their size is made
 
 
 def communicating(possible: Bools) -> Ints:
@@ -72,8 +72,8 @@ def by_smallest(labels: Ints) -> Ints:
 def closed(possible: Bools, labels: Ints) -> Bools:
     """Whether no step leads out of a class, (C,)."""
     leaves = np.zeros(int(labels.max()) + 1, dtype=bool)
-    for start in range(0, len(labels), ROWS):
-        part = slice(start, start + ROWS)
+    for start in range(0, len(labels), constants.GRAPH_ROWS):
+        part = slice(start, start + constants.GRAPH_ROWS)
         out = (possible[part] & (labels[part, None] != labels)).any(1)
         leaves[labels[part][out]] = True
     return ~leaves

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ...operators import Operator, is_everywhere
-
-ENTRIES = 2**22  # of the support looked at together
+from ..engine import constants
 
 
 def reaches(operator: Operator, targets: Tensor, through: Tensor | None = None) -> Tensor:
@@ -55,7 +54,7 @@ def _search(possible: Tensor, targets: Tensor, through: Tensor) -> Tensor:
         if not len(frontier):
             break
         step = torch.zeros_like(reached)
-        for part in frontier.split(max(1, ENTRIES // len(possible))):
+        for part in frontier.split(max(1, constants.GRAPH_ENTRIES // len(possible))):
             # counts of steps stay far below 2²⁴
             step |= before[part].mT.float() @ new[part].float() > 0
         new = step & ~reached
