@@ -75,3 +75,40 @@ def test_algorithms_know_no_models_and_no_plots():
         for file in (SOURCE / folder).rglob("*.py"):
             assert not imported_floors(file) & {"recording", "models", "chain", "view"}, file
             assert "matplotlib" not in file.read_text(encoding="utf-8"), file
+
+
+def modules_imported(file: Path) -> set[Path]:
+    """Files of the package that a file imports from by relative imports, wherever these stand in it."""
+    imported = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            names = [base / alias.name for alias in node.names] + [base]
+            places = [place for name in names for place in (name.with_suffix(".py"), name / "__init__.py")]
+            imported |= {place for place in places if place.exists()}
+    return imported - {file}
+
+
+def test_operators_and_markov_have_no_import_circle():
+    files = {f: modules_imported(f) for room in ("operators", "markov") for f in (SOURCE / room).rglob("*.py")}
+    faces = {f for f in files if f.name == "__init__.py"}
+    left = {f: {g for g in needed if g in files} - faces for f, needed in files.items() if f not in faces}
+    while free := [f for f, needed in left.items() if not needed & left.keys()]:
+        for file in free:
+            del left[file]
+    assert not left, [str(f.relative_to(SOURCE)) for f in left]
+
+
+def test_the_engine_and_the_support_know_no_question():
+    markov = SOURCE / "markov"
+    shared = {markov / name for name in ("certificate.py", "result.py")}
+    rooms = {room: set((markov / room).rglob("*.py")) for room in ("engine", "support", "pcca")}
+    allowed = {
+        "engine": rooms["engine"],
+        "support": rooms["support"] | rooms["engine"],
+        "pcca": rooms["pcca"] | rooms["engine"],
+    }
+    for room, files in rooms.items():
+        for file in files:
+            beyond = {f for f in modules_imported(file) if markov in f.parents} - allowed[room] - shared
+            assert not beyond - {markov / "__init__.py"}, (file, beyond)

@@ -13,6 +13,7 @@ from torch import nn
 
 from tokenrank.layout import Point, TokenLayout
 from tokenrank.models import expected_layout, find_layout
+from tokenrank.models.layouts.towers import Structure, find_tower
 from tokenrank.recording import Evidence
 
 from .cases import PICTURE, TINY, Seen
@@ -147,3 +148,31 @@ def test_later_heads_do_not_mislead() -> None:
     model = hf("ViT")()
     grids = [(4, 6), (2, 3), (8, 12), (4, 5)]  # a decoder's maps after the patches
     assert find_layout(model, 25, Evidence({}, grids)) == TokenLayout.image(4, 6)
+
+
+class Eyes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.attention = nn.Identity()
+
+
+class Ears(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_tokens, self.attention = nn.Embedding(2, 4), nn.Identity()
+
+
+class Configured(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config, self.attention = tf.CLIPVisionConfig(), nn.Identity()
+
+
+@pytest.mark.parametrize(("part", "tower"), [(Eyes, "vision"), (Ears, "text"), (Configured, "vision")])
+def test_towers_are_told_apart_compiled_or_not(part: type[nn.Module], tower: str) -> None:
+    for inner in (part(), torch.compile(part())):
+        model = nn.ModuleDict({"tower": inner, "other": nn.Identity()})
+        for root in (model, torch.compile(model)):
+            assert find_tower(Structure(root), "tower.attention") == tower
+            assert find_tower(Structure(root), "other") is None

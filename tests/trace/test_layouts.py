@@ -89,7 +89,8 @@ def test_decoding_steps_know_their_words() -> None:
     joined = trace.decoded()
     assert joined.records[0].layout == TokenLayout({"text": 11})
     for sample, row in enumerate(out):
-        assert joined.select(sample=sample)[0].layout == TokenLayout.text(strings(row[:-1]))
+        special = [place for place, i in enumerate(row[:-1].tolist()) if i == 0]
+        assert joined.select(sample=sample)[0].layout == TokenLayout.text(strings(row[:-1]), special)
 
 
 def test_windows() -> None:
@@ -241,7 +242,10 @@ def test_a_trace_shows_itself() -> None:
     assert html.count("<tr>") == 3
     assert "Trace(2 modules, 2 records" in html
     assert "1×2×17×17" in html
+    assert html.count("cls 1, image 4 × 4") == 2
     assert "not seen: 3 calls of &lt;flash&gt;, which hides its attention" in html
+    unknown = replace(trace.records[0], layout=LayoutError("either or"))
+    assert "not known: its chain says why" in Trace([unknown])._repr_html_()
     many = Trace([*trace.records] * 100)._repr_html_()
     assert many.count("<tr>") == 1 + 60
     assert "140 more records; print(trace.summary()) has them all" in many

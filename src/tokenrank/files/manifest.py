@@ -1,7 +1,8 @@
-"""What a trace's file says beside its tensors, as JSON that is checked when it is read.
+"""Manifest: what a trace's file says beside its tensors, as JSON that is checked when it is read.
 
 One object: ``version``, ``records``, ``forwards``, ``layouts``, ``windows``, ``layout``, ``opaque``,
-``tensors`` (dtype, shape and CRC-32 of each) and ``crc32`` of all the rest.
+``tensors`` (dtype, shape and CRC-32 of each) and ``crc32`` of all the rest. A record names its forward call, its
+layout, its windows and its texts by their numbers, its tensors by name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which of several sets of tokens the walk enters first, and after how many bounces."""
+"""Absorption: which of several sets of tokens the walk enters first, and after how many bounces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watching a chain only while it is on some of its tokens."""
+"""Censored chains: watching a walk only while it is on some of its tokens."""
 
 from __future__ import annotations
 

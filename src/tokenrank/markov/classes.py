@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,11 +10,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ChainError
-from ..operators import Operator, is_everywhere
+from ..operators import Operator
 from .certificate import Certificate
-from .engine.batching import head_groups
 from .result import Result
-from .support.communicating import Bools, Ints, closed, communicating, periods
+from .support.communicating import Bools, Ints, graphs
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,29 +126,18 @@ def classes(operator: Operator, threshold: float = 0.0) -> Classes:
     """
     if not 0 <= threshold < 1:
         raise ChainError(f"threshold = {threshold!r}, expected a probability from 0 (exact) to less than 1")
-    n = operator.num_tokens
-    if threshold > 0:
-        leading, matrices = operator.batch, _above(operator, threshold)
-    else:
-        support = operator.support()
-        if is_everywhere(support):
-            leading, matrices = torch.Size(), iter([np.broadcast_to(np.True_, (n, n))])
-        else:
-            support = _once(support)
-            leading, matrices = support.shape[:-2], iter(support.cpu().numpy().reshape(-1, n, n))
-    known: dict[bytes, _Found] = {}
-    found = [_look(possible, operator.structure != "full", known) for possible in matrices]
-    width = max(len(f.recurrent) for f in found)
+    leading, parts = graphs(operator, threshold)
+    width = max(len(part.recurrent) for part in parts)
 
     def gathered(rows: list[Bools] | list[Ints], width: int) -> Tensor:
         table = np.stack([np.pad(row, (0, width - len(row))) for row in rows])
         return torch.from_numpy(table).to(operator.device).reshape(*leading, width).expand(*operator.batch, width)
 
     return Classes(
-        values=gathered([f.labels for f in found], n),
-        count=gathered([np.array([len(f.recurrent)]) for f in found], 1)[..., 0],
-        recurrent=gathered([f.recurrent for f in found], width),
-        period=gathered([f.period for f in found], width),
+        values=gathered([part.labels for part in parts], operator.num_tokens),
+        count=gathered([np.array([len(part.recurrent)]) for part in parts], 1)[..., 0],
+        recurrent=gathered([part.recurrent for part in parts], width),
+        period=gathered([part.period for part in parts], width),
         threshold=float(threshold),
         certificate=_certificate(operator, threshold),
     )
@@ -160,41 +146,3 @@ def classes(operator: Operator, threshold: float = 0.0) -> Classes:
 def _certificate(operator: Operator, threshold: float) -> Certificate:
     exact = Certificate.exact(operator.batch, operator.device, 0, "depth-first search")
     return replace(exact, uncertain=torch.full_like(exact.converged, threshold > 0))
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What there is to know about one boolean matrix."""
-
-    labels: Ints
-    recurrent: Bools
-    period: Ints
-
-
-def _look(possible: Bools, triangular: bool, known: dict[bytes, _Found]) -> _Found:
-    n = len(possible)
-    if triangular:
-        loops = possible.diagonal()
-        return _Found(np.arange(n), possible.sum(1) == loops, loops.astype(np.int64))
-    if possible.strides == (0, 0) or possible.all():
-        return _Found(np.zeros(n, dtype=np.int64), np.ones(1, dtype=bool), np.ones(1, dtype=np.int64))
-    key = hashlib.sha256(np.packbits(possible).tobytes()).digest()  # heads that share a mask are looked at once
-    if key not in known:
-        labels = communicating(possible)
-        known[key] = _Found(labels, closed(possible, labels), periods(possible, labels))
-    return known[key]
-
-
-def _once(support: Tensor) -> Tensor:
-    """The support without its repetitions: leading dimensions of stride 0 become 1."""
-    for dim in range(support.ndim - 2):
-        if support.stride(dim) == 0:
-            support = support.narrow(dim, 0, 1)
-    return support
-
-
-def _above(operator: Operator, threshold: float) -> Iterator[Bools]:
-    for _, group in head_groups(operator, operator.dtype):
-        for head in range(group.shape[0]):
-            one = group.index(slice(head, head + 1))
-            yield torch.cat([one.rows(*block)[0] > threshold for block in one.blocks()]).cpu().numpy()

@@ -1,4 +1,4 @@
-"""How uncertain the next bounce is, in the long run."""
+"""Entropy rate: how uncertain the next bounce is, in the long run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many bounces from each token to each other one."""
+"""Mean first passage times: how many bounces from each token to each other one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..operators import Operator
 from .certificate import Certificate
 from .engine import constants
 from .engine.batching import head_groups, rows_of
-from .engine.elimination import eliminate
+from .engine.elimination import eliminate, extended
 from .engine.refine import checked_effort
 from .engine.transient import rounding, stretch_of
 from .hitting import hitting_times
@@ -150,15 +150,6 @@ def _leaf(q: Tensor, spent: Tensor, count: int) -> Tensor:
     found = eliminate(inside, q[:, others, target], spent[:, others, None])
     out[:, others, target] = found[..., 0]
     return out
-
-
-def extended(weights: Tensor, x: Tensor) -> Tensor:
-    """Products of non-negative matrices, x with infinite entries, 0 · ∞ = 0."""
-    endless = torch.isinf(x)
-    if not bool(endless.any()):
-        return weights @ x
-    reached = (weights > 0).to(x.dtype) @ endless.to(x.dtype) > 0
-    return torch.where(reached, torch.inf, weights @ x.masked_fill(endless, 0.0))
 
 
 def _judged(a: Tensor, tokens: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:

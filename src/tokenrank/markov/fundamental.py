@@ -1,4 +1,4 @@
-"""The fundamental matrix applied to vectors, without building it."""
+"""Fundamental matrix, applied to vectors without building it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .certificate import Certificate
 from .engine.refine import checked_effort
 from .engine.transient import Solved, rounding, solve_transient
 from .result import Result
-from .support.irreducible import home, require_unique
+from .support.irreducible import recurrent_token, require_unique
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,7 +64,7 @@ def fundamental(operator: Operator, x: Tensor, tol: float = 1e-8, max_applies: i
     checked_effort(tol, max_applies)
     x = _checked(operator, x)
     require_unique(operator, "the fundamental matrix")
-    at = torch.nn.functional.one_hot(home(operator), operator.num_tokens).bool()[..., None]
+    at = torch.nn.functional.one_hot(recurrent_token(operator), operator.num_tokens).bool()[..., None]
     row = operator.rmatmul(at.double())[..., 0]
     # the errors below add up to a few times those of the solves
     first = solve_transient(operator, ~at[..., 0], x, tol / 8, max_applies)

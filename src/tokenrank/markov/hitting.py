@@ -1,4 +1,4 @@
-"""How many bounces until the walk gets to some tokens, and whether it does."""
+"""Hitting times: how many bounces until the walk gets to some tokens, and whether it does."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from .certificate import Certificate
 from .engine import constants
 from .engine.batching import head_groups
 from .engine.eigenvalues import quotient_matrix
-from .engine.krylov import Apply, KrylovSpace
+from .engine.krylov import Apply, KrylovSpace, centred, quotient
 from .result import Result
 
 TOLERANCE = 2e-4  # residual that counts as converged, relative to max(|λ2|, 0.1)
@@ -73,9 +73,10 @@ def _krylov(operator: Operator, seed: int) -> Lambda2:
     heads, n = operator.shape[:2]
     # columns are nearly free in a fused attention call; a dense product pays for each
     width = 2 if isinstance(operator, Dense) else 8
+    transposed = isinstance(operator, Dense)  # the row-major product is the faster one there
     generator = torch.Generator().manual_seed(seed)
     block = torch.randn(n, width, generator=generator, dtype=torch.float64).to(operator.device, operator.dtype)
-    block = _centred(block).expand(heads, -1, -1)
+    block = centred(block).expand(heads, -1, -1)
     values = torch.zeros(heads, dtype=operator.dtype, device=operator.device)
     residual = torch.full_like(values, torch.inf)
     active, part, applies = torch.arange(heads, device=operator.device), operator, 0
@@ -84,7 +85,7 @@ def _krylov(operator: Operator, seed: int) -> Lambda2:
         while len(active):
             for _ in range(constants.LAMBDA2_DIMENSION // width // constants.LAMBDA2_CHECKS):
                 if not space.full:
-                    space.extend(_quotient(part))
+                    space.extend(quotient(part, transposed))
                     applies += 1
             ritz = space.leading()
             values[active], residual[active] = ritz.modulus, ritz.residual
@@ -99,10 +100,10 @@ def _krylov(operator: Operator, seed: int) -> Lambda2:
                 break
         if not len(active):
             break
-        block = _centred(space.leading_block())
+        block = centred(space.leading_block())
     uncertain = torch.zeros(heads, dtype=torch.bool, device=operator.device)
     if len(active):
-        growth = _growth(_quotient(part), block)
+        growth = _growth(quotient(part, transposed), block)
         applies += constants.LAMBDA2_GROWTH_STEPS
         values[active] = torch.maximum(values[active], growth)
         uncertain[active] = True
@@ -117,14 +118,3 @@ def _growth(apply: Apply, x: Tensor) -> Tensor:
         x = apply(x)
         rates.append(torch.linalg.matrix_norm(x).log())
     return torch.stack(rates[constants.LAMBDA2_GROWTH_STEPS // 2 :]).mean(0).exp()
-
-
-def _quotient(operator: Operator) -> Apply:
-    """A on the quotient by the constant vectors, or Aᵀ on the vectors of sum zero: one spectrum."""
-    if isinstance(operator, Dense):  # the row-major product is the faster one there
-        return lambda x: _centred(operator.rmatmul(x))
-    return lambda x: _centred(operator.matmul(x))
-
-
-def _centred(x: Tensor) -> Tensor:
-    return x - x.mean(-2, keepdim=True)

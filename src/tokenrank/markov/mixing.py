@@ -1,4 +1,4 @@
-"""How many bounces until it does not matter any more where the walk began."""
+"""Mixing times and coefficients of ergodicity: how soon it does not matter any more where the walk began."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leading eigenvalues and the slow subspaces that belong to them."""
+"""Spectrum: leading eigenvalues and the slow subspaces that belong to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .certificate import Certificate
 from .engine import constants
 from .engine.batching import head_groups
 from .engine.eigenvalues import by_modulus, cuts_pair, quotient_matrix, real_basis
-from .engine.krylov import Apply, KrylovSpace
+from .engine.krylov import KrylovSpace, centred, quotient
 from .engine.triangular import triangular_vectors
 from .result import Result
 from .stationary import stationary
@@ -153,12 +153,12 @@ def _krylov(operator: Operator, count: int, transposed: bool, seed: int) -> tupl
     keep = min(keep, capacity // 4 * 2)
     generator = torch.Generator().manual_seed(seed)
     block = torch.randn(n, width, generator=generator, dtype=torch.float64).to(operator.device, operator.dtype)
-    space = KrylovSpace(_centred(block).expand(heads, -1, -1), capacity)
+    space = KrylovSpace(centred(block).expand(heads, -1, -1), capacity)
     basis = torch.zeros(heads, n, count + 1, dtype=operator.dtype, device=operator.device)
     counts = torch.zeros(heads, dtype=torch.long, device=operator.device)
     active, part, applies = torch.arange(heads, device=operator.device), operator, 0
     for restart in range(constants.SPECTRUM_RESTARTS + 1):
-        apply = _quotient(part, transposed)
+        apply = quotient(part, transposed)
         while not space.full:
             space.extend(apply)
             applies += 1
@@ -181,7 +181,7 @@ def _krylov(operator: Operator, count: int, transposed: bool, seed: int) -> tupl
 def _refined(operator: Operator, basis: Tensor, transposed: bool) -> Modes:
     """Rayleigh–Ritz in float64, in order."""
     basis = _orthonormal(basis)
-    image = _quotient(operator, transposed)(basis)
+    image = quotient(operator, transposed)(basis)
     values, vectors = torch.linalg.eig(basis.mT @ image)
     order = by_modulus(values)
     values = values.gather(-1, order)
@@ -200,12 +200,12 @@ def _refined(operator: Operator, basis: Tensor, transposed: bool) -> Modes:
 
 def _orthonormal(basis: Tensor) -> Tensor:
     """The basis (h, N, m) orthogonal to the constant vector, too; directions that are lost are replaced."""
-    basis = _centred(basis)
+    basis = centred(basis)
     size = torch.linalg.vector_norm(basis, dim=-2, keepdim=True)
     if bool((size < 1e-6).any()):  # a null vector may be the constant one
         generator = torch.Generator().manual_seed(0)
         fresh = torch.randn(basis.shape[1:], generator=generator, dtype=torch.float64).to(basis.device)
-        basis = torch.where(size < 1e-6, _centred(fresh), basis)
+        basis = torch.where(size < 1e-6, centred(fresh), basis)
     return torch.linalg.qr(basis).Q
 
 
@@ -274,14 +274,3 @@ def _padded(modes: Modes, width: int) -> Modes:
 
     values = wider(modes.values, float("nan"))
     return Modes(values, wider(modes.basis, 0.0), wider(modes.residual, 0.0), modes.settled, modes.applies)
-
-
-def _quotient(operator: Operator, transposed: bool) -> Apply:
-    """A on the quotient by the constant vectors, or Aᵀ on the vectors of sum zero."""
-    if transposed:
-        return lambda x: _centred(operator.rmatmul(x))
-    return lambda x: _centred(operator.matmul(x))
-
-
-def _centred(x: Tensor) -> Tensor:
-    return x - x.mean(-2, keepdim=True)

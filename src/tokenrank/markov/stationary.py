@@ -1,7 +1,8 @@
-"""TokenRank: the stationary distribution, with its certificate."""
+"""Stationary distribution: TokenRank, with its certificate."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +14,6 @@ from .certificate import Certificate
 from .engine import constants
 from .engine.batching import head_groups
 from .engine.krylov import Apply, gmres
-from .engine.power import power
 from .engine.refine import refine
 from .engine.triangular import solve_triangular
 from .result import Result
@@ -113,7 +113,7 @@ class _Solver:
         """x (h, N) in float64 and the applies; ``scale`` (h,) is what x will be multiplied by."""
         work = self.operator.dtype
         wanted = (0.5 * self.target / scale).clamp(min=16 * torch.finfo(work).eps).to(work)
-        start = power(partial(self._step, b.to(work)), guess.to(work), wanted, max_applies)
+        start = _power(partial(self._step, b.to(work)), guess.to(work), wanted, max_applies)
         x, spent = start.x.double() + start.residual.double(), start.applies
         if bool((start.residual.abs().sum(-1) > wanted).any()) and max_applies > spent:
             d, _, more = gmres(self._part, start.residual[..., None], wanted, max_applies - spent)
@@ -157,3 +157,31 @@ def _solvable(operator: Operator, alpha: float) -> bool:
     diagonal = operator.diagonal()
     others = diagonal[:, 1:] if operator.structure == "lower" else diagonal[:, :-1]
     return bool((others < 1).all())
+
+
+@dataclass(frozen=True)
+class _PowerSteps:
+    """The last x (h, N), step(x) − x (h, N) and the applies spent."""
+
+    x: Tensor
+    residual: Tensor
+    applies: int
+
+
+def _power(step: Callable[[Tensor], Tensor], x: Tensor, tolerance: Tensor, max_applies: int) -> _PowerSteps:
+    """Iterate until ‖step(x) − x‖₁ ≤ tolerance (h,) for every head, or some head turns out slow."""
+    previous = torch.full_like(tolerance, torch.inf)
+    applies = 0
+    while True:
+        residual = step(x) - x
+        applies += 1
+        size = residual.abs().sum(-1)
+        open_heads = size > tolerance
+        slow = open_heads & (size > constants.POWER_SLOW * previous)
+        if (
+            not bool(open_heads.any())
+            or applies >= max_applies
+            or (applies >= constants.POWER_FIRST and bool(slow.any()))
+        ):
+            return _PowerSteps(x, residual, applies)
+        previous, x = size, x + residual

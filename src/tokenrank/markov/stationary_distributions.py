@@ -1,4 +1,4 @@
-"""All stationary distributions of a chain: one for every recurrent class, and their mixtures."""
+"""Stationary distributions, all of them: one for every recurrent class, and their mixtures."""
 
 from __future__ import annotations
 

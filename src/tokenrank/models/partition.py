@@ -1,14 +1,15 @@
-"""How a module cuts a picture into windows, read off its attributes."""
+"""Partitions of a picture into windows, read off the attributes of modules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
 
 from ..errors import LayoutError
+from .layouts.towers import path
 from .preprocess import pair
 
 CURE = "trace.layout = False takes every window as a chain of its own, in the order of the record"
@@ -56,7 +57,7 @@ def find_partition(model: nn.Module, name: str, num_tokens: int) -> Partition | 
         LayoutError: windows whose order is not known: Hiera's mask units, Qwen-VL's windows, windows of
             videos, MaxViT's parallel attention.
     """
-    above = list(lineage(model, name))
+    above = path(model, name)
     for module in above:
         size, dilated = _partition_size(module, name, num_tokens), False
         if size is not None:
@@ -71,20 +72,6 @@ def find_partition(model: nn.Module, name: str, num_tokens: int) -> Partition | 
                 size, dilated=dilated, pads=not _is_maxvit(module), mergings=_mergings(model, above[0]), **_shift(above)
             )
     return None
-
-
-def lineage(model: nn.Module, name: str) -> Iterator[nn.Module]:
-    """The module ``name`` of ``model`` and all above it, the nearest first."""
-    path = [_compiled(model)]
-    for part in name.split(".") if name else ():
-        path.append(_compiled(getattr(path[-1], part)))
-    return reversed(path)
-
-
-def _compiled(module: nn.Module) -> nn.Module:
-    """The module that torch.compile wrapped, which is not in its name either."""
-    inner = getattr(module, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else module
 
 
 def _partition_size(module: nn.Module, name: str, num_tokens: int) -> tuple[int, int] | None:

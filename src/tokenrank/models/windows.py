@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ..errors import LayoutError
 from ..layout import TokenLayout, Windows
 from ..recording import AttentionRecord, Evidence
-from .partition import CURE, Partition, find_partition, lineage
+from .layouts.towers import path
+from .partition import CURE, Partition, find_partition
 
 Grid = tuple[int, int]
 
@@ -39,7 +40,8 @@ def find_windows(
             were seen, or none; windows in an unknown order, or shifted otherwise since.
     """
     n = record.shape[-1]
-    if not record.is_square or find_partition(model, record.name, n) is None:
+    partition = find_partition(model, record.name, n) if record.is_square else None
+    if partition is None:
         return None
     heads = _heads(record, model) if len(record.shape) == 3 else None
     pictures = _batch_size(record, evidence) if batch_size is None else batch_size
@@ -49,8 +51,7 @@ def find_windows(
             f"{record.name!r} has {chains} attention matrices, expected a multiple of {each}, {pictures} pictures × "
             f"{each // pictures} heads; {CURE}"
         )
-    windows = window_index(model, record.name, chains // each, n, evidence.conv_grids)
-    assert windows is not None
+    windows = _placed(partition, record.name, chains // each, evidence.conv_grids)
     _check_shift(record, windows)
     return replace(windows, heads=heads)
 
@@ -78,8 +79,10 @@ def window_index(
             order that is not known (``find_partition``).
     """
     partition = find_partition(model, name, num_tokens)
-    if partition is None:
-        return None
+    return None if partition is None else _placed(partition, name, num_windows, grids)
+
+
+def _placed(partition: Partition, name: str, num_windows: int, grids: Sequence[tuple[int, ...]]) -> Windows:
     candidates = _stage_grids(partition, grids)
     fitting = [g for g in candidates if _count(partition, g) == num_windows]
     if len(fitting) != 1:
@@ -151,7 +154,7 @@ def _filled(tokens: Tensor, padded: Grid) -> Tensor:
 
 def _heads(record: AttentionRecord, model: nn.Module) -> int:
     """Of a record (B·W·H, n, n): SAM and ViTDet take windows and heads for one dimension."""
-    for module in lineage(model, record.name):
+    for module in path(model, record.name):
         for name in _HEADS:
             if isinstance(count := getattr(module, name, None), int):
                 return count

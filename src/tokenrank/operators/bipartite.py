@@ -1,4 +1,4 @@
-"""Image tokens that walk among themselves and step over to text tokens."""
+"""Bipartite chains of cross-attention: image tokens that step over to text tokens, for good or there and back."""
 
 from __future__ import annotations
 

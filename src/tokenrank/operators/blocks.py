@@ -1,4 +1,4 @@
-"""Windows put together: chains that share no token, as one chain on all tokens."""
+"""Block-diagonal chains: windows that share no token, as one chain on all tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is this a Markov chain? Every check names the row, the value found and the cure."""
+"""Checks of weights, logits and masks: every error names the row, the value found and the cure."""
 
 from __future__ import annotations
 

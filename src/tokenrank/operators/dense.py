@@ -1,4 +1,4 @@
-"""A materialised chain."""
+"""Dense chains: weights in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One chain from many heads: at each step a head is drawn, and the walk follows it."""
+"""Mixtures and products: one chain from several, a head drawn at each step or one after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The matrix-free chain: softmax(scale · q kᵀ + mask), applied and never built."""
+"""Queries and keys as a matrix-free chain: softmax(scale · q kᵀ + mask), applied and never built."""
 
 from __future__ import annotations
 

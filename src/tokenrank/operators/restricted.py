@@ -1,4 +1,4 @@
-"""A chain on some of its tokens, rows renormalised."""
+"""Restricted and censored chains: on some of the tokens, rows renormalised, or watched only while there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The column-normalised reversed chain: who attends to me."""
+"""Reversed chains, column-normalised: who attends to me."""
 
 from __future__ import annotations
 

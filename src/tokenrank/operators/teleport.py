@@ -1,4 +1,4 @@
-"""The PageRank correction."""
+"""Lazy walks and teleport: a step of attention now and then, or a jump (the PageRank correction)."""
 
 from __future__ import annotations
 

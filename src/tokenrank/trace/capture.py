@@ -77,6 +77,16 @@ def capture(
         CaptureError: at the end of a block that did not raise itself: nothing was recorded, an
             entry of ``layers`` met no attention, or the memory would not have held it. The message has
             the reason and the cure.
+
+    Example:
+        >>> import tokenrank as tr
+        >>> model = tr.load()
+        >>> with tr.capture(model, layers=-1) as trace:
+        ...     output = model.forward(model.prepare(tr.samples.path("coffee")))
+        >>> trace
+        Trace(1 module, 1 record, 1 forward call, 583.5 KiB)
+        >>> print(trace.records[0].layout)
+        cls 1, registers 4, image 16 × 24
     """
     root = root_module(model)
     if tokenizer is None and isinstance(model, Model):

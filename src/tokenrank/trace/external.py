@@ -168,6 +168,15 @@ def from_query_key(
     Raises:
         InputError: other keys than these, types or shapes that do not fit each other, NaN or
             infinite numbers.
+
+    Example:
+        >>> import torch, tokenrank as tr
+        >>> q = k = torch.eye(3)[None]  # one head, three tokens
+        >>> trace = tr.from_query_key({"layer.3": (q, k)}, layout=tr.TokenLayout.text(["a", "cat", "sat"]))
+        >>> trace
+        Trace(1 module, 1 record, 1 forward call, 36 bytes)
+        >>> trace["layer.3"]
+        AttentionChain(shape=(1, 3, 3), QueryKey, {'text': 3})
     """
     forward = Forward(0)
     records = [

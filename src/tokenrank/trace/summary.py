@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import html as page
+from ..errors import LayoutError
+from ..html import note, panel
+from ..html import table as html_table
 from ..recording import AttentionRecord
 from ..recording.budget import free_bytes, readable
 
@@ -24,10 +26,11 @@ def table(records: Sequence[AttentionRecord], opaque: Mapping[str, int]) -> str:
 
 
 def html(title: str, records: Sequence[AttentionRecord], opaque: Mapping[str, int]) -> str:
-    """The same for a notebook, of the first records."""
+    """The same for a notebook, of the first records, and which of their tokens is what."""
     head, *rows = _rows(records[:_SHOWN])
+    rows = [[*row, _tokens(record)] for row, record in zip(rows, records, strict=False)]
     more = f"{len(records) - _SHOWN} more records; print(trace.summary()) has them all" if records[_SHOWN:] else ""
-    return page.panel(title, page.table(rows, head), *map(page.note, [more, *_unseen(opaque)]))
+    return panel(title, html_table(rows, [*head, "tokens"]), *map(note, [more, *_unseen(opaque)]))
 
 
 def _rows(records: Sequence[AttentionRecord]) -> list[list[str]]:
@@ -47,6 +50,13 @@ def _mask(record: AttentionRecord) -> str:
         kind = "bool" if record.mask.dtype == torch.bool else "float"
         parts.append(f"{kind} {'×'.join(map(str, record.mask.shape))}")
     return ", ".join(parts) or "–"
+
+
+def _tokens(record: AttentionRecord) -> str:
+    if isinstance(record.layout, LayoutError):
+        return "not known: its chain says why"
+    windows = "" if record.windows is None else f", in {len(record.windows.index)} windows"
+    return "–" if record.layout is None else f"{record.layout}{windows}"
 
 
 def _unseen(opaque: Mapping[str, int]) -> list[str]:

@@ -107,10 +107,14 @@ class Trace(Mapping[str, AttentionChain]):
             return default
 
     def __repr__(self) -> str:
-        steps = len({record.step for record in self._records})
         size = stored_bytes([tensor for record in self._records for tensor in record.tensors.values()])
-        counts = f"{len(self)} modules, {len(self._records)} records, {steps} forward calls, {readable(size)}"
-        return f"Trace({counts})"
+        counts = {
+            "module": len(self),
+            "record": len(self._records),
+            "forward call": len({r.step for r in self._records}),
+        }
+        words = [f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items()]
+        return f"Trace({', '.join(words)}, {readable(size)})"
 
     def select(
         self,

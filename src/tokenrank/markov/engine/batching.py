@@ -1,4 +1,4 @@
-"""Heads in groups and rows in blocks that fit into memory, materialised where that is cheaper."""
+"""Batches: heads in groups and rows in blocks that fit into memory, materialised where that is cheaper."""
 
 from __future__ import annotations
 

@@ -198,16 +198,19 @@ def _row_by_row(reduced: Factors, rhs: Tensor) -> Tensor:
     m = x.shape[-2]
     for k in range(m):
         if k:
-            x[:, k] += _extended(-t[:, k : k + 1, :k], x[:, :k])[:, 0]
+            x[:, k] += extended(-t[:, k : k + 1, :k], x[:, :k])[:, 0]
         for_ever = torch.where(x[:, k] > 0, torch.inf, 0.0)
         x[:, k] = torch.where(reduced.dead[:, k, None], for_ever, x[:, k] / t[:, k, k, None])
     for k in reversed(range(m - 1)):
-        x[:, k] += _extended(-t[:, k : k + 1, k + 1 :], x[:, k + 1 :])[:, 0]
+        x[:, k] += extended(-t[:, k : k + 1, k + 1 :], x[:, k + 1 :])[:, 0]
     return x
 
 
-def _extended(weights: Tensor, x: Tensor) -> Tensor:
+def extended(weights: Tensor, x: Tensor) -> Tensor:
+    """Products of non-negative matrices, x with infinite entries, 0 · ∞ = 0."""
     endless = torch.isinf(x)
+    if not bool(endless.any()):
+        return weights @ x
     reached = (weights > 0).to(x.dtype) @ endless.to(x.dtype) > 0
     return torch.where(reached, torch.inf, weights @ x.masked_fill(endless, 0.0))
 

@@ -9,10 +9,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...operators import Operator
 from . import constants
 from .eigenvalues import by_modulus, real_basis, whole_pairs
 
 Apply = Callable[[Tensor], Tensor]
+
+
+def centred(x: Tensor) -> Tensor:
+    """Columns (…, N, c) less their means: orthogonal to the constant vector."""
+    return x - x.mean(-2, keepdim=True)
+
+
+def quotient(operator: Operator, transposed: bool) -> Apply:
+    """A on the quotient by the constant vectors, or Aᵀ on the vectors of sum zero: one spectrum, without λ₁."""
+    side = operator.T if transposed else operator
+    return lambda x: centred(side @ x)
 
 
 @dataclass(frozen=True)

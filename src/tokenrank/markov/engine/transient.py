@@ -1,4 +1,4 @@
-"""x = Q x + b on the tokens that are still walking: what absorption, hitting times and censoring come down to."""
+"""Transient tokens: x = Q x + b, what absorption, hitting times and the fundamental matrix come down to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triangular (causal) chains solved by blocked substitution: linear systems and eigenvectors."""
+"""Triangular (causal) chains: linear systems and eigenvectors by blocked substitution."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Vertices of the polar of a cloud of points: {b : r_i + y_i · b ≥ 0 for every point i}.
+"""Exchange search of PCCA+: a linear program that exchanges facets of the membership simplex while that is crisper.
 
-A vertex is the hyperplane of a facet of the convex hull, so this walks over facets without ever
-building the hull. Batched: h clouds of n points in d dimensions, p vertices of each at a time.
+The notation is that of ``pcca``: columns s_j (1, b_j) of A, b_j in the polytope P, multipliers c and y. Vertices of P,
+the polar {b : r_i + y_i · b ≥ 0 for every point i} of a cloud of points, are the hyperplanes of facets of its convex
+hull, so that this walks over facets without ever building the hull. Batched: h clouds of n points in d dimensions, p
+vertices of each at a time.
 """
 
 from __future__ import annotations

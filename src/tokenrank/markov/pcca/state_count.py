@@ -1,4 +1,4 @@
-"""How many metastable states: minChi, crispness and gap of every count, and the rule that chooses."""
+"""Number of metastable states: minChi, crispness and gap of every count, and the rule that chooses."""
 
 from __future__ import annotations
 

@@ -1,16 +1,81 @@
-"""Who can reach whom and come back: strongly connected classes of a boolean matrix, and their periods."""
+"""Communicating classes of a support: strongly connected, open or closed, and their periods."""
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ...operators import Operator, is_everywhere
 from ..engine import constants
+from ..engine.batching import head_groups
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The classes of one boolean matrix: labels (N,) by smallest state, whether each is closed and its period, (C,)."""
+
+    labels: Ints
+    recurrent: Bools
+    period: Ints
+
+
+def graphs(operator: Operator, threshold: float = 0.0) -> tuple[torch.Size, list[Graph]]:
+    """Classes of the steps A_ij > ε of every chain, once where chains share a support.
+
+    Returns the leading dimensions of what was looked at, which broadcast to those of the operator, and the classes of
+    each. With ε = 0 exact, from masks and not from numbers.
+    """
+    n = operator.num_tokens
+    if threshold > 0:
+        leading, matrices = operator.batch, _above(operator, threshold)
+    else:
+        support = operator.support()
+        if is_everywhere(support):
+            leading, matrices = torch.Size(), iter([np.broadcast_to(np.True_, (n, n))])
+        else:
+            support = _once(support)
+            leading, matrices = support.shape[:-2], iter(support.cpu().numpy().reshape(-1, n, n))
+    known: dict[bytes, Graph] = {}
+    return leading, [_graph(possible, operator.structure != "full", known) for possible in matrices]
+
+
+def _graph(possible: Bools, triangular: bool, known: dict[bytes, Graph]) -> Graph:
+    n = len(possible)
+    if triangular:
+        loops = possible.diagonal()
+        return Graph(np.arange(n), possible.sum(1) == loops, loops.astype(np.int64))
+    if possible.strides == (0, 0) or possible.all():
+        return Graph(np.zeros(n, dtype=np.int64), np.ones(1, dtype=bool), np.ones(1, dtype=np.int64))
+    key = hashlib.sha256(np.packbits(possible).tobytes()).digest()  # heads that share a mask are looked at once
+    if key not in known:
+        labels = communicating(possible)
+        known[key] = Graph(labels, closed(possible, labels), periods(possible, labels))
+    return known[key]
+
+
+def _once(support: Tensor) -> Tensor:
+    """The support without its repetitions: leading dimensions of stride 0 become 1."""
+    for dim in range(support.ndim - 2):
+        if support.stride(dim) == 0:
+            support = support.narrow(dim, 0, 1)
+    return support
+
+
+def _above(operator: Operator, threshold: float) -> Iterator[Bools]:
+    for _, group in head_groups(operator, operator.dtype):
+        for head in range(group.shape[0]):
+            one = group.index(slice(head, head + 1))
+            yield torch.cat([one.rows(*block)[0] > threshold for block in one.blocks()]).cpu().numpy()
 
 
 def communicating(possible: Bools) -> Ints:

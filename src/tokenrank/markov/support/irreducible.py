@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import ChainError
 from ...operators import Operator, is_everywhere
-from ..classes import classes
+from .communicating import graphs
 
 
 def closed_classes(operator: Operator) -> Tensor:
@@ -29,8 +30,9 @@ def closed_classes(operator: Operator) -> Tensor:
     known = support.all(-2).any(-1).expand(operator.batch)
     open_heads = (~known).reshape(-1).nonzero()[:, 0]
     if len(open_heads):
-        part = operator.reshape(heads).index(open_heads)
-        one.view(-1)[open_heads] = classes(part).recurrent_count
+        leading, parts = graphs(operator.reshape(heads).index(open_heads))
+        counts = torch.tensor([int(part.recurrent.sum()) for part in parts], device=operator.device)
+        one.view(-1)[open_heads] = counts.reshape(leading).expand(len(open_heads))
     return one
 
 
@@ -54,10 +56,12 @@ def require_unique(operator: Operator, what: str) -> None:
         )
 
 
-def home(operator: Operator) -> Tensor:
-    """For every chain (one recurrent class each) a recurrent token that is attended to much, (*batch).
+def recurrent_token(operator: Operator) -> Tensor:
+    """For every chain (one recurrent class each) a token that every walk comes back to, (*batch).
 
-    Of the recurrent tokens the one with the largest column sum.
+    Of the recurrent tokens the one that is attended to most: the largest column sum.
     """
-    sums = operator.column_sums(torch.float64)
-    return torch.where(classes(operator).recurrent_tokens, sums, -1.0).argmax(-1)
+    leading, parts = graphs(operator)
+    recurrent = torch.from_numpy(np.stack([part.recurrent[part.labels] for part in parts])).to(operator.device)
+    recurrent = recurrent.reshape(*leading, operator.num_tokens).expand(operator.shape[:-1])
+    return torch.where(recurrent, operator.column_sums(torch.float64), -1.0).argmax(-1)

@@ -1,4 +1,4 @@
-"""Which tokens the walk can get to some others from: exact, from where steps are possible."""
+"""Reachable tokens: which the walk can get to some others from, exact, from where steps are possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which token is what, found from what a model is and what it did: never from the square root of N."""
+"""Layouts of tokens, read off what a model is and what it did: never from the square root of N."""
 
 from .find import expected_layout, find_layout
 from .text import text_layout

@@ -1,4 +1,4 @@
-"""The layout of an attention: evidence in, one reading or an error out."""
+"""Layout of an attention: evidence in, one reading or an error out."""
 
 from __future__ import annotations
 

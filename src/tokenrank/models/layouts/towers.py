@@ -60,16 +60,19 @@ class Structure:
 
 def path(model: nn.Module, name: str) -> list[nn.Module]:
     """The modules from the attention ``name`` up to ``model``, the nearest first; those of the path that exist."""
-    modules, module = [model], model
+    modules = [_compiled(model)]
     for part in name.split(".") if name else ():
-        inner: Any = getattr(module, part, None)
-        if not isinstance(inner, nn.Module):
-            inner = getattr(getattr(module, "_orig_mod", None), part, None)  # under torch.compile
+        inner: Any = getattr(modules[-1], part, None)
         if not isinstance(inner, nn.Module):
             break
-        modules.append(inner)
-        module = inner
+        modules.append(_compiled(inner))
     return modules[::-1]
+
+
+def _compiled(module: nn.Module) -> nn.Module:
+    """The module that torch.compile wrapped, which is not in its name either."""
+    inner = module._modules.get("_orig_mod")
+    return module if inner is None else inner
 
 
 def stated(module: nn.Module, name: str) -> Any:
