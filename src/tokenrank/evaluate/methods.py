@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal, TypeAlias, cast
 
-from .. import baselines
 from ..baselines import FILLED, Method
+from ..baselines import methods as registered
 from ..baselines.registry import Need
 from ..chain import TokenMap
 from ..errors import InputError, NotFoundError, first_line, nearest
@@ -77,7 +77,7 @@ def parse_methods(text: str) -> tuple[NamedMethod, ...]:
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
-        raise InputError(f"no methods in {text!r}, expected some of {', '.join(baselines.methods())}")
+        raise InputError(f"no methods in {text!r}, expected some of {', '.join(registered())}")
     methods = tuple(_parse(part) for part in parts)
     names = [method.name for method in methods]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -87,7 +87,7 @@ def parse_methods(text: str) -> tuple[NamedMethod, ...]:
 
 def describe() -> dict[str, tuple[Asks, Mapping[str, Any]]]:
     """Name → what it asks for, and its options with their defaults."""
-    return {name: (asked(method), method.options) for name, method in baselines.methods().items()}
+    return {name: (asked(method), method.options) for name, method in registered().items()}
 
 
 def asked(method: Method) -> Asks:
@@ -97,13 +97,13 @@ def asked(method: Method) -> Asks:
 
 def _parse(text: str) -> NamedMethod:
     name, *parts = text.split(":")
-    if name in baselines.methods():
-        method = baselines.methods()[name]
+    if name in registered():
+        method = registered()[name]
     elif parts and "=" not in parts[0]:
         method = _own(name, parts.pop(0))
     else:
         raise NotFoundError(
-            f"no method {name!r}; {nearest(name, baselines.methods())}; or module:function for one of your own"
+            f"no method {name!r}; {nearest(name, registered())}; or module:function for one of your own"
         )
     options: dict[str, Any] = {}
     for part in parts:
@@ -138,7 +138,7 @@ def _own(module: str, name: str) -> Method:
         known = [key for key, value in vars(own).items() if callable(value) and not key.startswith("_")]
         raise NotFoundError(f"module {module!r} has no function {name!r}; {nearest(name, known)}")
     plain = getattr(function, "__wrapped__", function)
-    for method in baselines.methods().values():
+    for method in registered().values():
         if method.function is plain:
             return method
     unbound = Method.of(name, function)
