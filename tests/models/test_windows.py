@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tokenrank.errors import LayoutError
 from tokenrank.layout import TokenLayout, Windows
 from tokenrank.models.partition import find_partition
-from tokenrank.models.windows import window_index
+from tokenrank.models.windows import place_windows
 
 from .windowed import (
     hf_sam,
@@ -31,6 +31,14 @@ from .windowed import (
 )
 
 GRIDS = [(8, 8), (9, 7), (5, 11), (4, 13), (12, 8), (3, 6)]
+
+
+def window_index(
+    model: nn.Module, name: str, num_windows: int, num_tokens: int, grids: list[tuple[int, ...]]
+) -> Windows | None:
+    """Where the tokens of windows stand; None where no module names windows of that many tokens."""
+    partition = find_partition(model, name, num_tokens)
+    return None if partition is None else place_windows(partition, name, num_windows, grids)
 
 
 def picture(grid: tuple[int, int]) -> Tensor:

@@ -51,38 +51,26 @@ def find_windows(
             f"{record.name!r} has {chains} attention matrices, expected a multiple of {each}, {pictures} pictures × "
             f"{each // pictures} heads; {CURE}"
         )
-    windows = _placed(partition, record.name, chains // each, evidence.conv_grids)
+    windows = place_windows(partition, record.name, chains // each, evidence.conv_grids)
     _check_shift(record, windows)
     return replace(windows, heads=heads)
 
 
-def window_index(
-    model: nn.Module, name: str, num_windows: int, num_tokens: int, grids: Sequence[tuple[int, ...]]
-) -> Windows | None:
+def place_windows(partition: Partition, name: str, num_windows: int, grids: Sequence[tuple[int, ...]]) -> Windows:
     """Which token of the picture stands where in the windows of an attention.
 
     Padded places are numbered row by row where they are added: before the roll in transformers and
     torchvision, after it in timm.
 
     Args:
-        model: the module that ran.
-        name: of its attention.
+        partition: how the attention cuts its picture.
+        name: of the attention, for the error.
         num_windows: W, windows of one picture.
-        num_tokens: n, tokens of a window.
         grids: (rows, columns) of convolutions that the forward showed, in order.
 
-    Returns:
-        None where neither the attention nor a module above it names a window of ``num_tokens`` tokens.
-
     Raises:
-        LayoutError: no grid that was seen has these windows, or several have; or the windows are in an
-            order that is not known (``find_partition``).
+        LayoutError: no grid that was seen has these windows, or several have.
     """
-    partition = find_partition(model, name, num_tokens)
-    return None if partition is None else _placed(partition, name, num_windows, grids)
-
-
-def _placed(partition: Partition, name: str, num_windows: int, grids: Sequence[tuple[int, ...]]) -> Windows:
     candidates = _stage_grids(partition, grids)
     fitting = [g for g in candidates if _count(partition, g) == num_windows]
     if len(fitting) != 1:
