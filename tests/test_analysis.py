@@ -207,3 +207,10 @@ def test_layers_with_fewer_heads_are_filled_up():
     assert both.values[1, 1:].isnan().all()
     assert both.certificate.uncertain.tolist() == [[False, True, False], [False, False, False]]
     assert both.certificate.applies == 3
+
+
+def test_a_notebook_shows_every_map(found: Analysis):
+    page = found._repr_html_()
+    assert page.count("<img") == 6
+    for words in ("n = 8", "TokenRank backward", "layer 1 of 3", "heads lambda2", "together |λ2|"):
+        assert words in page

@@ -13,7 +13,9 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from .chain import AttentionChain, Start, TokenMap, start_distribution
+from .chain.drawing import small
 from .errors import InputError
+from .html import board, figure, note, panel
 from .layout import Grid, Point, TokenLayout, at
 from .markov import Certificate, Lambda2
 from .models import Modality
@@ -167,6 +169,18 @@ class Analysis:
             "tokenrank_backward": str(self.backward.certificate),
             "skipped": dict(self.skipped),
         }
+
+    def _repr_html_(self) -> str:
+        maps = {f"n = {n}": bounced for n, bounced in self.bounces.items()}
+        maps |= {"TokenRank": self.forward, "TokenRank backward": self.backward}
+        moduli = f"together |λ2| {float(self.chain_lambda2.values):.2f}, {self.chain_lambda2.certificate}"
+        return panel(
+            f"Analysis of {'a picture' if self.modality == 'image' else 'a text'} by {self.model}",
+            board([figure(small(single), title) for title, single in maps.items()], 0),
+            note(f"{self.caption}; each map on a scale of its own; {moduli}"),
+            note(f"TokenRank: {self.forward.certificate}"),
+            note(f"backward: {self.backward.certificate}"),
+        )
 
     def __repr__(self) -> str:
         place = f"layer {self.layer_index} of {len(self.layers)} ({self.layer})"

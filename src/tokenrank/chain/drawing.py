@@ -70,6 +70,11 @@ def page(shown: TokenMap, title: str = "") -> str:
     return panel(title, body, note(shown.caption), note(_scale_words(shown, seen)), note(shown.worth_words()))
 
 
+def small(single: TokenMap) -> str:
+    """One map as a cell of a board, on a scale of its own."""
+    return _drawn(single, _scale_of(_drawn_values(single)), SMALL)
+
+
 def _drawn(single: TokenMap, scale: tuple[float, float], side: int) -> str:
     layout, values = single.layout, single.values.double()
     if layout is not None and len(layout.grids) == 1 and single.picture is not None and single.grid().ndim == 2:
