@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import tokenrank
 
 SOURCE = Path(tokenrank.__file__).parent
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+floor_figure = import_module("floor_figure")  # reads imports for the picture of the floors
+sys.path.pop(0)
+
 FLOORS = [
     "errors",
     "grammar",
@@ -36,36 +42,16 @@ FLOORS = [
 ]
 
 
-def floor_of(file: Path) -> str:
-    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
-
-
-def imported_floors(file: Path) -> set[str]:
-    """Floors that a file imports from, by relative or absolute imports of the package."""
-    package = ("tokenrank", *file.relative_to(SOURCE).parts[:-1])
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        modules: list[str] = []
-        if isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join((*base, *(node.module or "").split("."))).strip(".")
-            modules = [module] if module != "tokenrank" else [f"tokenrank.{a.name}" for a in node.names]
-        elif isinstance(node, ast.Import):
-            modules = [a.name for a in node.names]
-        found |= {m.split(".")[1] for m in modules if m.startswith("tokenrank.")}
-    return found
-
-
 def test_no_floor_imports_a_higher_one():
     files = [f for f in SOURCE.rglob("*.py") if f.name != "__init__.py" or f.parent != SOURCE]
     assert len(files) > 40
-    unknown = {floor_of(f) for f in files} - set(FLOORS)
+    unknown = {floor_figure.room_of(f) for f in files} - set(FLOORS)
     assert not unknown, f"give these a floor: {unknown}"
     upward = [
         f"{file.relative_to(SOURCE)} imports {target}"
         for file in files
-        for target in imported_floors(file) & set(FLOORS)
-        if FLOORS.index(target) > FLOORS.index(floor_of(file))
+        for target in floor_figure.imported_rooms(file) & set(FLOORS)
+        if FLOORS.index(target) > FLOORS.index(floor_figure.room_of(file))
     ]
     assert not upward, upward
 
@@ -73,7 +59,7 @@ def test_no_floor_imports_a_higher_one():
 def test_algorithms_know_no_models_and_no_plots():
     for folder in ("operators", "markov"):
         for file in (SOURCE / folder).rglob("*.py"):
-            assert not imported_floors(file) & {"recording", "models", "chain", "view"}, file
+            assert not floor_figure.imported_rooms(file) & {"recording", "models", "chain", "view"}, file
             assert "matplotlib" not in file.read_text(encoding="utf-8"), file
 
 
@@ -89,8 +75,8 @@ def modules_imported(file: Path) -> set[Path]:
     return imported - {file}
 
 
-def test_operators_and_markov_have_no_import_circle():
-    files = {f: modules_imported(f) for room in ("operators", "markov") for f in (SOURCE / room).rglob("*.py")}
+def test_there_is_no_import_circle():
+    files = {f: modules_imported(f) for f in SOURCE.rglob("*.py")}
     faces = {f for f in files if f.name == "__init__.py"}
     left = {f: {g for g in needed if g in files} - faces for f, needed in files.items() if f not in faces}
     while free := [f for f, needed in left.items() if not needed & left.keys()]:

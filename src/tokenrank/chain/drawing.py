@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,16 +11,34 @@ from torch import Tensor
 
 from ..errors import NotFoundError, nearest
 from ..html import board, figure, image, note, panel, words
+from ..layout import TokenLayout
 from ..markov.result import range_words
-
-if TYPE_CHECKING:
-    from .token_map import TokenMap
 
 COLOURS = "magma"
 GREY = 0.55  # of what has no number
 CELLS = 16  # maps of a batch that a notebook shows
 LARGE, SMALL = 320, 128  # pixels of the long side of a single map, and of one of several
 OPACITY = 0.6
+
+
+class _Drawable(Protocol):
+    """What a map of tokens is to those who draw it."""
+
+    @property
+    def values(self) -> Tensor: ...
+    @property
+    def layout(self) -> TokenLayout | None: ...
+    @property
+    def picture(self) -> Image.Image | None: ...
+    @property
+    def caption(self) -> str: ...
+    @property
+    def batch(self) -> torch.Size: ...
+    def __getitem__(self, index: Any) -> _Drawable: ...
+    def grid(self, span: str | None = None) -> Tensor: ...
+    def upsample(self, size: tuple[int, int]) -> Tensor: ...
+    def shape_words(self) -> str: ...
+    def worth_words(self) -> str: ...
 
 
 def colourise(values: np.ndarray, colours: str = COLOURS, scale: tuple[float, float] | None = None) -> Image.Image:
@@ -55,9 +72,8 @@ def side_by_side(grid: Tensor) -> Tensor:
     return torch.cat([part for frame in grid for part in (frame, gap)][: 2 * frames - 1], -1)
 
 
-def page(shown: TokenMap, title: str = "") -> str:
+def page(shown: _Drawable, title: str = "") -> str:
     """What a notebook shows: the map over its picture, its heat, or its words; several as a board with one scale."""
-    shown = replace(shown, values=shown.values.detach())
     seen = _drawn_values(shown)
     scale = _scale_of(seen)
     if shown.batch:
@@ -70,13 +86,13 @@ def page(shown: TokenMap, title: str = "") -> str:
     return panel(title, body, note(shown.caption), note(_scale_words(shown, seen)), note(shown.worth_words()))
 
 
-def small(single: TokenMap) -> str:
+def small(single: _Drawable) -> str:
     """One map as a cell of a board, on a scale of its own."""
     return _drawn(single, _scale_of(_drawn_values(single)), SMALL)
 
 
-def _drawn(single: TokenMap, scale: tuple[float, float], side: int) -> str:
-    layout, values = single.layout, single.values.double()
+def _drawn(single: _Drawable, scale: tuple[float, float], side: int) -> str:
+    layout, values = single.layout, single.values.detach().double()
     if layout is not None and len(layout.grids) == 1 and single.picture is not None and single.grid().ndim == 2:
         return image(_over(single, single.picture, scale, side), "map over its picture")
     if layout is not None and layout.grids:
@@ -90,16 +106,16 @@ def _drawn(single: TokenMap, scale: tuple[float, float], side: int) -> str:
 
 
 def _heat(grid: Tensor, scale: tuple[float, float], side: int) -> Image.Image:
-    drawn = colourise(grid.cpu().numpy(), scale=scale)
+    drawn = colourise(grid.detach().cpu().numpy(), scale=scale)
     factor = max(1, side // max(drawn.size))
     height = max(drawn.height * factor, 12)  # a strip of tokens is seen, too
     return drawn.resize((drawn.width * factor, height), Image.Resampling.NEAREST)
 
 
-def _over(single: TokenMap, picture: Image.Image, scale: tuple[float, float], side: int) -> Image.Image:
+def _over(single: _Drawable, picture: Image.Image, scale: tuple[float, float], side: int) -> Image.Image:
     shrink = min(1.0, side / max(picture.size))
     size = max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink))
-    values = single.upsample((size[1], size[0])).double().cpu().numpy()
+    values = single.upsample((size[1], size[0])).double().detach().cpu().numpy()
     return Image.blend(picture.convert("RGB").resize(size), colourise(values, scale=scale), OPACITY)
 
 
@@ -109,14 +125,14 @@ def _scale_of(values: Tensor) -> tuple[float, float]:
     return (float(finite.min()), float(finite.max())) if finite.numel() else (0.0, 0.0)
 
 
-def _drawn_values(shown: TokenMap) -> Tensor:
+def _drawn_values(shown: _Drawable) -> Tensor:
     """Values of the pictures' tokens where there are pictures: the class token would outshine them."""
     if shown.layout is None or not shown.layout.grids:
-        return shown.values
-    return torch.cat([shown.grid(span).flatten() for span in shown.layout.grids])
+        return shown.values.detach()
+    return torch.cat([shown.grid(span).flatten() for span in shown.layout.grids]).detach()
 
 
-def _scale_words(shown: TokenMap, seen: Tensor) -> str:
+def _scale_words(shown: _Drawable, seen: Tensor) -> str:
     layout, scale = shown.layout, "one scale for all" if shown.batch else "colours"
     pictures = () if layout is None else layout.grids
     hidden = [name for name in layout.spans if name not in pictures] if layout is not None and pictures else []
