@@ -85,7 +85,7 @@ def test_every_window_is_a_closed_class() -> None:
     found = tr.AttentionChain.from_operator(blocks()).classes()
     assert torch.equal(found.count, torch.full((2, 2), 4))
     assert bool(found.recurrent.all())
-    for labels in found.labels.reshape(-1, 24):
+    for labels in found.values.reshape(-1, 24):
         members = [sorted((labels == c).nonzero()[:, 0].tolist()) for c in range(4)]
         assert sorted(members) == sorted(sorted(w) for w in WINDOWS.tolist())
 

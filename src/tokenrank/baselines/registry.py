@@ -97,8 +97,8 @@ class Method:
                 "rows, columns))"
             )
         options = {**self.options, **given}
-        found = self._checked(self.function(observation, **options), len(observation.patches))
-        return replace(found, picture=observation.picture, caption=f"{observation.name}, {self._words(options)}")
+        answer = self._checked(self.function(observation, **options), len(observation.patches))
+        return replace(answer, picture=observation.picture, caption=f"{observation.name}, {self._words(options)}")
 
     def _check(self, options: Mapping[str, Any], known: list[str]) -> None:
         for option in options:
@@ -112,18 +112,18 @@ class Method:
         told = [f"{key}={value}" for key, value in options.items() if key not in self.filled]
         return ", ".join([self.name, *told])
 
-    def _checked(self, found: object, count: int) -> TokenMap:
-        if not isinstance(found, TokenMap):
+    def _checked(self, answer: object, count: int) -> TokenMap:
+        if not isinstance(answer, TokenMap):
             raise InputError(
-                f"method {self.name!r} returned {type(found).__name__}, expected a TokenMap; end it with "
+                f"method {self.name!r} returned {type(answer).__name__}, expected a TokenMap; end it with "
                 "return observation.map(values)"
             )
-        if found.values.shape != (count,):
+        if answer.values.shape != (count,):
             raise InputError(
-                f"method {self.name!r} returned values of shape {tuple(found.values.shape)}, expected ({count},), one "
+                f"method {self.name!r} returned values of shape {tuple(answer.values.shape)}, expected ({count},), one "
                 "a patch, row by row; observation.patches says where they are among all tokens"
             )
-        return found
+        return answer
 
 
 @overload

@@ -79,7 +79,7 @@ def half_life(operator: Operator, start: Tensor, limit: int = LIMIT) -> HalfLife
     groups = list(head_groups(operator, torch.float64))
     curve = [_divergence(pair)]
     while len(curve) <= limit:
-        pair = torch.cat([group.rmatmul(pair[heads]) for heads, group in groups])
+        pair = torch.cat([group.T @ pair[heads] for heads, group in groups])
         curve.append(_divergence(pair))
         if bool(_halved(curve[-1], curve[1]).all()):
             break

@@ -74,6 +74,6 @@ def _lost(operator: Operator, keep: Tensor, gone: Tensor) -> Tensor:
 
 def _entered(operator: Operator, keep: Tensor) -> Tensor:
     """The tokens that some kept token can go to, bool (*batch, N)."""
-    start = torch.zeros(operator.num_tokens, 1, dtype=torch.float64, device=operator.device)
+    start = torch.zeros(operator.num_tokens, dtype=torch.float64, device=operator.device)
     start[keep] = 1
-    return operator.rmatmul(start.expand(*operator.batch, -1, -1))[..., 0] > 0
+    return operator.T @ start.expand(operator.shape[:-1]) > 0

@@ -65,7 +65,7 @@ def fundamental(operator: Operator, x: Tensor, tol: float = 1e-8, max_applies: i
     x = _checked(operator, x)
     require_unique(operator, "the fundamental matrix")
     at = torch.nn.functional.one_hot(recurrent_token(operator), operator.num_tokens).bool()[..., None]
-    row = operator.rmatmul(at.double())[..., 0]
+    row = operator.T @ at[..., 0].double()
     # the errors below add up to a few times those of the solves
     first = solve_transient(operator, ~at[..., 0], x, tol / 8, max_applies)
     times, cycle = first.times[..., None], 1 + (row * first.times).sum(-1, keepdim=True)
@@ -78,7 +78,7 @@ def fundamental(operator: Operator, x: Tensor, tol: float = 1e-8, max_applies: i
     deviation = z - level
     values = deviation + mean[..., None, :]
     bound = _bound(first, second, mean, level[..., 0, :], cycle[..., 0])
-    residual = (deviation - operator.matmul(deviation) - x + mean[..., None, :]).abs().amax((-2, -1))
+    residual = (deviation - operator @ deviation - x + mean[..., None, :]).abs().amax((-2, -1))
     known = known & torch.isfinite(values).all((-2, -1)) & torch.isfinite(residual)
     bound, residual = torch.where(known & ~bound.isnan(), bound, torch.inf), torch.where(known, residual, torch.inf)
     converged = torch.isfinite(bound) & (bound <= tol * values.abs().amax((-2, -1)).clamp(min=1))

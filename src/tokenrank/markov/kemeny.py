@@ -136,7 +136,7 @@ def _estimated(operator: Operator, unique: Tensor, count: int, tol: float, max_a
         found = []
         for columns in x.split(constants.SOLVE_WIDTH, -1):
             solved, missed, spent = deflated_solve(part, columns, tol, max_applies)
-            image = part.matmul(columns) - columns.mean(-2, keepdim=True)
+            image = part @ columns - columns.mean(-2, keepdim=True)
             found.append(solved - columns - image)
             applies += spent + 1
             worst = torch.maximum(worst, missed)

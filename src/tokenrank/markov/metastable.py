@@ -146,7 +146,7 @@ def _assembled(
 ) -> Metastable:
     heads, n = flat.basis.shape[:2]
     width = int(count.max())
-    image = flat.operator.matmul(flat.basis[..., :width])
+    image = flat.operator @ flat.basis[..., :width]
     new = flat.basis.new_zeros
     chi, coarse, weights = new(heads, n, width), new(heads, width, width), new(heads, width)
     crispness, minchi, gaps, residual = new(4, heads).unbind()

@@ -107,7 +107,7 @@ def _from_eigenvector(operator: Operator, slow: Spectrum, epsilon: float) -> Ten
     if n == 1:
         return torch.zeros(operator.batch, dtype=torch.float64, device=operator.device)
     basis = slow.right
-    image = operator.matmul(basis)
+    image = operator @ basis
     # constants apart: a function and its image modulo constants are all that differences see
     values, vectors = torch.linalg.eig((basis.mT @ image)[..., 1:, 1:])
     place = values.abs().argmax(-1, keepdim=True)

@@ -16,7 +16,7 @@ from ..files.write import Contents, write_records
 from ..layout import LayoutChoice, TokenLayout
 from ..recording import BRANCHES, AttentionRecord, Branch, LayerSelection, StepSelection
 from ..recording.budget import readable
-from ..recording.selection import Selection
+from ..recording.selection import Selection, matches_name
 from .chains import chain_of, known_layout
 from .decoded import join
 from .parts import at_timestep, of_branch, of_sample
@@ -26,8 +26,9 @@ from .summary import Estimate, estimate, html, stored_bytes, table
 class Trace(Mapping[str, AttentionChain]):
     """Attention of a model, in the order in which it ran; made by ``capture``.
 
-    A mapping from module name to ``AttentionChain``. ``trace["encoder.layer.8"]`` also finds the
-    one attention below that module, and ``trace[3]``, ``trace[-1]`` take the record of that place.
+    A mapping from module name to ``AttentionChain``. ``trace["encoder.layer.8"]`` also finds the one attention below
+    that module, ``trace["*.8.*"]`` the one that a glob fits, and ``trace[3]``, ``trace[-1]`` take the record of that
+    place.
     """
 
     def __init__(
@@ -220,9 +221,9 @@ class Trace(Mapping[str, AttentionChain]):
 
     def _named(self, key: str) -> list[AttentionRecord]:
         names = self.names
-        below = [key] if key in names else [name for name in names if name.startswith(key + ".")]
+        below = [key] if key in names else [name for name in names if matches_name(key, name)]
         if len(below) > 1:
-            raise NotFoundError(f"{key!r} holds {len(below)} attention modules, name one of them: {_listed(below)}")
+            raise NotFoundError(f"{key!r} means {len(below)} attention modules, name one of them: {_listed(below)}")
         if not below:
             raise NotFoundError(f"no attention {key!r} in this trace; {nearest(key, names)}")
         return [record for record in self._records if record.name == below[0]]

@@ -43,7 +43,7 @@ def rows_of(operator: Operator, tokens: Tensor) -> Tensor:
         some = tokens[start : start + constants.ROWS_AT_ONCE]
         units = torch.zeros(n, len(some), dtype=torch.float64, device=operator.device)
         units[some, torch.arange(len(some), device=operator.device)] = 1
-        rows[..., start : start + len(some), :] = operator.rmatmul(units.expand(*operator.batch, -1, -1)).mT
+        rows[..., start : start + len(some), :] = (operator.T @ units.expand(*operator.batch, -1, -1)).mT
     return rows
 
 

@@ -153,7 +153,7 @@ def _among(operator: Operator, alive: Tensor, heads: Tensor) -> Apply:
     """x ↦ Q x for some of the heads."""
     part = operator if len(heads) == operator.shape[0] else operator.index(heads)
     inside = alive[heads][..., None].to(part.dtype)
-    return lambda x: inside * part.matmul(inside * x)
+    return lambda x: inside * (part @ (inside * x))
 
 
 def _eliminated(operator: Operator, alive: Tensor, rhs: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ def _substituted(operator: Operator, alive: Tensor, rhs: Tensor) -> Tensor:
 
 def _left(operator: Operator, alive: Tensor, rhs: Tensor, x: Tensor) -> Tensor:
     """Qx + b − x, (h, N, c)."""
-    return rhs + torch.where(alive[..., None], operator.matmul(x), 0.0) - x
+    return rhs + torch.where(alive[..., None], operator @ x, 0.0) - x
 
 
 def rounding(n: int) -> float:

@@ -14,7 +14,7 @@ from .denoisers import cross_layout, joint_layout
 from .parts import Inputs, ambiguous, cure, describe, times
 from .pictures import frame_count, measured_grids, patchified_layout, picture, picture_readings, stated_grids
 from .text import multimodal_layout, text_lengths
-from .towers import Structure, Tower, find_tower
+from .towers import Structure, Tower
 
 
 def find_layout(
@@ -47,7 +47,7 @@ def find_layout(
     if (cross := cross_layout(model, num_tokens, evidence, name)) is not None:
         return cross
     structure = structure or Structure(model)
-    tower = find_tower(structure, name)
+    tower = structure.tower(name)
     if (patchified := patchified_layout(model, num_tokens, evidence.inputs, name, tower)) is not None:
         return patchified
     return _plain_layout(structure, num_tokens, evidence, name, tower)

@@ -35,6 +35,13 @@ class Structure:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self._towers: dict[str, Tower | None] = {}
+
+    def tower(self, name: str) -> Tower | None:
+        """See ``find_tower``."""
+        if name not in self._towers:
+            self._towers[name] = find_tower(self, name)
+        return self._towers[name]
 
     @cached_property
     def extras(self) -> list[Extras]:
