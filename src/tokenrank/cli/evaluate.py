@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import InputError, NotFoundError, nearest
+from ..grammar import HEADS_HELP, LAYER_HELP
 from .options import ModelOption, SizeOption
 from .report import error_line, one_line, reported
 
@@ -69,7 +70,8 @@ def evaluate(
     methods: Annotated[
         str,
         typer.Option(
-            help="Separated by commas, each with its options: tokenrank:layer=3:heads=uniform,rollout,bounce:n=2.",
+            help="Separated by commas, each with its options: tokenrank:layer=3:heads=uniform,rollout,bounce:n=2; or "
+            f"module:function for one of your own. layer: {LAYER_HELP}. heads: {HEADS_HELP}.",
             show_default=False,
         ),
     ],
