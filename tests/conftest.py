@@ -41,11 +41,14 @@ def seed() -> int:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The count of adversarial chains, so that a change of it is seen."""
+    """The count of adversarial chains and of the pages' blocks, so that a change of it is seen."""
     if tally.cases:
         terminalreporter.write_sep(
             "-", f"{sum(tally.cases.values()):,} adversarial cases, {len(tally.cases)} questions"
         )
+    if tally.blocks:
+        left_out = [f"{count} not run: {why}" for why, count in tally.blocks.items() if why]
+        terminalreporter.write_sep("-", "; ".join([f"{tally.blocks[None]} Python blocks of the pages ran", *left_out]))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -122,6 +122,20 @@ def test_refinement_keeps_the_best_and_stops_where_nothing_gets_better() -> None
     assert answer.applies == 6
 
 
+def test_refinement_begins_again_from_zero_where_the_first_answer_is_not_finite() -> None:
+    first = torch.tensor([[torch.nan], [0.5], [torch.inf]], dtype=torch.float64)[..., None]
+    answer = refine(
+        (first, 1),
+        lambda missing, most: (0.9 * missing, 1),
+        residual=lambda x: 1 - x,
+        settled=lambda r: (r.size <= 1e-3).all(-1),
+        max_applies=100,
+        norm=lambda left: left.abs().amax(-2),
+    )
+    assert torch.allclose(answer.x, torch.ones_like(first), atol=1e-3)
+    assert (answer.size <= 1e-3).all()
+
+
 @pytest.mark.parametrize(("tol", "applies", "words"), [(0.0, 5, "tol = 0.0"), (1e-6, 1, "max_applies = 1")])
 def test_effort_that_is_none(tol: float, applies: int, words: str) -> None:
     with pytest.raises(ChainError, match=words):

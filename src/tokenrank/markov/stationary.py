@@ -85,7 +85,7 @@ def _iterate(operator: Operator, alpha: float, jump: Tensor, tol: float, max_app
         norm=lambda left: left.abs().sum(-2),
         accept=_distribution,
     )
-    image = (answer.x + answer.left)[..., 0]
+    image = torch.where(torch.isfinite(answer.size), (answer.x + answer.left)[..., 0], jump)
     return image, alpha * answer.size[:, 0], answer.applies, "gmres" if solver.accelerated else "power"
 
 

@@ -56,7 +56,9 @@ def refine(
     on a right-hand side scaled to one, adds each time: Wilkinson, "Rounding errors in algebraic processes" (1963).
     """
     trial, applies = first
-    best = Refined(trial, trial, torch.full_like(trial[:, 0], torch.inf), applies)
+    # an answer without a finite residual is never the best: zero stands for it, of which nothing is known
+    endless = torch.full_like(trial, torch.inf)
+    best = Refined(torch.zeros_like(trial), endless, endless[:, 0], applies)
     while True:
         left = residual(trial)
         applies += 1
@@ -66,7 +68,7 @@ def refine(
         best = Refined(
             torch.where(better[:, None], trial, best.x),
             torch.where(better[:, None], left, best.left),
-            torch.minimum(size, best.size),
+            torch.where(better, size, best.size),
             applies,
         )
         done = settled(best) | ~progress
