@@ -7,12 +7,16 @@ import pytest
 import torch
 
 from tests.operators import oracles
-from tokenrank.markov import bounce
+from tokenrank.markov import bounces
 from tokenrank.operators import Operator, Reversed, from_query_key, from_weights
 
 from .oracles import gth
 
 N = 12
+
+
+def bounce(operator: Operator, start: torch.Tensor, n: int) -> torch.Tensor:
+    return torch.stack(list(bounces(operator, start, n)))
 
 
 def make(kind: str, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, torch.Tensor]:
@@ -79,3 +83,12 @@ def test_limit_is_the_stationary_distribution() -> None:
     weights = torch.randn(N, N, dtype=torch.float64).softmax(-1)
     path = bounce(from_weights(weights), torch.eye(N, dtype=torch.float64)[0], 100)
     assert np.abs(path[-1].numpy() - gth(weights.numpy())).sum() < 1e-12
+
+
+def test_each_chain_rests_after_its_own():
+    operator, dense = make("weights", (3,), torch.float64)
+    start = torch.eye(N, dtype=torch.float64)[:3]
+    *_, last = bounces(operator, start, 5, torch.tensor([0, 2, 5]))
+    for head, n in enumerate((0, 2, 5)):
+        expected = start[head] @ torch.linalg.matrix_power(dense[head], n)
+        assert (last[head] - expected).abs().max() < 1e-14

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import ChainError, NotConvergedWarning, NotUniqueWarning
-from ..markov import Bounces, Certificate, bounce, closed_classes, half_life, quasi_stationary, stationary
+from ..markov import Bounces, Certificate, bounces, closed_classes, half_life, quasi_stationary, stationary
 from ..operators import Operator
 from .answers import QuasiStationary, placed
 from .core import Core, Direction, probability
@@ -54,16 +55,16 @@ class Walks(Core):
         operator = self._towards(direction)
         v = start_distribution(start, self.shape, self.layout).to(self.device)
         if isinstance(n, str) and n == "halflife":
-            steps = half_life(operator, v).values
-            way = bounce(operator, v.to(self.dtype), int(steps.max()))
-            time = torch.arange(len(way), device=self.device).reshape(-1, *([1] * steps.ndim))
-            way = way.gather(0, torch.minimum(time, steps)[..., None].expand_as(way))
+            each = half_life(operator, v).values
+            most = int(each.max())
         elif isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0:
-            way = bounce(operator, v.to(self.dtype), int(n))
+            each, most = None, int(n)
         else:
             raise ChainError(f"n = {n!r} bounces, expected a whole number ≥ 0 or 'halflife'")
-        values = way if path else way[-1]
-        certificate = Certificate.exact(values.shape[:-1], self.device, len(way) - 1, "bounces")
+        states = bounces(operator, v.to(self.dtype), most, each)
+        # without the path one state at a time is held, however many bounces there are
+        values = torch.stack(list(states)) if path else deque(states, maxlen=1)[0]
+        certificate = Certificate.exact(values.shape[:-1], self.device, most, "bounces")
         return self._map(values, certificate, f"n = {n}, {direction}")
 
     def tokenrank(

@@ -1,7 +1,7 @@
 """Algorithms on the operator contract: pure functions that return numbers with certificates."""
 
 from .absorption import Absorption, absorption
-from .bounce import Bounces, HalfLife, bounce, half_life
+from .bounce import Bounces, HalfLife, bounces, half_life
 from .censor import censor
 from .certificate import Certificate
 from .classes import Classes, classes
@@ -43,7 +43,7 @@ __all__ = [
     "Stationary",
     "StationaryDistributions",
     "absorption",
-    "bounce",
+    "bounces",
     "censor",
     "classes",
     "closed_classes",

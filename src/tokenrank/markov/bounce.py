@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,17 +22,20 @@ FORGOTTEN = 1e-9  # nats; one bounce that tells less tells nothing
 SUM_TOLERANCE = 1e-4  # of a start given in single precision
 
 
-def bounce(operator: Operator, start: Tensor, n: int) -> Tensor:
-    """vᵀAᵏ for k = 0 … n, stacked in front: (n + 1, *batch, N).
+def bounces(operator: Operator, start: Tensor, n: int, each: Tensor | None = None) -> Iterator[Tensor]:
+    """vᵀAᵏ for k = 0 … n, one after the other, (*batch, N) each.
 
+    With ``each`` (*batch) a chain rests after so many bounces of its own.
     ``start`` (*batch, N) is v, a distribution over tokens. k = 1 from a single token is that
     token's row of A; k = 1 from the uniform distribution is the column sum over N; the limit
     is TokenRank ("Attention (as Discrete-Time Markov) Chains", multi-bounce attention).
     """
-    steps = [start]
-    for _ in range(n):
-        steps.append(operator.T @ steps[-1])
-    return torch.stack(steps)
+    v = start
+    yield v
+    for k in range(1, n + 1):
+        moved = operator.T @ v
+        v = moved if each is None else torch.where((k <= each)[..., None], moved, v)
+        yield v
 
 
 @dataclass(frozen=True, repr=False)
