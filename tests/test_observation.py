@@ -100,6 +100,8 @@ def test_layers_by_number_name_and_glob(seen: tr.Observation) -> None:
 
 def test_the_choice_in_words(seen: tr.Observation) -> None:
     assert seen.describe() == f"layer 3 of 6 ({seen.layers[3]}), heads lambda2, tokens image"
+    assert seen.describe(tokens=["cls", "image"]).endswith("tokens cls+image")
+    assert seen.describe(tokens=[0, 1, 2]).endswith("tokens 3 chosen")
     assert seen.describe(0, [1, 2], "all") == f"layer 0 of 6 ({seen.layers[0]}), heads [1, 2], tokens all"
 
 

@@ -280,9 +280,10 @@ class Observation:
         """The choice in words: "layer 3 of 6 (model.layer.3.attention), heads lambda2, tokens image"."""
         name = self.layer(layer)
         chosen = heads if isinstance(heads, str) else f"{heads}"
-        kept = (
-            tokens if isinstance(tokens, str) else "a selection" if tokens is not None else self._default_tokens(name)
-        )
+        kept = self._default_tokens(name) if tokens is None else tokens
+        if not isinstance(kept, str):
+            spans = all(isinstance(span, str) for span in kept)
+            kept = "+".join(map(str, kept)) if spans else f"{len(kept)} chosen"
         return f"layer {self.layers.index(name)} of {len(self.layers)} ({name}), heads {chosen}, tokens {kept}"
 
     def __repr__(self) -> str:
