@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -127,3 +128,33 @@ def test_an_unknown_layout_leaves_all_tokens(seen: tr.Observation) -> None:
     assert blind.chain(2).num_tokens == seen.head_chains(2, "all").num_tokens
     with pytest.raises(LayoutError, match="tokens='all'"):
         blind.chain(2, tokens="image")
+
+
+def test_a_map_is_checked(seen: tr.Observation) -> None:
+    assert seen.map(torch.zeros(40)).layout == seen.picture_layout
+    assert seen.map(torch.zeros(40), 2).caption == f"layer 2 of 6 ({seen.layers[2]})"
+    for wrong in (torch.zeros(7), [0.0] * 40, None):
+        with pytest.raises(InputError, match=r"expected a tensor of shape \(40,\)"):
+            seen.map(wrong)  # type: ignore[arg-type]
+
+
+def test_heads_of_other_libraries(seen: tr.Observation) -> None:
+    assert seen.chain(2, np.int64(1)) is seen.chain(2, 1)  # type: ignore[arg-type]
+    assert seen.chain(2, np.array([0, 3])) is seen.chain(2, torch.tensor([0, 3])) is seen.chain(2, [0, 3])  # type: ignore[arg-type]
+    for wrong in (1.0, None, slice(0, 2), np.array([0.5])):
+        with pytest.raises(InputError, match="heads = "):
+            seen.chain(2, wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tokens", [True, 3.0, slice(0, 2)])
+def test_tokens_of_no_kind(seen: tr.Observation, tokens: Any) -> None:
+    with pytest.raises(InputError, match=r"tokens = .*expected 'all'"):
+        seen.chain(2, tokens=tokens)
+
+
+def test_a_notebook_shows_the_layers(seen: tr.Observation) -> None:
+    assert "not run yet" in seen._repr_html_()
+    seen.chain()
+    page = seen._repr_html_()
+    assert all(name in page for name in seen.layers)
+    assert "by default layer 3 of 6" in page or "default: layer 3 of 6" in page

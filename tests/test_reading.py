@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,8 @@ def test_a_trace_of_two_forwards(tmp_path: Path) -> None:
         ([COFFEE, COFFEE], "one picture or text at a time"),
         ({"pixel_values": torch.rand(1, 3, 8, 8)}, "give the module with it"),
         (torch.rand(5, 3, 16, 16), "a batch or a video"),
-        (object(), "expected a path, a PIL image"),
+        (object(), "the source is 'object', expected a picture"),
+        (None, "the source is 'NoneType', expected a picture"),
     ],
 )
 def test_sources_that_cannot_be_read(bundled: tr.Model, source: Any, words: str) -> None:
@@ -188,3 +190,70 @@ def test_a_vision_transformer_of_the_hub_format(tmp_path: Path) -> None:
     seen = tr.observe(COFFEE, save_vit(tmp_path), layers=[0, 1])
     assert len(seen.layers) == 2
     assert seen.chain().layout.grids  # type: ignore[union-attr]
+
+
+def test_padding_of_one_text_is_dropped(bert: tr.Model) -> None:
+    inputs = bert.prepare(SENTENCE)
+    padded = {name: torch.cat([value, value.new_zeros(1, 3)], -1) for name, value in inputs.items()}
+    seen = tr.observe(bert.module, inputs=padded)
+    assert seen.chain(0).num_tokens == 12
+    torch.testing.assert_close(seen.chain(0).to_dense(), tr.observe(SENTENCE, bert).chain(0).to_dense())
+    assert tr.analyze(seen).chain.num_tokens == 12
+
+
+class WithDropout(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.drop = nn.Conv2d(3, 8, 4, 4), nn.Dropout(0.5)
+        self.block = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        tokens = self.drop(self.patches(picture).flatten(2).mT)
+        return self.block(tokens, tokens, tokens)[0]
+
+
+def test_a_module_in_train_mode_is_told() -> None:
+    with pytest.warns(UserWarning, match=r"train mode, with dropout or batch statistics in 'drop' and others"):
+        tr.observe(WithDropout(), inputs=torch.rand(1, 3, 16, 16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tr.observe(WithDropout().eval(), inputs=np.random.rand(1, 3, 16, 16).astype(np.float32)).chain()
+
+
+def test_an_observed_chain_keeps_its_picture_and_its_words(bundled: tr.Model) -> None:
+    chain = tr.observe(COFFEE, bundled).chain(1, "uniform")
+    again = tr.observe(chain)
+    assert again.picture is chain.picture
+    assert "layer 1 of 6" in again.describe()
+    assert "heads uniform" in again.describe()
+    assert tr.tasks.segment(again, tr.at(0.5, 0.5)).labels.shape == (again.picture.height, again.picture.width)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"size": 2.5}, "size = 2.5, expected the long side in whole pixels"),
+        ({"size": True}, "size = True"),
+        ({"size": 0}, "size = 0"),
+        ({"layout": "rows"}, "layout is 'rows', expected a TokenLayout"),
+    ],
+)
+def test_arguments_of_another_kind(bundled: tr.Model, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        tr.observe(COFFEE, bundled, **given)
+
+
+def test_a_model_that_is_no_name() -> None:
+    with pytest.raises(InputError, match="the model's name is 3"):
+        tr.observe(COFFEE, 3)  # type: ignore[arg-type]
+
+
+def test_windows_have_no_features_on_one_grid() -> None:
+    from transformers import SwinConfig, SwinModel
+
+    config = SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4)
+    seen = tr.observe(SwinModel(config).eval(), inputs=torch.rand(1, 3, 32, 32))
+    with pytest.raises(CaptureError, match="within windows"):
+        seen.features(0)
+    assert tr.baselines.column_sum(seen, layer=0).grid().shape == (8, 8)
+    assert tr.baselines.tokenrank(seen).grid().shape == (4, 4)

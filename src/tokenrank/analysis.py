@@ -320,6 +320,8 @@ def _cell(place: int, grid: Grid | None) -> dict[str, Any]:
 
 
 def _checked_bounces(bounces: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(bounces, Sequence):
+        raise InputError(f"bounces = {bounces!r}, expected several whole numbers, such as {BOUNCES}")
     steps = tuple(bounces)
     if not steps or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in steps):
         raise InputError(f"bounces = {bounces!r}, expected whole numbers from 1 on, such as {BOUNCES}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypeVar, cast
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from .chain import AttentionChain, TokenMap
 from .errors import CaptureError, InputError, LayoutError, TokenRankError
+from .html import note, panel, table
 from .layout import TokenLayout
 from .markov import Lambda2
 from .models import Modality, Model
@@ -22,6 +24,7 @@ from .select import (
     Layer,
     Layers,
     Tokens,
+    checked_heads,
     default_layer,
     head_weights,
     layer_of,
@@ -219,8 +222,8 @@ class Observation:
         Raises:
             NotFoundError, InputError: no such layer, head or choice of heads.
         """
-        chains = self.head_chains(layer, tokens)
-        moduli = self.lambda2(layer, tokens).values if isinstance(heads, str) and heads == "lambda2" else None
+        chains, chosen = self.head_chains(layer, tokens), checked_heads(heads)
+        moduli = self.lambda2(layer, tokens).values if chosen == "lambda2" else None
         return head_weights(heads, moduli, chains.batch[-1], self.layer(layer))
 
     def chain(self, layer: Layer = None, heads: Heads = HEADS, tokens: Tokens = None) -> AttentionChain:
@@ -237,10 +240,10 @@ class Observation:
         """
         name = self.layer(layer)
         kept = self._tokens(name, tokens)
-        by_lambda2 = isinstance(heads, str) and heads == "lambda2"
-        key = "chain", name, heads if isinstance(heads, str | int) else tuple(heads), kept
-        if isinstance(heads, bool) or key not in self._kept:
-            moduli = self.lambda2(name, tokens).values if by_lambda2 else None
+        chosen = checked_heads(heads)
+        key = "chain", name, chosen, kept
+        if key not in self._kept:
+            moduli = self.lambda2(name, tokens).values if chosen == "lambda2" else None
             one = _kept_small(mixed(self.head_chains(name, tokens), heads, moduli, name))
             caption = f"{self.name}, {self.describe(name, heads, tokens)}"
             self._kept[key] = AttentionChain.from_operator(one.operator, one.layout, self._picture(name), caption)
@@ -259,6 +262,11 @@ class Observation:
             raise CaptureError(
                 f"layer {name!r} was seen as weights alone, expected queries and keys; load the model with sdpa"
             )
+        if record.windows is not None or tensor.shape[:-3].numel() != 1:
+            raise CaptureError(
+                f"layer {name!r} attends within windows, {tuple(tensor.shape[:-3])} of them, so that its features do "
+                "not lie on one grid; take another layer or model"
+            )
         layout = self._chains[0][name].layout
         if layout is None:
             raise self._no_layout(name)
@@ -266,9 +274,30 @@ class Observation:
         heads = tensor.reshape(-1, *tensor.shape[-2:])
         return heads[:, span.start : span.stop].float().transpose(0, 1).flatten(1)
 
-    def map(self, values: Tensor) -> TokenMap:
-        """A map of the patches from values (P,)."""
-        return TokenMap(values, self.picture_layout, picture=self.picture)
+    def map(self, values: Tensor, layer: Layer = None) -> TokenMap:
+        """A map of the patches from values (P,).
+
+        Args:
+            values: one number a patch, row by row.
+            layer: the layer that they are of, on whose grid they lie; it is told in the caption. None for values of
+                several layers.
+
+        Raises:
+            InputError: no tensor of one number a patch.
+        """
+        name = self.layer(layer)
+        layout = self._chains[0][name].layout
+        if layout is None:
+            raise self._no_layout(name)
+        grid = layout.grids[layout.picture]
+        if not isinstance(values, Tensor) or values.shape != (math.prod(grid),):
+            found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise InputError(
+                f"values are {found}, expected a tensor of shape ({math.prod(grid)},): one number for each of the "
+                f"{' × '.join(map(str, grid))} patches, row by row"
+            )
+        patches = TokenLayout({"image": math.prod(grid)}, {"image": grid})
+        return TokenMap(values, patches, picture=self.picture, caption="" if layer is None else self._place(name))
 
     def keep(self, key: Any, make: Callable[[], T]) -> T:
         """What ``make()`` returned when ``key`` was first asked."""
@@ -279,18 +308,34 @@ class Observation:
     def describe(self, layer: Layer = None, heads: Heads | Literal["each"] = HEADS, tokens: Tokens = None) -> str:
         """The choice in words: "layer 3 of 6 (model.layer.3.attention), heads lambda2, tokens image"."""
         name = self.layer(layer)
+        if self._chain is not None and not self._chain.batch:
+            return self._chain.caption or "the chain as it was given"
         chosen = heads if isinstance(heads, str) else f"{heads}"
         kept = self._default_tokens(name) if tokens is None else tokens
         if not isinstance(kept, str):
             spans = all(isinstance(span, str) for span in kept)
             kept = "+".join(map(str, kept)) if spans else f"{len(kept)} chosen"
-        return f"layer {self.layers.index(name)} of {len(self.layers)} ({name}), heads {chosen}, tokens {kept}"
+        return f"{self._place(name)}, heads {chosen}, tokens {kept}"
+
+    def _place(self, name: str) -> str:
+        return f"layer {self.layers.index(name)} of {len(self.layers)} ({name})"
 
     def __repr__(self) -> str:
         if "_chains" not in self.__dict__:
             return f"Observation({self.name!r}, not run yet)"
         name = self.layers[default_layer(len(self.layers))]
-        return f"Observation({self.name!r}, {self.modality}, {len(self.layers)} layers, {name!r} by default)"
+        many = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
+        return f"Observation({self.name!r}, {self.modality}, {many}, {name!r} by default)"
+
+    def _repr_html_(self) -> str:
+        if "_chains" not in self.__dict__:
+            return panel(f"Observation by {self.name}", note("not run yet: the first question runs the model"))
+        rows = [(place, name, f"{chain.batch[-1]} heads", chain.layout or f"{chain.num_tokens} tokens")
+                for place, (name, chain) in enumerate(self._chains[0].items())]  # fmt: skip
+        default = self.describe()
+        return panel(
+            f"Observation by {self.name}", table(rows, ("", "layer", "", "tokens")), note(f"default: {default}")
+        )
 
     def _head_chains(self, name: str, kept: tuple[int, ...] | None, tokens: Tokens) -> AttentionChain:
         chain = self._chains[0][name]
@@ -319,7 +364,8 @@ class Observation:
         count = self._chains[0][name].num_tokens
         return LayoutError(
             f"which of the {count} tokens of {name!r} are the picture is unknown; look at all of them with "
-            "tokens='all' (--tokens all), or give the layout: tr.observe(…, layout=tr.TokenLayout.image(rows, columns))"
+            "tokens='all' (--tokens all), or give the layout: tr.observe(…, "
+            "layout=tr.TokenLayout.image(rows, columns)), with cls_tokens=0 where there is no CLS"
         )
 
 

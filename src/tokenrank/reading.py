@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
+import numpy as np
 import PIL.Image
+import torch
 from torch import Tensor, nn
 
 from .chain import AttentionChain
@@ -18,10 +21,11 @@ from .layout import LayoutChoice, TokenLayout
 from .models import ImageSource, Modality, Model, load, read_image
 from .observation import Observation
 from .recording import AttentionRecord, LayerSelection
+from .select import whole_number
 from .trace import Trace, capture
 
 Source: TypeAlias = "ImageSource | Observation | Trace | AttentionChain | Model | nn.Module"
-Inputs: TypeAlias = "Mapping[str, Any] | Sequence[Any] | Tensor"
+Inputs: TypeAlias = "Mapping[str, Any] | Sequence[Any] | Tensor | np.ndarray"
 
 _VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v"}
 
@@ -63,7 +67,8 @@ def observe(
             or loaded model with ``inputs``, a ``Trace`` of one forward call, a chain with a layout, or an
             ``Observation``, which is returned as it is.
         model: for pictures and texts: a name for ``tr.load``, or a loaded model.
-        inputs: of a module: keyword arguments, positional arguments, or the one tensor.
+        inputs: of a module: keyword arguments, positional arguments, or the one tensor. They are read when something
+            is first asked.
         size: long side in pixels that the model gets; its own default where None. Pictures only.
         kind: which half of a dual encoder to load, "image" or "text".
         layers: which layers to record, as in ``tr.capture``; all by default.
@@ -75,6 +80,10 @@ def observe(
         NotFoundError: no such model.
         CaptureError: a trace of several forward calls, or an empty one. LayoutError: a chain without a layout.
     """
+    if layout is not None and layout is not False and not isinstance(layout, TokenLayout):
+        raise InputError(f"layout is {layout!r}, expected a TokenLayout, False for none, or None to find it")
+    if size is not None and (whole_number(size) is None or size < 1):
+        raise InputError(f"size = {size!r}, expected the long side in whole pixels, such as 224")
     if isinstance(source, Observation):
         _refuse(
             source.name, model=model, inputs=inputs, size=size, kind=kind, layers=layers, layout=layout, image=image
@@ -139,8 +148,9 @@ def _of_module(
     def run() -> tuple[Trace, Any]:
         with capture(model, layers, layout=layout) as trace:
             output = model.forward(named)
-        return trace, output
+        return _without_padding(trace, named), output
 
+    _warn_if_random(module)
     modality = model.kind if isinstance(source, Model) else None
     return Observation(run, model.name, model, named, picture, modality)
 
@@ -165,10 +175,11 @@ def _of_chain(chain: AttentionChain, layout: LayoutChoice, picture: PIL.Image.Im
     if not isinstance(known, TokenLayout):
         raise LayoutError(
             f"the chain has {chain.num_tokens} tokens and no layout; say which token is what: tr.observe(chain, "
-            "layout=tr.TokenLayout.image(rows, columns)), or TokenLayout.text(tokens) for a text"
+            "layout=tr.TokenLayout.image(rows, columns, cls_tokens=…)), or TokenLayout.text(tokens) for a text"
         )
-    laid_out = AttentionChain.from_operator(chain.operator, known)
-    return Observation(None, "this chain", picture=picture, chain=laid_out)
+    seen = picture or chain.picture
+    laid_out = AttentionChain.from_operator(chain.operator, known, seen, chain.caption)
+    return Observation(None, "this chain", picture=seen, chain=laid_out)
 
 
 def _loaded(model: str | os.PathLike[str] | Model | nn.Module, kind: Modality | None) -> Model:
@@ -191,6 +202,11 @@ def _refuse_unreadable(source: Any, model: Model) -> None:
     if isinstance(source, list | tuple):
         raise InputError(
             f"the source is a {type(source).__name__} of {len(source)}, expected one picture or text at a time"
+        )
+    if not isinstance(source, str | bytes | os.PathLike | PIL.Image.Image | np.ndarray | Tensor | AttentionRecord):
+        raise InputError(
+            f"the source is {printable(type(source).__name__)}, expected a picture (path, PIL image, array, tensor), a "
+            "text, a module with inputs=, a Trace, a chain or an Observation"
         )
     if isinstance(source, AttentionRecord):
         raise InputError("the source is a record; give the trace that it belongs to: tr.observe(trace)")
@@ -237,6 +253,8 @@ def _named_inputs(module: nn.Module, inputs: Inputs) -> dict[str, Any]:
     """
     if isinstance(inputs, Mapping):
         return dict(inputs)
+    if isinstance(inputs, np.ndarray):
+        inputs = torch.from_numpy(inputs)
     positional = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     try:
         bound = inspect.signature(module.forward).bind(*positional)
@@ -250,6 +268,26 @@ def _named_inputs(module: nn.Module, inputs: Inputs) -> dict[str, Any]:
             f"{type(module).__name__}.forward takes arguments without names; wrap it in a module that names them"
         )
     return dict(bound.arguments)
+
+
+def _without_padding(trace: Trace, inputs: Mapping[str, Any]) -> Trace:
+    """Padding of the one text is dropped; nothing attends to it, so that this is exact."""
+    mask = inputs.get("attention_mask")
+    padded = isinstance(mask, Tensor) and mask.ndim == 2 and len(mask) == 1 and bool((mask == 0).any())
+    return trace.select(sample=0) if padded else trace
+
+
+def _warn_if_random(module: nn.Module) -> None:
+    """Warn of a module in train mode with dropout, whose attention is another one at each call."""
+    random = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.modules.batchnorm._BatchNorm)
+    active = [name for name, part in module.named_modules() if part.training and isinstance(part, random)]
+    if active:
+        warnings.warn(
+            f"{type(module).__name__} is in train mode, with dropout or batch statistics in {active[0]!r}"
+            f"{' and others' if len(active) > 1 else ''}: what it attends to is random; call module.eval() first",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _is_picture(value: Any) -> bool:

@@ -69,6 +69,28 @@ def layers_of(layers: Layers, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in parts for name in part))
 
 
+def checked_heads(heads: Any) -> str | int | tuple[int, ...]:
+    """A choice of heads as plain values that can be compared: a word, a number, or several numbers.
+
+    Raises:
+        InputError: anything else; see ``Heads``.
+    """
+    if isinstance(heads, str):
+        if heads in ("lambda2", "uniform"):
+            return heads
+        raise _no_heads(heads)
+    number = whole_number(heads)
+    if number is not None:
+        return number
+    try:
+        numbers = [whole_number(head) for head in heads]
+    except TypeError:
+        raise _no_heads(heads) from None
+    if not numbers or None in numbers:
+        raise _no_heads(heads)
+    return tuple(number for number in numbers if number is not None)
+
+
 def head_weights(heads: Heads, lambda2: Tensor | None, count: int, layer: str) -> Tensor:
     """What each of ``count`` heads counts for, (heads,) in float64 on the CPU, sum one.
 
@@ -81,37 +103,33 @@ def head_weights(heads: Heads, lambda2: Tensor | None, count: int, layer: str) -
     Raises:
         NotFoundError: no such head. InputError: anything else that is not of the grammar.
     """
-    if isinstance(heads, str):
-        if heads not in ("lambda2", "uniform"):
-            raise _no_heads(heads)
-        if heads == "lambda2" and lambda2 is not None and bool((lambda2 > 0).any()):
+    choice = checked_heads(heads)
+    if isinstance(choice, str):
+        if choice == "lambda2" and lambda2 is not None and bool((lambda2 > 0).any()):
             moduli = lambda2.double().cpu()
             return moduli / moduli.sum()
         return torch.full((count,), 1 / count, dtype=torch.float64)
-    chosen = head_numbers(heads, count, layer)
+    chosen = head_numbers(choice, count, layer)
     weights = torch.zeros(count, dtype=torch.float64)
     weights[chosen] = 1 / len(chosen)
     return weights
 
 
-def head_numbers(heads: int | Sequence[int], count: int, layer: str) -> list[int]:
-    """The heads 0 … count − 1 that a number or a list of numbers means.
+def head_numbers(heads: int | tuple[int, ...], count: int, layer: str) -> list[int]:
+    """The heads 0 … count − 1 that a number or several mean.
 
     Raises:
-        NotFoundError: no such head. InputError: no number, none at all, or one twice.
+        NotFoundError: no such head. InputError: one twice.
     """
-    given = list(heads) if isinstance(heads, Sequence) else [heads]
-    numbers = [whole_number(head) for head in given]
-    if not numbers or None in numbers:
-        raise _no_heads(heads)
+    numbers = [heads] if isinstance(heads, int) else heads
     for number in numbers:
-        if number is not None and not -count <= number < count:
+        if not -count <= number < count:
             raise NotFoundError(
                 f"no head {number} in layer {layer!r}: it has {count}, expected a number from {-count} to {count - 1}"
             )
-    chosen = [number % count for number in numbers if number is not None]
+    chosen = [number % count for number in numbers]
     if len(set(chosen)) < len(chosen):
-        raise InputError(f"heads = {heads!r} names a head twice, expected each once")
+        raise InputError(f"heads = {list(numbers)} names a head twice, expected each once")
     return chosen
 
 
@@ -127,13 +145,13 @@ def mixed(chain: AttentionChain, heads: Heads, lambda2: Tensor | None = None, la
     Raises:
         NotFoundError: no such head. InputError: another ``heads``.
     """
-    count = chain.batch[-1]
-    if not isinstance(heads, str):
-        chosen = head_numbers(heads, count, layer)
+    count, choice = chain.batch[-1], checked_heads(heads)
+    if not isinstance(choice, str):
+        chosen = head_numbers(choice, count, layer)
         return chain[chosen[0]] if len(chosen) == 1 else chain[chosen].aggregate("uniform")
-    if count == 1 and heads in ("lambda2", "uniform"):
+    if count == 1:
         return chain[0]
-    if heads == "lambda2" and lambda2 is None:
+    if choice == "lambda2" and lambda2 is None:
         lambda2 = chain.lambda2().values
     return chain.aggregate(head_weights(heads, lambda2, count, layer))
 
@@ -149,8 +167,10 @@ def tokens_of(tokens: Tokens, layout: TokenLayout | None, num_tokens: int, layer
 
     Raises:
         NotFoundError: no such span. LayoutError: a span, where it is unknown which token is what.
-        ChainError: an index out of range, or none.
+        InputError: neither spans nor indices. ChainError: an index out of range, or none.
     """
+    if isinstance(tokens, bool | float | slice):
+        raise InputError(f"tokens = {tokens!r}, expected 'all', a span, several spans or indices of tokens")
     if tokens is None or (isinstance(tokens, str) and tokens == "all"):
         return None
     if isinstance(tokens, str):

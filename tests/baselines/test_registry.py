@@ -207,8 +207,10 @@ def test_a_decorator_without_a_name_is_refused_with_the_cure() -> None:
     [
         (lambda observation: observation.features(0).norm(dim=-1), "returned Tensor, expected a TokenMap"),
         (lambda observation: None, "returned NoneType"),
-        (lambda observation: tr.TokenMap(torch.rand(2, 40)), r"shape \(2, 40\), expected \(40,\)"),
-        (lambda observation: observation.chain(tokens="all").tokenrank(), r"shape \(4.,\), expected \(40,\)"),
+        (lambda observation: tr.TokenMap(torch.rand(40)), "a map of unknown tokens, expected patches alone"),
+        (lambda observation: observation.head_chains().tokenrank(), r"shape \(4, 40\), expected one map"),
+        (lambda observation: observation.chain(tokens="all").tokenrank(), "a map of cls 1, .* expected patches alone"),
+        (lambda observation: observation.map(torch.rand(7)), r"values are \(7,\), expected a tensor of shape \(40,\)"),
     ],
 )
 def test_what_is_no_map_of_the_patches_is_refused(values: Any, message: str, seen: tr.Observation) -> None:

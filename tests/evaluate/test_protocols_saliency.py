@@ -207,7 +207,7 @@ def test_what_cannot_be_used_is_refused(model: Model):
     Saliency().check(Listed(SAMPLE))
     with pytest.raises(InputError, match="1 of 48 values that are NaN"):
         Saliency(size=64).rows(model, SAMPLE, [gives("nan", [float("nan"), *range(47)])])
-    with pytest.raises(InputError, match=r"shape \(3,\), expected \(48,\)"):
+    with pytest.raises(InputError, match=r"values are \(3,\), expected a tensor of shape \(48,\)"):
         Saliency(size=64).rows(model, SAMPLE, [gives("short", [1.0, 2, 3])])
     with pytest.raises(InputError, match="mask is empty"):
         Seed(size=64).rows(model, Sample("a", picture(), mask=np.zeros((48, 64), bool)), [gives("x", TWO_PARTS)])

@@ -186,3 +186,15 @@ def test_adversarial_chains(a: np.ndarray, k: int) -> None:
         q = found.right[:, :count].numpy()
         image = a @ q
         assert np.linalg.norm(image - q @ (q.T @ image)) < 1e-5
+
+
+@pytest.mark.parametrize("k", [80, 150, 159, 160, 200])
+def test_nearly_all_and_all_eigenvalues(k: int) -> None:
+    a = torch.rand(2, 160, 160, dtype=torch.float64)
+    a = a / a.sum(-1, keepdim=True)
+    found = spectrum(from_weights(a), k)
+    exact = torch.linalg.eigvals(a).abs().sort(-1, descending=True).values
+    for head in range(2):
+        count = int(found.count[head])
+        assert min(k, 160) <= count <= min(k + 1, 160)
+        assert (found.values[head, :count].abs() - exact[head, :count]).abs().max() < 1e-8

@@ -293,3 +293,9 @@ def test_what_cannot_be_is_refused(two_halves: tr.AttentionChain):
             cluster(two_halves, **options)
     with pytest.raises(LayoutError, match="layout"):
         cluster(tr.AttentionChain(torch.eye(4)))
+
+
+@pytest.mark.parametrize("k", [0, 2.5, True, 10_000])
+def test_a_number_of_segments_that_cannot_be(k: object) -> None:
+    with pytest.raises(InputError, match=rf"k = {k} segments of 40 patches"):
+        tr.tasks.cluster(tr.samples.path("chelsea"), k=k, size=64)  # type: ignore[arg-type]

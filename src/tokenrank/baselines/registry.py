@@ -97,8 +97,10 @@ class Method:
                 "rows, columns))"
             )
         options = {**self.options, **given}
-        answer = self._checked(self.function(observation, **options), len(observation.patches))
-        return replace(answer, picture=observation.picture, caption=f"{observation.name}, {self._words(options)}")
+        answer = self._checked(self.function(observation, **options))
+        more = f": {answer.caption}" if answer.caption else ""
+        caption = f"{observation.name}, {self._words(options)}{more}"
+        return replace(answer, picture=observation.picture, caption=caption)
 
     def _check(self, options: Mapping[str, Any], known: list[str]) -> None:
         for option in options:
@@ -112,16 +114,21 @@ class Method:
         told = [f"{key}={value}" for key, value in options.items() if key not in self.filled]
         return ", ".join([self.name, *told])
 
-    def _checked(self, answer: object, count: int) -> TokenMap:
+    def _checked(self, answer: object) -> TokenMap:
         if not isinstance(answer, TokenMap):
             raise InputError(
                 f"method {self.name!r} returned {type(answer).__name__}, expected a TokenMap; end it with "
                 "return observation.map(values)"
             )
-        if answer.values.shape != (count,):
+        if answer.layout is None or len(answer.layout.grids) != 1 or len(answer.layout.spans) != 1:
             raise InputError(
-                f"method {self.name!r} returned values of shape {tuple(answer.values.shape)}, expected ({count},), one "
-                "a patch, row by row; observation.patches says where they are among all tokens"
+                f"method {self.name!r} returned a map of {answer.layout or 'unknown tokens'}, expected patches alone; "
+                "end it with return observation.map(values)"
+            )
+        if answer.values.ndim != 1:
+            raise InputError(
+                f"method {self.name!r} returned values of shape {tuple(answer.values.shape)}, expected one map (P,); "
+                "mix the heads first"
             )
         return answer
 

@@ -51,7 +51,7 @@ def raw_row(
     observation = observe(source, **reading)
     if start is None:
         raise InputError("raw_row starts from a place and start is None; give start=tr.at(x, y) or a patch's number")
-    return observation.map(observation.chain(layer, heads).bounce(start, n=1).values)
+    return observation.chain(layer, heads).bounce(start, n=1)
 
 
 @register("column_sum")
@@ -71,7 +71,8 @@ def column_sum(source: Source, *, layer: Layer = None, heads: Heads = HEADS, **r
         NotFoundError: no such layer or head. InputError: no choice of heads.
     """
     observation = observe(source, **reading)
-    return observation.map(observation.chain(layer, heads).operator.column_sums(torch.float64))
+    sums = observation.chain(layer, heads).operator.column_sums(torch.float64)
+    return observation.map(sums, observation.layer(layer))
 
 
 @register("cls_row")
@@ -92,7 +93,7 @@ def cls_row(source: Source, *, layer: Layer = -1, heads: Heads = "uniform", **re
     """
     observation = observe(source, **reading)
     rows = cls_rows(observation, layer)
-    return observation.map(observation.head_weights(layer, heads).to(rows.device) @ rows)
+    return observation.map(observation.head_weights(layer, heads).to(rows.device) @ rows, observation.layer(layer))
 
 
 @register("dino_mass")

@@ -46,7 +46,7 @@ def bounce(
     observation = observe(source, **reading)
     if start is None:
         raise InputError("bounce starts from a place and start is None; give start=tr.at(x, y)")
-    return observation.map(observation.chain(layer, heads).bounce(start, n, direction).values)
+    return observation.chain(layer, heads).bounce(start, n, direction)
 
 
 @register("cls_bounce")
@@ -72,7 +72,7 @@ def cls_bounce(
     observation = observe(source, **reading)
     every = observation.head_chains(layer, "all").aggregate(observation.head_weights(layer, heads))
     values = every.bounce("cls", n, direction).values
-    return observation.map(values[..., observation.patches.start : observation.patches.stop])
+    return observation.map(values[observation.patches.start : observation.patches.stop], observation.layer(layer))
 
 
 @register("tokenrank")

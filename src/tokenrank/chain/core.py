@@ -229,5 +229,5 @@ def held_bytes(operator: object) -> int:
 
 def probability(name: str, value: float) -> None:
     """Raise ChainError unless ``value`` is from 0 to 1."""
-    if not 0 <= value <= 1:
+    if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
         raise ChainError(f"{name} = {value!r}, expected a probability from 0 to 1")

@@ -107,7 +107,7 @@ def _modes(operator: Operator, k: int, transposed: bool, seed: int) -> Modes:
     if operator.structure != "full":
         basis, applies = triangular_vectors(operator, wanted, transposed), 1
         counts = torch.full((len(basis),), wanted, device=basis.device)
-    elif n <= constants.ALL_EIGENVALUES:
+    elif n <= constants.ALL_EIGENVALUES or 2 * wanted >= n:  # a Krylov space of most dimensions is no shorter way
         basis, counts = _all_eigenvalues(operator, wanted, transposed)
         applies = n
     else:

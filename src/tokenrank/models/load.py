@@ -50,6 +50,8 @@ def load(
         InputError: what is there cannot be used.
         MissingExtraError: timm is asked for and not installed.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"the model's name is {name!r}, {_FORMS}")
     text = os.fspath(name)
     if not text.strip():
         raise InputError(f"the model's name is empty; {_FORMS}")

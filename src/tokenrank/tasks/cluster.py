@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..layout import TokenLayout
 from ..observation import Observation
 from ..reading import Reading, Source, observe
-from ..select import HEADS, Heads, Layers
+from ..select import HEADS, Heads, Layers, whole_number
 from .masks import grid_of
 from .merging import AnchorGrid, auto_tau, merge, tau_for, tokenrank_grid, uniform_grid
 from .segmentation import Segmentation
@@ -79,6 +79,9 @@ def cluster(
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise InputError(f"n = {n!r} bounces, expected a whole number from 1")
     observation = observe(source, **reading)
+    if k is not None and (whole_number(k) is None or not 1 <= k <= len(observation.patches)):
+        count = len(observation.patches)
+        raise InputError(f"k = {k!r} segments of {count} patches, expected a whole number from 1 to {count}")
     names = (observation.layer(None),) if layer is None else observation.several_layers(layer)
     chain = _joined(observation, names, heads)
     if how == "metastable":
