@@ -26,8 +26,9 @@ from tokenrank.evaluate.protocols import find
 from tokenrank.evaluate.runner import run
 
 METHODS = (
-    "tokenrank,tokenrank:heads=uniform,bounce:n=1,bounce:n=2,bounce:n=halflife,saliency,saliency:how=slow,"
-    "saliency:how=metastable,column_sum,cls_row,rollout,attention_flow,grad_cam,generic_relevance,transformer_attribution,"
+    "tokenrank,tokenrank:heads=uniform,bounce:n=1:heads=uniform,bounce:n=2,bounce:n=2:heads=uniform,"
+    "bounce:n=halflife:heads=uniform,saliency,saliency:how=slow,saliency:how=metastable,column_sum:heads=uniform,"
+    "cls_row,rollout,attention_flow,grad_cam,generic_relevance,transformer_attribution,"
     "tokencut:layer=0,lost:layer=0,deep_spectral:layer=0,random"
 )
 CHEAP = "tokenrank,rollout,tokencut:layer=0"
