@@ -257,3 +257,10 @@ def test_windows_have_no_features_on_one_grid() -> None:
         seen.features(0)
     assert tr.baselines.column_sum(seen, layer=0).grid().shape == (8, 8)
     assert tr.baselines.tokenrank(seen).grid().shape == (4, 4)
+
+
+def test_an_unknown_option_is_named_wherever_it_was_given(bundled: tr.Model) -> None:
+    seen = tr.observe(COFFEE, bundled)
+    for ask in (tr.observe, tr.tasks.saliency, tr.tasks.cluster, tr.analyze):
+        with pytest.raises(NotFoundError, match="no option 'sise'; nearest: 'size'"):
+            ask(seen, sise=32)  # type: ignore[call-arg]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .chain import AttentionChain
-from .errors import CaptureError, InputError, LayoutError, printable
+from .errors import CaptureError, InputError, LayoutError, NotFoundError, nearest, printable
 from .layout import LayoutChoice, TokenLayout
 from .models import ImageSource, Modality, Model, load, read_image
 from .observation import Observation
@@ -52,6 +52,7 @@ def observe(
     layers: LayerSelection = None,
     layout: LayoutChoice = None,
     image: ImageSource | None = None,
+    **unknown: Any,
 ) -> Observation:
     """Read one source once; the model runs when something is first asked.
 
@@ -74,12 +75,19 @@ def observe(
         layers: which layers to record, as in ``tr.capture``; all by default.
         layout: which token is what, where it cannot be found, or False for none.
         image: the picture behind a module's inputs, a trace or a chain: for its size and its looks.
+        unknown: nothing; a word that is neither an option of the task or method that was called nor one of these.
 
     Raises:
         InputError: a source that cannot be read, or an argument that does not go with it; the message has the cure.
-        NotFoundError: no such model.
+        NotFoundError: no such model, or no such option.
         CaptureError: a trace of several forward calls, or an empty one. LayoutError: a chain without a layout.
     """
+    for option in unknown:
+        known = Reading.__annotations__
+        raise NotFoundError(
+            f"no option {option!r}; {nearest(option, known)}; tr.observe takes {', '.join(known)}, and what was called "
+            "has options of its own (help says them)"
+        )
     if layout is not None and layout is not False and not isinstance(layout, TokenLayout):
         raise InputError(f"layout is {layout!r}, expected a TokenLayout, False for none, or None to find it")
     if size is not None and (whole_number(size) is None or size < 1):

@@ -36,6 +36,9 @@ class LayerGradient:
     weights: Tensor
     gradient: Tensor
 
+    def __repr__(self) -> str:
+        return f"LayerGradient({self.name!r}, {' × '.join(map(str, self.weights.shape))})"
+
 
 @dataclass(frozen=True, eq=False)
 class AttentionGradients:
@@ -50,6 +53,9 @@ class AttentionGradients:
     target: int
     logits: Tensor
     layers: tuple[LayerGradient, ...]
+
+    def __repr__(self) -> str:
+        return f"AttentionGradients(class {self.target} of {len(self.logits)}, {len(self.layers)} layers)"
 
 
 def attention_gradients(source: Source, *, target: int | None = None, **reading: Unpack[Reading]) -> AttentionGradients:

@@ -182,7 +182,9 @@ class Core:
     def __repr__(self) -> str:
         kind = type(self.operator).__name__
         layout = "" if self.layout is None else f", {dict(self.layout.spans)}"
-        return f"AttentionChain(shape={tuple(self.shape)}, {kind}{', causal' if self.is_causal else ''}{layout})"
+        caption = f"; {self.caption}" if self.caption else ""
+        causal = ", causal" if self.is_causal else ""
+        return f"AttentionChain(shape={tuple(self.shape)}, {kind}{causal}{layout}{caption})"
 
     def _towards(self, direction: Direction) -> Operator:
         if direction == "forward":
