@@ -111,9 +111,9 @@ def draw(out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/figures/floors.png"))
-    draw(parser.parse_args().out)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--out", type=Path, default=Path("docs/figures/floors.png"))
+    draw(arguments.parse_args().out)
 
 
 if __name__ == "__main__":

@@ -15,19 +15,16 @@ bootstrap 95 % interval, two-sided Wilcoxon signed-rank p (ties dropped), and Ho
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy
 import torch
 import torch.nn.functional as F
 from bounce_rules import LIMIT, RULES, bounces_by
+from facts import facts, parser, save
 from rich.progress import track
 from scipy.stats import wilcoxon
 
@@ -224,39 +221,31 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--model", default="bundled")
-    parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--size", type=int, default=128, help="long side in pixels")
-    parser.add_argument("--cache", type=Path, help="folder for the tables of the pictures")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--figure", type=Path)
-    args = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("data", type=Path)
+    arguments.add_argument("--model", default="bundled")
+    arguments.add_argument("--images", type=int, default=500)
+    arguments.add_argument("--size", type=int, default=128, help="long side in pixels")
+    arguments.add_argument("--cache", type=Path, help="folder for the tables of the pictures")
+    arguments.add_argument("--figure", type=Path)
+    args = arguments.parse_args()
     start = time.monotonic()
     found, read = tables(args)
     rows = judged(found["iou"], found["steps"], found["capped"])
     report(rows, len(found["iou"]) // 2)
     if args.figure:
         draw(rows, args.figure)
-    if args.out:
-        hidden = {str(args.data): "DATA", str(args.cache): "CACHE"}
-        facts = {
-            "command": " ".join(["python", *(hidden.get(a, a) for a in sys.argv)]),
-            "pictures": len(found["iou"]),
-            "pictures_judged": len(found["iou"]) // 2,
-            "size": args.size,
-            "model": args.model,
-            "limit": LIMIT,
-            "seconds": round(time.monotonic() - start),
-            "from_cache": read,
-            "threads": torch.get_num_threads(),
-            "versions": {m.__name__: m.__version__ for m in (torch, np, scipy, tr)},
-            "machine": platform.machine(),
-            "date": time.strftime("%Y-%m-%d"),
-            "rows": rows,
-        }
-        args.out.write_text(json.dumps(facts, indent=1) + "\n")
+    about = facts("scipy", hidden={args.data: "DATA", str(args.cache): "CACHE"}) | {
+        "pictures": len(found["iou"]),
+        "pictures_judged": len(found["iou"]) // 2,
+        "size": args.size,
+        "model": args.model,
+        "limit": LIMIT,
+        "seconds": round(time.monotonic() - start),
+        "from_cache": read,
+        "threads": torch.get_num_threads(),
+    }
+    save(args.out, about, rows)
 
 
 if __name__ == "__main__":
