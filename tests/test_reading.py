@@ -213,10 +213,11 @@ class WithDropout(nn.Module):
 
 
 def test_a_module_in_train_mode_is_told() -> None:
-    with pytest.warns(UserWarning, match=r"train mode, with dropout or batch statistics in 'drop' and others"):
+    with pytest.warns(UserWarning, match=r"train mode, with dropout or batch statistics in 'drop': what"):
         tr.observe(WithDropout(), inputs=torch.rand(1, 3, 16, 16))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        tr.observe(nn.MultiheadAttention(8, 2).train(), inputs=[torch.rand(4, 1, 8)] * 3)  # no dropout: nothing random
         tr.observe(WithDropout().eval(), inputs=np.random.rand(1, 3, 16, 16).astype(np.float32)).chain()
 
 

@@ -287,8 +287,7 @@ def _without_padding(trace: Trace, inputs: Mapping[str, Any]) -> Trace:
 
 def _warn_if_random(module: nn.Module) -> None:
     """Warn of a module in train mode with dropout, whose attention is another one at each call."""
-    random = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.modules.batchnorm._BatchNorm)
-    active = [name for name, part in module.named_modules() if part.training and isinstance(part, random)]
+    active = [name for name, part in module.named_modules() if part.training and _is_random(part)]
     if active:
         warnings.warn(
             f"{type(module).__name__} is in train mode, with dropout or batch statistics in {active[0]!r}"
@@ -296,6 +295,14 @@ def _warn_if_random(module: nn.Module) -> None:
             UserWarning,
             stacklevel=4,
         )
+
+
+def _is_random(part: nn.Module) -> bool:
+    if isinstance(part, nn.modules.dropout._DropoutNd):
+        return part.p > 0
+    if isinstance(part, nn.MultiheadAttention):
+        return part.dropout > 0
+    return isinstance(part, nn.modules.batchnorm._BatchNorm)
 
 
 def _is_picture(value: Any) -> bool:

@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..observation import Observation
 from ..reading import Reading, Source, observe
 from ..select import whole_number
+from ..tasks.saliency import border
 from .registry import register
 
 SIGMA = 0.25
@@ -98,8 +99,8 @@ def bounces_to_border(rows: int, columns: int) -> Tensor:
     """Expected bounces until the border of a grid, of the walk of ``lattice``: (P,) in float64, row by row."""
     down, across = torch.arange(rows).repeat_interleave(columns), torch.arange(columns).repeat(rows)
     near = (down[:, None] - down).abs() + (across[:, None] - across).abs() <= 1
-    edge = (down == 0) | (down == rows - 1) | (across == 0) | (across == columns - 1)
-    return AttentionChain(near / near.sum(-1, keepdim=True, dtype=torch.float64)).hitting_times(edge).values
+    walk = AttentionChain(near / near.sum(-1, keepdim=True, dtype=torch.float64))
+    return walk.hitting_times(border(rows, columns)).values
 
 
 def _placed(observation: Observation, values: Tensor) -> TokenMap:
