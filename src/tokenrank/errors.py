@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ class NotUniqueWarning(UserWarning):
     """One of several right answers was returned: the chain has more than one stationary distribution."""
 
 
+class NothingThereWarning(UserWarning):
+    """What was found stands out no more than it would in a picture without structure."""
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Words for an error message: the known names closest to ``name``, or the first few."""
     known = list(known)
@@ -54,6 +59,11 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
         return "there are none"
     more = f" … ({len(known)} in all)" if len(known) > len(close) else ""
     return "nearest: " + ", ".join(repr(c) for c in close) + more
+
+
+def which_chain(place: Sequence[int], batch: Sequence[int]) -> str:
+    """Words for an error message: "chain [2, 0]" of several chains (*batch), or "the chain" where there is one only."""
+    return f"chain {list(place)}" if math.prod(batch) > 1 else "the chain"
 
 
 _LONGEST = 200

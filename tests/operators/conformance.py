@@ -6,12 +6,17 @@ float64 matrices (*batch, N, N) that it stands for.
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from tokenrank.errors import ChainError
-from tokenrank.operators import Operator, base, restrict
+from tokenrank.operators import QUERIES, WEIGHTS, Operator, base, restrict, reverse
+from tokenrank.operators.base import Measure
+
+from . import oracles
 
 BATCHES: list[tuple[int, ...]] = [(), (3,), (2, 1, 3)]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -250,6 +255,36 @@ class OperatorConformance:
         assert_close(part.to_dense(torch.float64), a, dtype)  # a dense block is stored renormalised
         if operator.structure != "full":
             assert part.structure == operator.structure
+
+    def test_reversed(self, operator: Operator, dense: Tensor, dtype: torch.dtype) -> None:
+        """Who attends to me, in this operator's own form; twice with respect to the image it is the chain again."""
+        if (dense.sum(-2) == 0).any():
+            with pytest.raises(ChainError, match="attended to by nobody"):
+                reverse(operator)
+        else:
+            back, expected = reverse(operator), oracles.reverse(dense)
+            assert back.dtype == dtype
+            assert_close(back.to_dense(), expected, dtype)
+            assert_close(back.to_dense(torch.float64), expected, torch.float64)
+            assert back.source == operator.source
+        turned, image = operator.turn(Measure.even(operator))
+        assert_close(image.log.exp(), dense.sum(-2), torch.float64)
+        assert torch.equal(image.nowhere.expand(dense.shape[:-1]), dense.sum(-2) == 0)
+        again, _ = turned.turn(image)
+        assert_close(again.to_dense(torch.float64), dense, torch.float64)
+
+    def test_error_of_rows_and_mass(self, operator: Operator, dense: Tensor, dtype: torch.dtype) -> None:
+        n = operator.num_tokens
+        units = torch.eye(n, dtype=dtype).expand(*operator.batch, n, n)
+        rounding = 4 * n * torch.finfo(dtype).eps
+        bound = operator.row_error(dtype)
+        assert bound.shape == operator.batch
+        assert bound.amax() < TOLERANCE[dtype] * 1000
+        for rows in (operator.matmul(units), operator.rmatmul(units).mT, operator.rows(0, n, dtype)):
+            off = (rows.double() - dense).abs().sum(-1).amax(-1)
+            assert (off <= bound + rounding).all()
+            assert (rows.double().sum(-1) - 1).abs().max() <= 16 * math.sqrt(n) * torch.finfo(dtype).eps
+        assert operator.source in (QUERIES, WEIGHTS)
 
     def test_expanded_input(self, operator: Operator, dense: Tensor, dtype: torch.dtype) -> None:
         """One block for all heads, without copies: strides of zero."""

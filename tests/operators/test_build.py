@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tokenrank.errors import ChainError, TokenRankError
-from tokenrank.operators import Dense, QueryKey, Reversed, from_query_key, from_scores, from_weights, restrict
+from tokenrank.operators import Dense, QueryKey, from_query_key, from_scores, from_weights, restrict, reverse
 
 from . import oracles
 from .conformance import assert_close
@@ -56,15 +56,20 @@ def spoiled(index: tuple[int, ...], value: float, *batch: int) -> Tensor:
     return a
 
 
+SAMPLE = "trace.select(sample=…)"  # what mostly attends to nothing is padding of another sample of the batch
+
 BAD_WEIGHTS: dict[str, tuple[Tensor, list[str]]] = {
     "row off": (
         spoiled((0, 3, 2), 0.9, 2).mul_(torch.tensor([1.0, 1, 1, 1, 1, 1])[:, None]),
         ["row [0, 3]", "expected 1 within 0.0001", "from_scores"],
     ),
-    "NaN": (spoiled((1, 2), math.nan), ["weight [1, 2] is nan", "expected a probability", "drop such tokens"]),
+    "NaN": (spoiled((1, 2), math.nan), ["weight [1, 2] is nan", "expected a probability", "drop such tokens", SAMPLE]),
     "infinite": (spoiled((4, 0), math.inf), ["weight [4, 0] is inf", "expected a probability"]),
     "negative": (spoiled((1, 5, 5), -0.25, 2), ["weight [1, 5, 5] is -0.25", "≥ 0", "from_scores"]),
-    "masked row": (stochastic() * (torch.arange(N) != 2)[:, None], ["row [2] sums to 0", "fully masked", "drop"]),
+    "masked row": (
+        stochastic() * (torch.arange(N) != 2)[:, None],
+        ["row [2] sums to 0", "fully masked", SAMPLE],
+    ),
     "rectangular": (torch.full((2, 3, 4), 0.25), ["(2, 3, 4)", "(*batch, N, N)", "cross-attention"]),
     "a vector": (torch.full((4,), 0.25), ["(4,)", "(*batch, N, N)"]),
     "a number": (torch.tensor(1.0), ["()", "(*batch, N, N)"]),
@@ -167,7 +172,10 @@ def with_value(index: tuple[int, ...], value: float) -> Tensor:
 BAD_SCORES: dict[str, tuple[Tensor, list[str]]] = {
     "NaN": (with_value((1, 0, 2), math.nan), ["logit [1, 0, 2] is nan", "finite", "overflow"]),
     "+inf": (with_value((0, 0, 2), math.inf), ["logit [0, 0, 2] is inf", "finite"]),
-    "masked row": (with_value((1, 4), -math.inf), ["row [1, 4] is fully masked", "token 4", "drop such tokens"]),
+    "masked row": (
+        with_value((1, 4), -math.inf),
+        ["row [1, 4] is fully masked", "token 4", "drop such", SAMPLE],
+    ),
     "lowest numbers": (with_value((1, 4), torch.finfo(torch.float32).min), ["row [1, 4] is fully masked"]),
     "rectangular": (torch.randn(2, 3, 5), ["(2, 3, 5)", "(*batch, N, N)"]),
     "empty": (torch.randn(0, 0), ["(0, 0)", "empty"]),
@@ -264,7 +272,7 @@ BAD_QUERY_KEY: dict[str, tuple[tuple[Tensor, Tensor], dict[str, Any], list[str]]
     "masked row": (
         qk(2),
         {"mask": masked(rows=[4])},
-        ["row [4] is fully masked", "token 4", "drop such tokens", "padding"],
+        ["row [4] is fully masked", "token 4", "drop such tokens", "padding", SAMPLE],
     ),
     "masked row of one chain": (
         qk(2),
@@ -276,11 +284,11 @@ BAD_QUERY_KEY: dict[str, tuple[tuple[Tensor, Tensor], dict[str, Any], list[str]]
         {"mask": torch.zeros(N, N).masked_fill(~masked(rows=[2]), torch.finfo(torch.float32).min)},
         ["row [2] is fully masked"],
     ),
-    "all keys padded": (qk(2), {"mask": torch.zeros(N).bool()}, ["fully masked", "token 0"]),
+    "all keys padded": (qk(2), {"mask": torch.zeros(N).bool()}, ["fully masked", "token 0", SAMPLE]),
     "left padding of a causal chain": (
         qk(2),
         {"mask": torch.arange(N) >= 2, "is_causal": True},
-        ["row [0] is fully masked", "token 0"],
+        ["row [0] is fully masked", "token 0", SAMPLE],
     ),
     "causal beside a mask of the past": (
         qk(2),
@@ -359,16 +367,16 @@ def test_logits_of_hundreds(is_causal: bool) -> None:
 def test_reversing_a_token_that_nobody_attends_to() -> None:
     q, k = qk(3)
     with pytest.raises(ChainError) as error:
-        Reversed(query_key(q, k, mask=torch.arange(N) != 4))
-    says(error, ["token 4", "attended to by nobody", "restrict"])
+        reverse(query_key(q, k, mask=torch.arange(N) != 4))
+    says(error, ["token 4", "attended to by nobody", "restrict", SAMPLE])
 
 
 def test_reversing_dense_with_an_empty_column() -> None:
     a = torch.full((2, 3, 3), 1 / 3)
     a[1] = torch.tensor([0.5, 0.0, 0.5])
     with pytest.raises(ChainError) as error:
-        Reversed(from_weights(a))
-    says(error, ["token 1", "chain [1]", "nobody"])
+        reverse(from_weights(a))
+    says(error, ["token 1 of chain [1] is attended to by nobody"])
 
 
 @pytest.mark.parametrize("build", ["weights", "query_key", "padded"])
@@ -386,4 +394,4 @@ def test_restricting_to_tokens_that_send_nothing_there(build: str) -> None:
     keep = torch.tensor([3, 4]) if build == "padded" else torch.tensor([0, 1, 2])
     with pytest.raises(ChainError) as error:
         restrict(operator, keep)
-    says(error, ["token 3" if build == "padded" else "token 1", "keep"] if build != "query_key" else ["token 1"])
+    says(error, ["token 3" if build == "padded" else "token 1", "keep", SAMPLE])

@@ -17,12 +17,12 @@ from tokenrank.operators import (
     Product,
     Relay,
     Restricted,
-    Reversed,
     Teleport,
     from_query_key,
     from_scores,
     from_weights,
     restrict,
+    reverse,
 )
 
 from . import oracles
@@ -297,13 +297,13 @@ class TestTeleportOfCausal(OperatorConformance):
 class TestReversed(OperatorConformance):
     def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
         q, k = queries_and_keys(batch, dtype)
-        return Reversed(from_query_key(q, k, None, None, False)), oracles.reverse(oracles.attention(q, k))
+        return reverse(from_query_key(q, k, None, None, False)), oracles.reverse(oracles.attention(q, k))
 
 
 class TestReversedDense(OperatorConformance):
     def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
         a = weights(batch, dtype)
-        return Reversed(Dense(a)), oracles.reverse(oracles.rows_to_one(a))
+        return reverse(Dense(a)), oracles.reverse(oracles.rows_to_one(a))
 
 
 class TestReversedCausal(OperatorConformance):
@@ -312,7 +312,7 @@ class TestReversedCausal(OperatorConformance):
     def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
         q, k = queries_and_keys(batch, dtype)
         operator = from_query_key(q, k, None, None, True)
-        return Reversed(operator), oracles.reverse(oracles.attention(q, k, is_causal=True))
+        return reverse(operator), oracles.reverse(oracles.attention(q, k, is_causal=True))
 
 
 class TestReversedTwice(OperatorConformance):
@@ -321,7 +321,7 @@ class TestReversedTwice(OperatorConformance):
     def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
         q, k = queries_and_keys(batch, dtype)
         operator = from_query_key(q, k, None, None, False)
-        return Reversed(Reversed(operator)), oracles.reverse(oracles.reverse(oracles.attention(q, k)))
+        return reverse(reverse(operator)), oracles.reverse(oracles.reverse(oracles.attention(q, k)))
 
 
 KEEP = torch.tensor([0, 1, 2, 4, 5, 6, 8])  # seven of nine tokens
@@ -367,7 +367,7 @@ class TestReversedMixture(OperatorConformance):
     def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
         heads, a, w = three_heads(batch, dtype)
         w = oracles.rows_to_one(w)
-        return Reversed(Mixture(heads, w)), oracles.reverse(oracles.mix(a, w))
+        return reverse(Mixture(heads, w)), oracles.reverse(oracles.mix(a, w))
 
 
 class TestTeleportOfRestricted(OperatorConformance):
@@ -383,7 +383,7 @@ class TestRestrictedReversedMixture(OperatorConformance):
     def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
         heads, a, w = three_heads(batch, dtype)
         w = oracles.rows_to_one(w)
-        operator = Restricted(Reversed(Mixture(heads, w)), KEEP)
+        operator = Restricted(reverse(Mixture(heads, w)), KEEP)
         return operator, oracles.restrict(oracles.reverse(oracles.mix(a, w)), KEEP)
 
 
@@ -398,7 +398,7 @@ class TestReversedTeleportOfReversedCausal(OperatorConformance):
     def make(self, batch: tuple[int, ...], dtype: torch.dtype) -> tuple[Operator, Tensor]:
         q, k = queries_and_keys(batch, dtype)
         jump = a_jump(batch)
-        operator = Reversed(Teleport(Reversed(from_query_key(q, k, None, None, True)), 0.6, jump))
+        operator = reverse(Teleport(reverse(from_query_key(q, k, None, None, True)), 0.6, jump))
         dense = oracles.reverse(oracles.attention(q, k, is_causal=True))
         return operator, oracles.reverse(oracles.teleport(dense, 0.6, jump))
 
@@ -529,7 +529,7 @@ class TestReversedCensoredProduct(OperatorConformance):
         layers = Product([Lazy(from_query_key(q, k, None, None, False), 0.5) for q, k in ((q1, k1), (q2, k2))])
         dense = oracles.lazy(oracles.attention(q1, k1), 0.5) @ oracles.lazy(oracles.attention(q2, k2), 0.5)
         operator, dense = censored(layers, dense, KEEP)
-        return Reversed(operator), oracles.reverse(dense)
+        return reverse(operator), oracles.reverse(dense)
 
 
 WINDOWS = torch.tensor([[4, 0, 8], [1, 5, 3], [7, 2, 6]])  # three windows of three tokens
@@ -625,4 +625,4 @@ class TestReversedMixtureOfBlocks(OperatorConformance):
         w = oracles.rows_to_one(torch.rand(*batch, 2))
         dense = placed(oracles.attention(q, k), (*batch, 2))
         operator = Mixture(Blocks(from_query_key(q, k, None, None, False), WINDOWS), w)
-        return Reversed(operator), oracles.reverse(oracles.mix(dense, w))
+        return reverse(operator), oracles.reverse(oracles.mix(dense, w))

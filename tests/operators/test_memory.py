@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from tokenrank.markov import lambda2, stationary
 from tokenrank.markov.engine import constants
-from tokenrank.operators import Operator, Reversed, from_query_key
+from tokenrank.operators import Operator, from_query_key, reverse
 
 N, D = 8192, 32
 FEW = 160 * N  # a block of 128 columns and a little more; N × N is fifty times that
@@ -96,5 +96,5 @@ def test_stationary_and_lambda2_above_the_dense_size(monkeypatch: pytest.MonkeyP
     a = operator(n)
     jump = torch.full((1, n), 1 / n, dtype=torch.float64)
     assert largest(lambda: stationary(a, 0.9, jump, 1e-6, 100)) <= 160 * n
-    assert largest(lambda: stationary(Reversed(a), 0.9, jump, 1e-6, 100)) <= 160 * n
+    assert largest(lambda: stationary(reverse(a), 0.9, jump, 1e-6, 100)) <= 160 * n
     assert largest(lambda: lambda2(a)) <= 160 * n

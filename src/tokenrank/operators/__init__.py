@@ -4,17 +4,22 @@ from .base import Operator, everywhere, is_everywhere
 from .bipartite import Bipartite, Kernel, Relay
 from .blocks import Blocks
 from .build import from_query_key, from_scores, from_weights
+from .choice import Choice
 from .dense import Dense
 from .mixture import Mixture, Product
 from .query_key import QueryKey
 from .restricted import Censored, Restricted, restrict
-from .reversed import Reversed
+from .reversed import reverse
+from .rounding import QUERIES, WEIGHTS
 from .teleport import Lazy, Teleport
 
 __all__ = [
+    "QUERIES",
+    "WEIGHTS",
     "Bipartite",
     "Blocks",
     "Censored",
+    "Choice",
     "Dense",
     "Kernel",
     "Lazy",
@@ -24,7 +29,6 @@ __all__ = [
     "QueryKey",
     "Relay",
     "Restricted",
-    "Reversed",
     "Teleport",
     "everywhere",
     "from_query_key",
@@ -32,4 +36,5 @@ __all__ = [
     "from_weights",
     "is_everywhere",
     "restrict",
+    "reverse",
 ]

@@ -11,11 +11,64 @@ import torch
 from torch import Tensor
 
 from ..errors import ChainError
+from .factors import some
 
 Structure = Literal["full", "lower", "upper"]
+OPPOSITE: dict[Structure, Structure] = {"full": "full", "lower": "upper", "upper": "lower"}
 
-BLOCK_BYTES = 4 * 2**20  # one block of rows stays in the cache, and costs no fresh pages
+BLOCK_BYTES = 2**20  # one block of rows stays in the cache, and costs no fresh pages
 BLOCK_ROWS = 64  # but has enough rows for an efficient product
+
+
+class Measure:
+    """Non-negative numbers over the tokens, (*batch, N), by their logarithms in float64.
+
+    Args:
+        log: −∞ for a token that has none; or what computes them when they are first asked for.
+        error: a proved bound of what each of them is off by, (*batch,) in float64, or what computes it.
+        nowhere: computes which tokens have none, from masks alone, where that costs less.
+    """
+
+    def __init__(
+        self,
+        log: Tensor | Callable[[], Tensor],
+        error: Tensor | Callable[[], Tensor],
+        nowhere: Callable[[], Tensor] | None = None,
+    ) -> None:
+        self._log, self._error, self._nowhere = log, error, nowhere
+
+    @classmethod
+    def even(cls, operator: Operator) -> Measure:
+        """One for every token."""
+        zeros = torch.zeros(*operator.batch, operator.num_tokens, dtype=torch.float64, device=operator.device)
+        return cls(zeros, zeros[..., 0], lambda: torch.zeros((), dtype=torch.bool, device=operator.device))
+
+    @property
+    def log(self) -> Tensor:
+        """The logarithms, (*batch, N)."""
+        if not isinstance(self._log, Tensor):
+            self._log = self._log()
+        return self._log
+
+    @property
+    def error(self) -> Tensor:
+        """What each of them may be off by, (*batch,)."""
+        if not isinstance(self._error, Tensor):
+            self._error = self._error()
+        return self._error
+
+    @property
+    def nowhere(self) -> Tensor:
+        """Which tokens have none: bool, broadcastable to (*batch, N)."""
+        return self.log == -math.inf if self._nowhere is None else self._nowhere()
+
+    def hidden(self) -> Tensor | None:
+        """Which tokens have none, (N,) where all chains agree; None where every token has some."""
+        return some(torch.atleast_1d(self.nowhere))
+
+    def times(self, log: Tensor | float, error: Tensor | float = 0.0) -> Measure:
+        """The measure multiplied token by token."""
+        return Measure(lambda: self.log + log, lambda: self.error + error)
 
 
 class Operator(ABC):
@@ -27,8 +80,8 @@ class Operator(ABC):
 
     ``A @ x`` and ``A.T @ x`` take a vector a chain, (*batch, N), or columns, (*batch, N, c).
 
-    A subclass supplies ``matmul``, ``rmatmul``, ``support``, ``reshape`` and ``index``, and whatever
-    of the rest it can do faster.
+    A subclass supplies ``matmul``, ``rmatmul``, ``support``, ``source``, ``entry_error``, ``turn``, ``reshape``
+    and ``index``, and whatever of the rest it can do faster.
     """
 
     shape: torch.Size  # (*batch, N, N)
@@ -50,6 +103,29 @@ class Operator(ABC):
     def T(self) -> Transposed:  # noqa: N802  the name that torch and numpy give it
         """Aᵀ, to multiply with: ``A.T @ x``. Its rows do not sum to one, so that it is no chain."""
         return Transposed(self)
+
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """What the chain is made from, and so what a certificate is about: "stored weights" or "queries and keys"."""
+
+    @abstractmethod
+    def entry_error(self, dtype: torch.dtype | None = None) -> Tensor:
+        """A proved bound of |log Â_ij − log A_ij|, (*batch,) in float64, on every step that is possible.
+
+        A is the chain that was asked for, in exact arithmetic; Â is the one whose products are taken in ``dtype``
+        (by default the operator's own). Zero for stored weights. Entries below the least normal number of
+        ``dtype`` may be lost; ``row_error`` counts them. The rounding of sums in a product with a vector is not in it.
+        """
+
+    def row_error(self, dtype: torch.dtype | None = None) -> Tensor:
+        """A proved bound η of max_i Σ_j |Â_ij − A_ij|, (*batch,) in float64; see ``entry_error``.
+
+        Hence ‖(Â − A)ᵀx‖₁ ≤ η ‖x‖₁ and ‖(Â − A)x‖∞ ≤ η ‖x‖∞. At most 2, which holds of any two chains.
+        """
+        error = self.entry_error(dtype)
+        lost = self.num_tokens * torch.finfo(dtype or self.dtype).tiny
+        return torch.where(error > 0, torch.expm1(error) + lost, 0.0).clamp(max=2)
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """A x for vectors (*batch, N) or columns (*batch, N, c), in the dtype of x.
@@ -76,6 +152,14 @@ class Operator(ABC):
         """
 
     @abstractmethod
+    def turn(self, measure: Measure) -> tuple[Operator, Measure]:
+        """The chain reversed with respect to a measure, B[j, i] = μ_i A[i, j] / (μA)_j, and the image μA.
+
+        In logarithms, so that no column is too small. Rows of B are those of a chain where the image is not zero and
+        are never gone to elsewhere.
+        """
+
+    @abstractmethod
     def reshape(self, *batch: int) -> Operator:
         """The same matrices with other leading dimensions."""
 
@@ -93,8 +177,11 @@ class Operator(ABC):
 
     def to_dense(self, dtype: torch.dtype | None = None) -> Tensor:
         """All of A, (*batch, N, N)."""
+        blocks = list(self.blocks(dtype))
+        if len(blocks) == 1:
+            return self.rows(*blocks[0], dtype)
         out = torch.empty(self.shape, dtype=dtype or self.dtype, device=self.device)
-        for start, stop in self.blocks():
+        for start, stop in blocks:
             out[..., start:stop, :] = self.rows(start, stop, dtype)
         return out
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ChainError
-from .base import Operator, everywhere, is_everywhere
+from .base import Measure, Operator, everywhere, is_everywhere
 
 
 class Blocks(Operator):
@@ -77,6 +77,24 @@ class Blocks(Operator):
         if math.prod(possible.shape[:-2]) == 1:
             return possible.reshape(self.shape[-2:])
         return possible.expand(*self._outer, *self.shape[-2:]).reshape(self.shape)
+
+    @property
+    def source(self) -> str:
+        return self.inner.source
+
+    def entry_error(self, dtype: torch.dtype | None = None) -> Tensor:
+        return self.inner.entry_error(dtype).amax(-2).reshape(self.batch)
+
+    def turn(self, measure: Measure) -> tuple[Operator, Measure]:
+        log = self._scattered(measure.log[..., None])[..., 0]
+        error = measure.error.reshape(self._outer)[..., None, :].expand(self.inner.batch)
+        back, image = self.inner.turn(Measure(log, error))
+
+        def nowhere() -> Tensor:
+            return self._gathered_vectors(image.nowhere.expand(self.inner.shape[:-1]))
+
+        gathered = Measure(lambda: self._gathered_vectors(image.log), image.error.amax(-2).reshape(self.batch), nowhere)
+        return Blocks(back, self.tokens, self.batch), gathered
 
     def reshape(self, *batch: int) -> Blocks:
         return Blocks(self.inner, self.tokens, batch)

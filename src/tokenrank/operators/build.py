@@ -10,9 +10,10 @@ from torch import Tensor
 from ..attention_mask import allowed
 from ..errors import ChainError
 from . import checks
+from .attention import MASKED
 from .base import Operator, Structure
 from .dense import Dense
-from .query_key import MASKED, QueryKey
+from .query_key import QueryKey
 
 
 def from_weights(weights: Tensor) -> Dense:
@@ -21,8 +22,12 @@ def from_weights(weights: Tensor) -> Dense:
     return Dense(weights, _structure(weights))
 
 
-def from_scores(scores: Tensor) -> Dense:
+def from_scores(scores: Tensor) -> Operator:
     """Logits (*batch, N, N), −inf where masked; softmax over the last dimension.
+
+    Its weights are stored where each of them is a normal number. Where a logit lies so far below the largest of its row
+    that its weight is not (87 nats in single precision, 708 in double), the logits are kept: a step that is possible
+    stays possible, and reversed chains see how large it is. Only what is masked is attended to by nobody.
 
     Raises:
         ChainError: not square, empty, NaN or +inf, or a row that is −inf throughout.
@@ -33,6 +38,12 @@ def from_scores(scores: Tensor) -> Dense:
     checks.finite("logit", torch.where(scores == -math.inf, 0.0, scores))
     checks.no_masked_rows(scores, False, scores.shape[-1])
     weights = scores.softmax(-1)
+    seen = allowed(scores)
+    if bool(((weights < torch.finfo(weights.dtype).tiny) & seen).any()):
+        none = scores.new_zeros(*scores.shape[:-1], 1)
+        # as they were given: what is subtracted from them would round them
+        logits = scores.masked_fill(~seen, -math.inf)
+        return QueryKey(none, none, 1.0, logits, False, "full" if bool(seen.triu(1).any()) else "lower")
     return Dense(weights, _structure(weights))
 
 
@@ -69,11 +80,8 @@ def from_query_key(q: Tensor, k: Tensor, scale: float | None, mask: Tensor | Non
         return QueryKey(q, k, scale, None, is_causal)
     mask = _checked_mask(mask, q, is_causal)
     if mask.shape[-2] == 1:
-        # a mask over keys alone (padding) becomes one more head dimension: the kernels keep
-        # their causal form and no N × N mask is stored
-        bias = _as_bias(mask, q.dtype).squeeze(-2)[..., None] / scale
-        bias = bias.expand(*k.shape[:-1], 1)
-        return QueryKey(torch.cat([q, torch.ones_like(bias)], -1), torch.cat([k, bias], -1), scale, None, is_causal)
+        # a mask over keys alone (padding) is a bias: the kernels keep their causal form, no N × N mask is stored
+        return QueryKey(q, k, scale, None, is_causal, bias=_as_bias(mask).squeeze(-2).expand(q.shape[:-1]))
     if is_causal:
         lower = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool, device=q.device).tril()
         mask = mask & lower if mask.dtype == torch.bool else mask.masked_fill(~lower, -math.inf)
@@ -113,12 +121,12 @@ def _checked_mask(mask: Tensor, q: Tensor, is_causal: bool) -> Tensor:
         if torch.isnan(mask).any() or (mask == math.inf).any():
             raise ChainError("mask holds NaN or +inf, expected finite numbers or −inf")
     checks.no_masked_rows(mask, is_causal, n)
-    return mask if mask.dtype == torch.bool else mask.to(q.dtype)
+    return mask if mask.dtype == torch.bool else mask.masked_fill(~allowed(mask), -math.inf)
 
 
-def _as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    bias = torch.zeros_like(mask, dtype=dtype) if mask.dtype == torch.bool else mask.to(dtype)
-    return bias.masked_fill(~allowed(mask), MASKED)
+def _as_bias(mask: Tensor) -> Tensor:
+    bias = torch.zeros_like(mask, dtype=torch.float64) if mask.dtype == torch.bool else mask.double()
+    return bias.masked_fill(~allowed(mask), -math.inf)
 
 
 def _structure(weights: Tensor) -> Structure:

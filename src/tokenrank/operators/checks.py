@@ -15,6 +15,10 @@ from ..errors import ChainError
 ROW_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
 
+# batches are padded to their longest sample, and what attends to nothing is mostly that
+OTHER_SAMPLE = "padding of a shorter sample of a batch is left out by trace.select(sample=…)"
+
+
 def stochastic(weights: Tensor) -> Tensor:
     """Check weights (*batch, N, N) and return them in float32 or wider, rows summing to one.
 
@@ -45,7 +49,7 @@ def distributions(weights: Tensor) -> Tensor:
         bad = _first(~torch.isfinite(weights))
         raise ChainError(
             f"weight {_where(bad)} is {weights[bad].item()}, expected a probability; a row whose keys are "
-            "all masked gives NaN: drop such tokens before building the chain"
+            f"all masked gives NaN: drop such tokens before building the chain; {OTHER_SAMPLE}"
         )
     if weights.amin() < 0:
         bad = _first(weights < 0)
@@ -57,7 +61,7 @@ def distributions(weights: Tensor) -> Tensor:
     if off.max() > tolerance:
         bad = _first(off > tolerance)
         cure = (
-            "this row is fully masked: drop the token"
+            f"this row is fully masked: drop the token; {OTHER_SAMPLE}"
             if sums[bad] == 0
             else "divide each row by its sum if that is what you mean, pass half-precision weights in their "
             "own dtype, or use AttentionChain.from_scores for logits"
@@ -96,7 +100,7 @@ def no_masked_rows(mask: Tensor, is_causal: bool, num_tokens: int) -> None:
         bad = _first(~reachable[..., 0])
         raise ChainError(
             f"row {_where(bad)} is fully masked: token {bad[-1]} may attend to no key; expected at least one "
-            "a row; drop such tokens (padding) from q, k and mask before building the chain"
+            f"a row; drop such tokens from q, k and mask before building the chain; {OTHER_SAMPLE}"
         )
 
 
@@ -119,17 +123,17 @@ def finite(name: str, tensor: Tensor) -> None:
 def renormalised(block: Tensor, keep: Tensor) -> Tensor:
     """Rows of a square sub-block divided by their sums; ChainError for a row without mass."""
     sums = block.sum(-1, keepdim=True)
-    no_empty_rows(sums[..., 0], keep)
+    no_empty_rows(~(sums[..., 0] > 0), keep)
     return block / sums
 
 
-def no_empty_rows(sums: Tensor, keep: Tensor) -> None:
-    """Raise ChainError if a kept token sends no probability to the kept tokens."""
-    if not (sums > 0).all():
-        bad = _first(~(sums > 0))
+def no_empty_rows(empty: Tensor, keep: Tensor) -> None:
+    """Raise ChainError if a kept token, (*batch or less, M), sends no probability to the kept tokens."""
+    if empty.any():
+        bad = _first(empty)
         raise ChainError(
             f"token {int(keep[bad[-1]])} sends no probability to the tokens kept, so that its row cannot be "
-            "renormalised; keep one of its targets too, or leave the token out"
+            f"renormalised; keep one of its targets too, or leave the token out; {OTHER_SAMPLE}"
         )
 
 

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Operator, Structure
+from .base import Measure, Operator, Structure
 from .checks import renormalised
+from .factors import Factors
+from .reweighted import Reweighted
+from .rounding import WEIGHTS, few, stored
 
 # in double precision at a time: on CPU what stays in the cache from the copy to the product, elsewhere few launches
 WIDE_BYTES = {"cpu": 2 * 2**20}
@@ -30,15 +33,11 @@ class Dense(Operator):
         self._sums: Tensor | None = None
 
     def matmul(self, x: Tensor) -> Tensor:
-        if x.dtype == self.dtype:
-            return self.weights @ x
-        return self._wide(x, False) / self._row_sums(x.dtype)
+        y = self.product(x, False)
+        return y if x.dtype == self.dtype else y / self._row_sums(x.dtype)
 
     def rmatmul(self, x: Tensor) -> Tensor:
-        # the row-major product: Aᵀx as such reads A column by column, twenty times slower on CPU
-        if x.dtype == self.dtype:
-            return (x.mT @ self.weights).mT
-        return self._wide(x / self._row_sums(x.dtype), True)
+        return self.product(x if x.dtype == self.dtype else x / self._row_sums(x.dtype), True)
 
     def rows(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
         rows = self.weights[..., start:stop, :]
@@ -62,6 +61,30 @@ class Dense(Operator):
 
     def support(self) -> Tensor:
         return self.weights > 0
+
+    @property
+    def source(self) -> str:
+        return WEIGHTS
+
+    def entry_error(self, dtype: torch.dtype | None = None) -> Tensor:
+        return stored(self.weights, dtype or self.dtype)
+
+    def turn(self, measure: Measure) -> tuple[Operator, Measure]:
+        def log(dtype: torch.dtype) -> Tensor:  # rows count as ``matmul`` takes them
+            return measure.log if dtype == self.dtype else measure.log - self._row_sums(dtype)[..., 0].log()
+
+        def error(dtype: torch.dtype) -> Tensor:
+            return measure.error + few(self.num_tokens, measure.log) + stored(self.weights, dtype)
+
+        turned = Reweighted(self, True, Factors(log, error, measure.hidden))
+        return turned, turned.image()
+
+    def product(self, x: Tensor, transposed: bool) -> Tensor:
+        """The weights or their transpose times x (*batch, N, c), in the dtype of x, rows as they are."""
+        if x.dtype != self.dtype:
+            return self._wide(x, transposed)
+        # Wᵀx as such reads W column by column, twenty times slower on CPU than the row-major product
+        return (x.mT @ self.weights).mT if transposed else self.weights @ x
 
     def reshape(self, *batch: int) -> Dense:
         return Dense(self.weights.reshape(*batch, *self.shape[-2:]), self.structure)

@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..attention_mask import allowed
-from .base import Operator, Structure, everywhere
-from .checks import no_empty_rows, no_masked_rows
+from . import rounding
+from .attention import attend, log_sums, mean_logits, with_bias
+from .base import OPPOSITE, Measure, Operator, Structure
+from .checks import no_empty_rows
+from .factors import Factors
+from .logits import Logits, either, largest_seen, masked
+from .mass import keeping_mass
 
-MASKED = -1e30  # the logit of a padded key: zero after any softmax, finite in products
-FAR = -1e3  # a token's logit with itself below which it says too little about the others
+FAINT = {torch.float64: 1e-280, torch.float32: 1e-25}  # images below which what underflows would be missed
+REACH = 0.8  # of the way from one to the least normal number: where a null key is still told from zero
 
 
-class QueryKey(Operator):
+class QueryKey(Logits):
     """Attention from queries and keys in O(N · d) memory.
 
-    A x is one fused attention call. Aᵀ x is one too (docs/design.md,
-    "Matrix-free"): with r_i = log Σ_j exp(s_ij) and c_j = log Σ_i exp(s_ij − r_i),
+    A x is one fused attention call. So is B x of the reversed chain: B[j, i] = A[i, j] / Σ_k A[k, j] is the softmax
+    over i of s_ij − r_i with r_i = log Σ_j exp(s_ij), attention with queries and keys exchanged and a bias on its
+    keys; no column is too small for that. With c_j = log Σ_i A[i, j]
 
-        (Aᵀ x)_j = exp(c_j) · softmax_i(s_ij − r_i) x,
+        (Aᵀ x)_j = exp(c_j) · (B x)_j,
 
-    attention with queries and keys exchanged, the bias −r_i in one more head dimension. A
-    causal chain is flipped along its tokens, so that the exchanged call is causal again.
+    divided by what rounding makes of the sum, which is that of x (docs/design.md, "Matrix-free").
 
     Args:
-        q, k: (*batch, N, d), float32 or float64, of one shape. A key that nobody may attend to
-            (padding) has logits of ``MASKED``.
+        q, k: (*batch, N, d), float32 or float64, of one shape.
         scale: factor of the logits.
         mask: None, or (N, N) up to (*batch, N, N): bool (True may attend) or added to the logits.
-        is_causal: token i sees tokens 0 … i only; not together with a mask.
-        structure: "lower" where the mask is causal.
+        is_causal: token i sees tokens 0 … i only, or i … N − 1 if ``structure`` is "upper"; not together with a mask.
+        structure: "lower" where the mask is causal, "upper" where its transpose is.
+        bias: added to the logits of each key, (*batch, N) in float64 or as ``Factors``, or None; −∞ for one that nobody
+            may attend to.
     """
 
     def __init__(
@@ -45,238 +50,251 @@ class QueryKey(Operator):
         mask: Tensor | None,
         is_causal: bool,
         structure: Structure = "full",
+        bias: Tensor | Factors | None = None,
     ) -> None:
-        self.q, self.k, self.scale, self.mask, self.is_causal = q, k, scale, mask, is_causal
-        self.shape = torch.Size((*q.shape[:-1], k.shape[-2]))
-        self.dtype, self.device = q.dtype, q.device
-        self.structure = "lower" if is_causal else structure
-        self._normalisers: dict[tuple[str, torch.dtype], Tensor] = {}
+        super().__init__(q, k, scale, mask, is_causal, structure, bias)
+        # what is computed once
+        self._normalisers: dict[torch.dtype, Tensor] = {}  # log_normalisers(),
+        self._columns: dict[torch.dtype, Tensor] = {}  # those of the reversed chain,
+        self._reverses: dict[torch.dtype, QueryKey] = {}  # that chain,
+        self._origin: tuple[QueryKey, Measure] | None = None  # what this was turned round from,
+        self._plain: dict[torch.dtype, tuple[Tensor, Tensor] | None] = {}  # and _plainly()
+
+    @property
+    def source(self) -> str:
+        return rounding.QUERIES
 
     def matmul(self, x: Tensor) -> Tensor:
-        if not self._fused(x.dtype):
-            return torch.cat([self.rows(*block, x.dtype) @ x for block in self.blocks(x.dtype)], -2)
-        q, k = self._qk(x.dtype)
-        return attend(q, k, x, self.scale, self._mask(x.dtype), self.is_causal)
+        if self._fused(x.dtype):
+            q, k = with_bias(*self._qk(x.dtype), self._bias_at(x.dtype), self.scale)
+            y = attend(q, k, x, self.scale, self._mask(x.dtype), self._triangle)
+        else:
+            y = torch.cat([self.rows(*block, x.dtype) @ x for block in self.blocks(x.dtype)], -2)
+        empty = self._empty()
+        return y if empty is None else y.masked_fill(empty[..., None], 0.0)
 
     def rmatmul(self, x: Tensor) -> Tensor:
-        if not self._fused(x.dtype):
-            out = torch.zeros((), dtype=x.dtype, device=x.device)
-            for start, stop in self.blocks(x.dtype):
-                out = out + x[..., start:stop, :].mT @ self.rows(start, stop, x.dtype)
-            return out.mT
-        queries, keys, mask = self._exchanged(x.dtype)
-        if self.is_causal:
-            y = attend(queries, keys, x.flip(-2), self.scale, mask, True).flip(-2)
-        else:
-            y = attend(queries, keys, x, self.scale, mask, False)
-        return self.log_column_sums(x.dtype).exp()[..., None] * y
+        plain = self._plainly(x.dtype)
+        if plain is not None and self._origin is not None:
+            here, there, origin = *plain, self._origin[0]
+            return keeping_mass(lambda part: here * origin.matmul(there * part), x)
+        scale, back = self._log_column_sums(x.dtype).exp().to(x.dtype)[..., None], self._reversed(x.dtype)
+        return keeping_mass(lambda part: scale * back.matmul(part), x)
 
-    def log_normalisers(self, dtype: torch.dtype | None = None) -> Tensor:
-        """r_i = log Σ_j exp(s_ij), (*batch, N); computed once for each precision."""
-        key = ("rows", dtype or self.dtype)
-        if key not in self._normalisers:
-            if self._fused(key[1]) and self.mask is None and not self._padded():
-                r = log_normaliser(*self._qk(key[1]), self.scale, self.is_causal)
+    def log_normalisers(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        """r_i = log Σ_j exp(s_ij), (*batch, N), ∞ for a token that may attend to none; once for each precision."""
+        if dtype not in self._normalisers:
+            if self._fused(dtype) and self.mask is None:
+                r = log_sums(*self._qk(dtype), self._bias_at(dtype), self.scale, self._triangle, self._below(dtype))
             else:
-                r = torch.cat([self._logits(*b, key[1]).logsumexp(-1) for b in self.blocks(key[1])], -1)
-            self._normalisers[key] = r
-        return self._normalisers[key]
-
-    def log_column_sums(self, dtype: torch.dtype | None = None) -> Tensor:
-        """c_j = log Σ_i A_ij, (*batch, N); computed once for each precision."""
-        key = ("columns", dtype or self.dtype)
-        if key not in self._normalisers:
-            if self._fused(key[1]) and self.mask is None:
-                queries, keys, _ = self._exchanged(key[1])
-                c = log_normaliser(queries, keys, self.scale, self.is_causal)
-                c = c.flip(-1) if self.is_causal else c
-            else:
-                sums = torch.zeros((), dtype=key[1], device=self.device)
-                for block in self.blocks(key[1]):
-                    sums = sums + self.rows(*block, key[1]).sum(-2)
-                c = sums.log()
-            self._normalisers[key] = c
-        return self._normalisers[key]
+                r = torch.cat([self._logits(*b, dtype).logsumexp(-1) for b in self.blocks(dtype)], -1)
+            empty = self._empty()
+            self._normalisers[dtype] = r if empty is None else r.masked_fill(empty, math.inf)
+        return self._normalisers[dtype]
 
     def column_sums(self, dtype: torch.dtype | None = None) -> Tensor:
-        return self.log_column_sums(dtype).exp()
+        return self._log_column_sums(torch.float64).exp().to(dtype or self.dtype)
+
+    def turn(self, measure: Measure) -> tuple[Operator, Measure]:
+        turned = self._turned(
+            lambda dtype: measure.log - self.log_normalisers(dtype),
+            lambda dtype: measure.error + self._normaliser_error(dtype),
+            lambda: either(measure.hidden(), self._empty()),
+        )
+        turned._origin = self, measure
+
+        def nowhere() -> Tensor:
+            none = either(turned._empty(), self.hidden_keys())
+            return torch.zeros((), dtype=torch.bool, device=self.device) if none is None else none
+
+        image = Measure(
+            lambda: self._image(turned.log_normalisers()),
+            lambda: turned._normaliser_error(torch.float64) + self._bias_error(torch.float64),
+            nowhere,
+        )
+        return turned, image
 
     def rows(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
-        return self._logits(start, stop, dtype or self.dtype).softmax(-1)
+        rows = self._logits(start, stop, dtype or self.dtype).softmax(-1)
+        empty = self._empty()
+        return rows if empty is None else rows.masked_fill(empty[..., start:stop, None], 0.0)
 
     def columns(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
         dtype = dtype or self.dtype
         q, k = self._qk(dtype)
         logits = self.scale * (q @ k[..., start:stop, :].mT)
+        bias = self._bias_at(dtype)
+        if bias is not None:
+            logits = logits + bias[..., None, start:stop].to(dtype)
         mask = self._mask(dtype)
         if mask is not None:
-            logits = _masked(logits, mask.expand(*mask.shape[:-2], *self.shape[-2:])[..., start:stop])
+            logits = masked(logits, mask.expand(*mask.shape[:-2], *self.shape[-2:])[..., start:stop])
         if self.is_causal:
-            i = torch.arange(self.num_tokens, device=self.device)
-            logits = logits.masked_fill(i[:, None] < i[start:stop], -math.inf)
-        return (logits - self.log_normalisers(dtype)[..., None]).exp()
+            i, j = torch.arange(self.num_tokens, device=self.device)[:, None], torch.arange(start, stop)
+            logits = logits.masked_fill(self._beyond(i, j.to(self.device)), -math.inf)
+        return (logits - self.log_normalisers()[..., None].to(dtype)).clamp(max=0).exp()
 
     def diagonal(self, dtype: torch.dtype | None = None) -> Tensor:
-        dtype = dtype or self.dtype
-        q, k = self._qk(dtype)
-        logits = self.scale * (q * k).sum(-1)
-        mask = self._mask(dtype)
+        logits = self.scale * (self.q.double() * self.k.double()).sum(-1)
+        if self.bias is not None:
+            logits = logits + self.bias
+        mask = self._mask(torch.float64)
         if mask is not None:
-            logits = _masked(logits, mask.expand(*mask.shape[:-2], *self.shape[-2:]).diagonal(dim1=-2, dim2=-1))
-        return (logits - self.log_normalisers(dtype)).exp()
-
-    def support(self) -> Tensor:
-        n = self.num_tokens
-        possible = everywhere(n, n, self.device)
-        if self.is_causal:
-            possible = possible.tril()
-        elif self.mask is not None:
-            possible = allowed(self.mask).expand(*self.mask.shape[:-2], n, n)
-        masked = (self.q[..., -1] == 1).all() & (self.scale * self.k[..., -1] <= MASKED / 2)
-        return possible & ~masked[..., None, :] if bool(masked.any()) else possible
+            logits = masked(logits, mask.expand(*mask.shape[:-2], *self.shape[-2:]).diagonal(dim1=-2, dim2=-1))
+        return (logits - self.log_normalisers()).clamp(max=0).exp().to(dtype or self.dtype)
 
     def row_entropies(self, dtype: torch.dtype | None = None) -> Tensor:
-        if self.mask is not None and self.mask.dtype != torch.bool:
-            return super().row_entropies(dtype)
-        # Σ_j A_ij (r_i − s_ij), where Σ_j A_ij s_ij = scale · q_i · (A k)_i takes one apply
         dtype = dtype or self.dtype
-        q, k = self._qk(dtype)
-        mean_logit = self.scale * (q * self.matmul(k)).sum(-1)
-        return (self.log_normalisers(dtype) - mean_logit).clamp(min=0)
+        if not self._fused(torch.float64) or (self.mask is not None and self.mask.dtype != torch.bool):
+            return super().row_entropies(torch.float64).to(dtype)
+        # Σ_j A_ij (r_i − s_ij), where Σ_j A_ij s_ij takes one apply; logits cancel, so that it is taken in double
+        return (self.log_normalisers() - self._mean_logits(torch.float64)).clamp(min=0).to(dtype)
+
+    def entry_error(self, dtype: torch.dtype | None = None) -> Tensor:
+        dtype = dtype or self.dtype
+        size = self._largest_logit(dtype)
+        own = self._own_error(dtype)
+        # the product with Aᵀ: an entry of the reversed chain, whose bias is r (at most so large, and so far off), times
+        # the exponential of c; dividing by the sum of a row may double what all that is off by
+        size = 2 * size + math.log(self.num_tokens)
+        back = 3 * self._exponential_error(size, dtype) + 2 * self._sum_error(dtype) + self._normaliser_error(dtype)
+        error = torch.maximum(own, 2 * (back + self._bias_error(dtype)))
+        if self._origin is None:
+            return error
+        origin, measure = self._origin
+        lost = self.num_tokens * torch.finfo(dtype).tiny / FAINT[dtype]
+        there = origin._own_error(dtype) + self._normaliser_error(dtype) + measure.error
+        return torch.maximum(error, 2 * (there + 4 * rounding.half_eps(dtype) + lost))
+
+    def _own_error(self, dtype: torch.dtype) -> Tensor:
+        """Of an entry of A in products A x."""
+        exponential = self._exponential_error(self._largest_logit(dtype), dtype)
+        return 2 * exponential + 2 * self._bias_error(dtype) + self._sum_error(dtype)
 
     def reshape(self, *batch: int) -> QueryKey:
-        q, k = (t.reshape(*batch, *t.shape[-2:]) for t in (self.q, self.k))
-        mask = self.mask
-        if mask is not None:
-            if math.prod(mask.shape[:-2]) == 1:
-                mask = mask.reshape(mask.shape[-2:])
-            else:
-                mask = mask.expand(*self.batch, *mask.shape[-2:]).reshape(*batch, *mask.shape[-2:])
-        return QueryKey(q, k, self.scale, mask, self.is_causal, self.structure)
+        kept = len(self.batch)
+        return self._like(lambda t: t.reshape((*batch, *t.shape[kept:])))
 
     def index(self, *index: Any) -> QueryKey:
-        mask = self.mask
-        if mask is not None:
-            if math.prod(mask.shape[:-2]) == 1:
-                mask = mask.reshape(mask.shape[-2:])
-            else:
-                mask = mask.expand(*self.batch, *mask.shape[-2:])[index]
-        return QueryKey(self.q[index], self.k[index], self.scale, mask, self.is_causal, self.structure)
+        return self._like(lambda t: t[index])
 
     def restricted(self, keep: Tensor) -> QueryKey:
         mask = self.mask
         if mask is not None:
             mask = mask.expand(*mask.shape[:-2], *self.shape[-2:])
             mask = mask.index_select(-2, keep).index_select(-1, keep)
-            no_masked_rows(mask, False, len(keep))
         q, k = (t.index_select(-2, keep) for t in (self.q, self.k))
-        kept = QueryKey(q, k, self.scale, mask, self.is_causal, self.structure)
-        if self._padded():
-            no_empty_rows((kept.log_normalisers() > MASKED / 10).to(self.dtype), keep)
+        bias = None if self._bias is None else self._bias.on(keep)
+        kept = QueryKey(q, k, self.scale, mask, self.is_causal, self.structure, bias)
+        empty = kept._empty()
+        if empty is not None:
+            no_empty_rows(empty, keep)
         return kept
 
     def _fused(self, dtype: torch.dtype) -> bool:
         # outside the CPU, double precision has no fused kernel: PyTorch would materialise N × N
         return dtype != torch.float64 or self.device.type == "cpu"
 
-    def _padded(self) -> bool:
-        # a token that (almost) may not attend to itself: its own logit is no useful bound of the normaliser
-        return bool(self.scale * (self.q * self.k).sum(-1).amin() < FAR)
+    def _below(self, dtype: torch.dtype) -> Tensor:
+        """Numbers not far below r_i, (*batch, N): from bounds, or where those are loose from an apply."""
+        size = self._largest_product()[..., None]
+        if bool(2 * size.amax() + math.log(self.num_tokens) > -REACH * math.log(torch.finfo(dtype).tiny)):
+            return self._mean_logits(dtype)
+        bias = self._bias_at(dtype)
+        top = size.new_zeros(self.shape[:-1]) if bias is None else largest_seen(bias, self.structure)
+        return torch.where(top > -math.inf, top - size, 0.0).to(dtype)
 
-    def _qk(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        return self.q.to(dtype), self.k.to(dtype)
+    def _mean_logits(self, dtype: torch.dtype) -> Tensor:
+        bias = self._bias_at(dtype)
+        return mean_logits(
+            *self._qk(dtype), None if bias is None else bias.to(dtype), self.scale, self._triangle, self._mask(dtype)
+        )
 
-    def _mask(self, dtype: torch.dtype) -> Tensor | None:
-        return self.mask if self.mask is None or self.mask.dtype == torch.bool else self.mask.to(dtype)
+    def _reversed(self, dtype: torch.dtype) -> QueryKey:
+        """The reversed chain as products in ``dtype`` need it, kept."""
+        if dtype not in self._reverses:
+            back = self._turned(
+                lambda _: -self.log_normalisers(dtype), lambda _: self._normaliser_error(dtype), self._empty
+            )
+            if dtype in self._columns:
+                back._normalisers[dtype] = self._columns[dtype]
+            self._reverses[dtype] = back
+        return self._reverses[dtype]
 
-    def _exchanged(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Queries, keys and mask of the call whose softmax runs over the tokens i."""
-        q, k = self._qk(dtype)
-        bias = self.log_normalisers(dtype)[..., None] / -self.scale
-        keys, queries = torch.cat([q, bias], -1), torch.cat([k, torch.ones_like(bias)], -1)
-        if self.is_causal:
-            keys, queries = keys.flip(-2), queries.flip(-2)
-        mask = self._mask(dtype)
+    def _plainly(self, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """μ_i and 1 / (μA)_j up to a common factor, (*batch, N, 1), of a chain turned round: Bᵀx = μ · A (x / μA).
+
+        None where some image is too small for a quotient.
+        """
+        if self._origin is None:
+            return None
+        if dtype not in self._plain:
+            origin, measure = self._origin
+            log, image = measure.log, origin._image(self.log_normalisers(dtype).double())
+            top = log.amax(-1, keepdim=True)
+            top = torch.where(top > -math.inf, top, 0.0)
+            there = torch.where(image > -math.inf, top - image, -math.inf)
+            ordinary = bool(there.amax() < -math.log(FAINT[dtype]))
+            self._plain[dtype] = (
+                ((log - top).exp().to(dtype)[..., None], there.exp().to(dtype)[..., None]) if ordinary else None
+            )
+        return self._plain[dtype]
+
+    def _turned(
+        self,
+        log: Callable[[torch.dtype], Tensor],
+        error: Callable[[torch.dtype], Tensor],
+        hidden: Callable[[], Tensor | None],
+    ) -> QueryKey:
+        mask = None if self.mask is None else self.mask.expand(*self.mask.shape[:-2], *self.shape[-2:]).mT
+        bias = Factors(lambda dtype: log(dtype).expand(*self.batch, -1), error, hidden)
+        turned = QueryKey(self.k, self.q, self.scale, mask, self.is_causal, OPPOSITE[self.structure], bias)
+        turned._size = self._largest_product()
+        return turned
+
+    def _log_column_sums(self, dtype: torch.dtype) -> Tensor:
+        """c_j = log Σ_i A_ij, (*batch, N), −∞ for a token that nobody may attend to."""
+        self._columns[dtype] = self._reversed(dtype).log_normalisers(dtype)
+        return self._image(self._columns[dtype])
+
+    def _image(self, r: Tensor) -> Tensor:
+        """Where a measure goes, from the normalisers of the chain turned round by it."""
+        image = r.masked_fill(r == math.inf, -math.inf)
+        return image if self.bias is None else image + self.bias
+
+    def _exponential_error(self, size: Tensor, dtype: torch.dtype) -> Tensor:
+        error = rounding.exponentials(size, self.q.shape[-1], dtype)
+        return error + 2 * rounding.narrowing(self.dtype, dtype) * size
+
+    def _sum_error(self, dtype: torch.dtype) -> float:
+        """Of a sum of N numbers, one sign, and of its logarithm or what it divides."""
+        return rounding.MARGIN * (self.num_tokens + 8) * rounding.half_eps(dtype)
+
+    def _normaliser_error(self, dtype: torch.dtype) -> Tensor:
+        """What log_normalisers(dtype) may be off by, (*batch,)."""
+        return (
+            self._exponential_error(self._largest_logit(dtype), dtype)
+            + self._sum_error(dtype)
+            + self._bias_error(dtype)
+        )
+
+    def _like(self, part: Callable[[Tensor], Tensor]) -> QueryKey:
+        """The same of a part of the batch, or of another shape; what was computed goes along."""
+
+        def of(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else part(tensor)
+
+        mask = self.mask
         if mask is not None:
-            mask = mask.expand(*mask.shape[:-2], *self.shape[-2:]).mT
-        return queries, keys, mask
-
-    def _logits(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
-        q, k = self._qk(dtype)
-        logits = self.scale * (q[..., start:stop, :] @ k.mT)
-        mask = self._mask(dtype)
-        if mask is not None:
-            logits = _masked(logits, mask.expand(*mask.shape[:-2], *self.shape[-2:])[..., start:stop, :])
-        if self.is_causal:
-            i = torch.arange(self.num_tokens, device=self.device)
-            logits = logits.masked_fill(i > i[start:stop, None], -math.inf)
-        return logits
-
-
-def _masked(logits: Tensor, mask: Tensor) -> Tensor:
-    return logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
-
-
-MAX_COLUMNS = 128  # columns of v carried by one call
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None, is_causal: bool) -> Tensor:
-    """softmax(scale · q kᵀ + mask) v.
-
-    q (*batch, N, d), k (*batch, M, d), v (*batch, M, c), mask broadcastable to (*batch, N, M);
-    returns (*batch, N, c).
-    """
-    batch, (n, d), c = q.shape[:-2], q.shape[-2:], v.shape[-1]
-    if c > max(d, MAX_COLUMNS):
-        parts = [attend(q, k, part, scale, mask, is_causal) for part in v.split(MAX_COLUMNS, -1)]
-        return torch.cat(parts, -1)
-    width = max(d, c)
-    q4, k4, v4 = (_four_dims(F.pad(t, (0, width - t.shape[-1]))) for t in (q, k, v.expand(*batch, -1, -1)))
-    mask4 = None if mask is None else _mask_four_dims(mask, batch)
-    out = F.scaled_dot_product_attention(q4, k4, v4, mask4, is_causal=is_causal, scale=scale)
-    return out[..., :c].reshape(*batch, n, c)
-
-
-def log_normaliser(q: Tensor, k: Tensor, scale: float, is_causal: bool) -> Tensor:
-    """log Σ_j exp(scale · q_i·k_j), (*batch, N), from public calls alone; q, k (*batch, N, d).
-
-    One null key with logit b and value one is put in front: its probability is
-    p = eᵇ / (Z + eᵇ), hence log Z = b + log(1 − p) − log p. b starts as the token's logit with
-    itself, which is at most log Z, so that p ≤ ½; where p underflows b is raised and the call
-    repeated.
-    """
-    n = q.shape[-2]
-    tiny = torch.finfo(q.dtype).tiny
-    logit = scale * (q * k).sum(-1)
-    k_null = F.pad(k, (0, 1, 1, 0))
-    k_null[..., 0, -1] = 1.0
-    value = torch.zeros(n + 1, 1, dtype=q.dtype, device=q.device)
-    value[0] = 1.0
-    result = torch.zeros_like(logit)
-    pending = torch.ones_like(logit, dtype=torch.bool)
-    while True:
-        q_null = torch.cat([q, logit[..., None] / scale], -1)
-        if is_causal:  # the null query in front keeps the diagonal where it was
-            q_null = F.pad(q_null, (0, 0, 1, 0))
-        p = attend(q_null, k_null, value.expand(*k.shape[:-2], -1, -1), scale, None, is_causal)
-        p = p[..., -n:, 0]
-        found = pending & (p > tiny)
-        result = torch.where(found, logit + torch.log1p(-p) - p.log(), result)
-        pending = pending & ~found
-        if not pending.any():
-            return result
-        logit = torch.where(pending, logit - 0.8 * math.log(tiny), logit)
-
-
-def _four_dims(x: Tensor) -> Tensor:
-    while x.ndim < 4:
-        x = x[None]
-    return x.flatten(0, -4) if x.ndim > 4 else x
-
-
-def _mask_four_dims(mask: Tensor, batch: torch.Size) -> Tensor:
-    while mask.ndim < 2 + len(batch):
-        mask = mask[None]
-    if len(batch) > 2 and math.prod(mask.shape[: len(batch) - 1]) > 1:
-        mask = mask.expand(*batch[:-1], *mask.shape[-3:])
-    return _four_dims(mask)
+            one = math.prod(mask.shape[:-2]) == 1
+            mask = mask.reshape(mask.shape[-2:]) if one else part(mask.expand(*self.batch, *mask.shape[-2:]))
+        bias = None if self._bias is None else self._bias.part(part)
+        new = QueryKey(part(self.q), part(self.k), self.scale, mask, self.is_causal, self.structure, bias)
+        new._empties = (None,) if self._empties == (None,) else None
+        new._size = of(self._size)
+        if self._origin is not None:
+            origin, measure = self._origin
+            new._origin = origin._like(part), Measure(lambda: part(measure.log), lambda: part(measure.error))
+        new._normalisers = {dtype: part(r) for dtype, r in self._normalisers.items()}
+        new._columns = {dtype: part(r) for dtype, r in self._columns.items()}
+        return new

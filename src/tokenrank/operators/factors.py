@@ -1,0 +1,77 @@
+"""One factor for each token, by its logarithm: as good as the precision that it is asked for in needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Factors:
+    """Factors of tokens, computed when they are first asked for in a precision.
+
+    Args:
+        at: their logarithms for products in a dtype, (*batch, N) in float64; −∞ for none.
+        error: a proved bound of what each of these is off by, (*batch,) in float64.
+        hidden: which are zero, bool (*batch or less, N), or None where none is; whatever the precision.
+    """
+
+    def __init__(
+        self,
+        at: Callable[[torch.dtype], Tensor],
+        error: Callable[[torch.dtype], Tensor],
+        hidden: Callable[[], Tensor | None],
+    ) -> None:
+        self._at, self._error, self._hidden = at, error, hidden
+        self._found: dict[torch.dtype, Tensor] = {}
+        self._errors: dict[torch.dtype, Tensor] = {}
+
+    @classmethod
+    def given(cls, log: Tensor, error: Tensor | None = None) -> Factors:
+        """Of logarithms that are known, the same in every precision."""
+        off = torch.zeros(log.shape[:-1], dtype=torch.float64, device=log.device) if error is None else error
+        return cls(lambda dtype: log, lambda dtype: off, lambda: some(log == -torch.inf))
+
+    def at(self, dtype: torch.dtype) -> Tensor:
+        """The logarithms as products in ``dtype`` take them, (*batch, N) in float64."""
+        if dtype not in self._found:
+            self._found[dtype] = self._at(dtype)
+        return self._found[dtype]
+
+    def error(self, dtype: torch.dtype) -> Tensor:
+        """What each of ``at(dtype)`` may be off by, (*batch,)."""
+        if dtype not in self._errors:
+            self._errors[dtype] = self._error(dtype)
+        return self._errors[dtype]
+
+    def hidden(self) -> Tensor | None:
+        """Which factors are zero, bool (*batch or less, N); None where none is."""
+        return self._hidden()
+
+    def part(self, part: Callable[[Tensor], Tensor]) -> Factors:
+        """Those of a part of the batch, or of other leading dimensions."""
+        return Factors(
+            lambda dtype: part(self.at(dtype)), lambda dtype: part(self.error(dtype)), lambda: self._hidden_of(part)
+        )
+
+    def on(self, keep: Tensor) -> Factors:
+        """Those of the tokens ``keep`` alone."""
+
+        def hidden() -> Tensor | None:
+            hidden = self.hidden()
+            return None if hidden is None else some(hidden.index_select(-1, keep))
+
+        return Factors(lambda dtype: self.at(dtype).index_select(-1, keep), self.error, hidden)
+
+    def _hidden_of(self, part: Callable[[Tensor], Tensor]) -> Tensor | None:
+        hidden = self.hidden()
+        return hidden if hidden is None or hidden.ndim == 1 else some(part(hidden))
+
+
+def some(hidden: Tensor) -> Tensor | None:
+    """The same, (N,) where all chains agree, None where nothing is hidden."""
+    if not bool(hidden.any()):
+        return None
+    first = hidden.reshape(-1, hidden.shape[-1])[0]
+    return first if bool((hidden == first).all()) else hidden
