@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from types import CodeType
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeGuard, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.attention.bias import CausalBias, CausalVariant
 
 from ..attention_mask import allowed
 from ..errors import CaptureError
 from .quiet import Unnoticed, exact
+
+if TYPE_CHECKING:
+    from torch.nn.attention.bias import CausalBias
 
 SDPA: frozenset[Any] = frozenset(
     {
@@ -91,7 +94,7 @@ def sdpa_call(
     enable_gqa: bool = False,
 ) -> FusedCall:
     """What ``scaled_dot_product_attention`` was given."""
-    if isinstance(attn_mask, CausalBias):
+    if _is_causal_bias(attn_mask):
         attn_mask, is_causal = _plain_mask(attn_mask, query.device)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     return FusedCall(query, key, value, scale, attn_mask, bool(is_causal), dropout_p, enable_gqa, query.dtype)
@@ -152,8 +155,16 @@ def _causal(call: FusedCall) -> Tensor:
     return torch.ones(call.shape[-2:], dtype=torch.bool, device=call.query.device).tril()
 
 
+def _is_causal_bias(mask: object) -> TypeGuard[CausalBias]:
+    # importing the module takes PyTorch's compiler along, seconds of it; without it there is no such mask
+    module = sys.modules.get("torch.nn.attention.bias")
+    return module is not None and isinstance(mask, module.CausalBias)
+
+
 def _plain_mask(mask: CausalBias, device: torch.device) -> tuple[Tensor | None, bool]:
     """A bool mask, or None and True where it is plain causality."""
+    from torch.nn.attention.bias import CausalVariant
+
     if mask.variant == CausalVariant.UPPER_LEFT or mask.seq_len_q == mask.seq_len_kv:
         return None, True
     corner = mask.seq_len_kv - mask.seq_len_q
