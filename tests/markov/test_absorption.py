@@ -13,7 +13,6 @@ from torch import Tensor
 
 from tokenrank.errors import ChainError
 from tokenrank.markov import Absorption, absorption
-from tokenrank.markov.engine import constants
 from tokenrank.operators import Bipartite, Dense, Kernel, Operator, Relay, from_query_key, from_weights
 
 from . import heads, rational
@@ -41,7 +40,7 @@ def expected(a: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(walking[:, None], x[..., :-1], targets.double()), x[..., -1]
 
 
-def certified(found: Absorption, a: Tensor, targets: Tensor) -> None:
+def certified(found: Absorption, a: Tensor, targets: Tensor, tol: float = 1e-8) -> None:
     probabilities, steps = expected(a, targets)
     for values, exact, certificate in (
         (found.values, probabilities, found.certificate),
@@ -51,7 +50,7 @@ def certified(found: Absorption, a: Tensor, targets: Tensor) -> None:
         assert certificate.converged.all(), certificate
         assert certificate.error_bound is not None
         assert (error <= certificate.error_bound + 1e-11 * size).all()
-        assert (certificate.error_bound <= 1e-8 * size).all()
+        assert (certificate.error_bound <= tol * size).all()
     assert (found.escape == 0).all()
     assert found.reachable.dtype == torch.bool
     assert ((found.values.sum(-1) - 1).abs() < 1e-7).all()
@@ -149,21 +148,14 @@ def test_there_and_back_is_a_chain_like_others() -> None:
 TARGETS = sets(heads.N, [0, 1, 2], [100], list(range(200, 210)))
 
 
-@pytest.fixture(params=["elimination", "gmres"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "gmres":
-        monkeypatch.setattr(constants, "SOLVE_DIRECT", 0)
-        monkeypatch.setattr(constants, "SOLVE_STUBBORN", 0)
-    return str(request.param)
-
-
 def test_nine_heads(way: str) -> None:
     certified(absorption(Dense(heads.stacked()), TARGETS), heads.stacked(), TARGETS)
 
 
 def test_nine_heads_matrix_free(way: str, matrix_free: None) -> None:
     operator: Operator = heads.as_query_key(heads.stacked(torch.float32))
-    certified(absorption(operator, TARGETS), operator.to_dense(torch.float64), TARGETS)
+    # logits of 256 terms, up to 87: 3e-10 of an entry
+    certified(absorption(operator, TARGETS, tol=1e-6), operator.to_dense(torch.float64), TARGETS, 1e-6)
 
 
 @pytest.mark.parametrize("route", ["materialised", "matrix-free"])

@@ -22,10 +22,10 @@ from tokenrank.operators import (
     Operator,
     Product,
     QueryKey,
-    Reversed,
     Teleport,
     from_query_key,
     from_weights,
+    reverse,
 )
 
 from .strategies import chains
@@ -240,7 +240,7 @@ def test_causal(kind: str, direction: str) -> None:
     if kind == "dense":
         operator = from_weights(operator.to_dense())
     if direction == "backward":
-        operator = Reversed(operator)
+        operator = reverse(operator)
     assert operator.structure != "full"
     found = classes(operator)
     assert torch.equal(found.values, torch.arange(9).expand(2, 3, 9))
@@ -269,7 +269,7 @@ def test_derived_chains() -> None:
         (Mixture(operator, torch.tensor([1.0, 0.0]).double()), a[0]),
         (Teleport(operator, 0.9, jump), a + torch.eye(6)[0]),
         (Product([operator, operator]), a @ a),
-        (Reversed(Dense(a[1])), a[1].mT),
+        (reverse(Dense(a[1])), a[1].mT),
     ]
     for derived, positive in cases:
         found = classes(derived)

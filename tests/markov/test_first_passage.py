@@ -54,13 +54,14 @@ def test_sizes_around_those_of_the_halves(n: int) -> None:
     assert found.certificate.residual.shape == (2, n)
 
 
-def certified(found: FirstPassage, a: Tensor) -> None:
+def certified(found: FirstPassage, a: Tensor, tol: float = 1e-8) -> None:
     exact = torch.stack([expected(m) for m in a])[..., found.tokens]
     error = (found.values - exact).abs().amax(-2)
     assert found.certificate.error_bound is not None
     assert found.certificate.converged.all()
     assert (error <= found.certificate.error_bound + 1e-11 * exact.amax(-2)).all()
-    assert (found.certificate.error_bound <= 1e-8 * exact.amax(-2).clamp(min=1)).all()
+    assert (error <= 1e-10 * exact.amax(-2).clamp(min=1)).all()
+    assert (found.certificate.error_bound <= tol * exact.amax(-2).clamp(min=1)).all()
 
 
 def test_nine_heads() -> None:
@@ -77,10 +78,10 @@ TOKENS = torch.tensor([200, 3, 0, 77])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_some_targets_in_any_order(dtype: torch.dtype, matrix_free: None) -> None:
     operator = heads.as_query_key(heads.stacked(dtype))
-    found = mean_first_passage(operator, TOKENS)
+    found = mean_first_passage(operator, TOKENS, tol=1e-4)
     assert found.values.shape == (9, heads.N, 4)
     assert (found.values[:, TOKENS, torch.arange(4)] == 0).all()
-    certified(found, operator.to_dense(torch.float64))
+    certified(found, operator.to_dense(torch.float64), 1e-4)  # logits of 256 terms: up to 4e-9 of an entry
 
 
 def test_many_tokens_are_solved_target_by_target(monkeypatch: pytest.MonkeyPatch) -> None:

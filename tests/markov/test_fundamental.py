@@ -10,8 +10,7 @@ from torch import Tensor
 
 from tokenrank.errors import ChainError
 from tokenrank.markov import Fundamental, closed_classes, fundamental
-from tokenrank.markov.engine import constants
-from tokenrank.operators import Dense, Operator, Reversed, from_query_key, from_weights
+from tokenrank.operators import Dense, Operator, from_query_key, from_weights, reverse
 
 from . import heads, oracles
 from .strategies import chains
@@ -42,18 +41,16 @@ def certified(found: Fundamental, a: Tensor, pi: Tensor, x: Tensor) -> None:
     assert (found.certificate.residual <= 1e-6).all()
 
 
-@pytest.mark.parametrize("way", ["elimination", "gmres"])
-def test_nine_heads(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nine_heads(way: str) -> None:
     weights = heads.stacked()
-    if way == "gmres":
-        monkeypatch.setattr(constants, "SOLVE_DIRECT", 0)
     certified(fundamental(Dense(weights), X, tol=1e-7), weights, exact_pi(weights), X)
 
 
 def test_matrix_free_in_single_precision(matrix_free: None) -> None:
     operator = heads.as_query_key(heads.stacked(torch.float32))
     dense = operator.to_dense(torch.float64)
-    certified(fundamental(operator, X, tol=1e-7), dense, exact_pi(dense), X)
+    # logits of 256 terms, up to 87: 3e-10 of an entry, of which the bound counts T³ for times T
+    certified(fundamental(operator, X, tol=1e-3), dense, exact_pi(dense), X)
 
 
 @pytest.mark.parametrize("direction", ["lower", "upper"])
@@ -62,7 +59,7 @@ def test_triangular(direction: str) -> None:
     operator: Operator = from_query_key(*torch.randn(2, 3, 300, 16, dtype=torch.float64), None, None, True)
     end = 0
     if direction == "upper":
-        operator, end = Reversed(operator), 299
+        operator, end = reverse(operator), 299
     pi = torch.eye(300, dtype=torch.float64)[end].expand(3, -1)
     x = torch.randn(300, 2, dtype=torch.float64)
     found = fundamental(operator, x)

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 
 from tokenrank.errors import ChainError
 from tokenrank.markov import hitting_times
-from tokenrank.markov.engine import constants
 from tokenrank.operators import Dense, from_query_key, from_weights
 
 from . import heads, rational
@@ -46,11 +45,7 @@ def test_a_ring_is_walked_once_around() -> None:
     assert found.values.tolist() == [0, 6, 5, 4, 3, 2, 1]
 
 
-@pytest.mark.parametrize("direct", [True, False])
-def test_nine_heads(direct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not direct:
-        monkeypatch.setattr(constants, "SOLVE_DIRECT", 0)
-        monkeypatch.setattr(constants, "SOLVE_STUBBORN", 0)
+def test_nine_heads(way: str) -> None:
     weights, targets = heads.stacked(), among(heads.N, 0, 77, 200)
     found = hitting_times(Dense(weights), targets)
     q = torch.where(~targets, weights, 0.0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tokenrank.errors import ChainError
 from tokenrank.markov import Kemeny, closed_classes, kemeny, mean_first_passage
 from tokenrank.markov.engine import constants
-from tokenrank.operators import Dense, Operator, Reversed, from_query_key, from_weights
+from tokenrank.operators import Dense, Operator, from_query_key, from_weights, reverse
 
 from . import heads, oracles
 from .strategies import chains, make
@@ -65,7 +65,7 @@ def test_known_chains(a: Tensor, value: float) -> None:
 def test_triangular_chains_have_it_on_their_diagonal(direction: str) -> None:
     q, k = torch.randn(2, 2, 3, 60, 16)
     operator: Operator = from_query_key(q, k, None, None, True)
-    operator = Reversed(operator) if direction == "upper" else operator
+    operator = reverse(operator) if direction == "upper" else operator
     found = kemeny(operator)
     assert found.certificate.method == "diagonal"
     expected = [by_eigenvalues(a) for a in operator.to_dense(torch.float64).reshape(6, 60, 60).numpy()]

@@ -13,7 +13,7 @@ from tests.operators import oracles as dense_oracles
 from tokenrank.errors import ChainError
 from tokenrank.markov.engine import constants
 from tokenrank.markov.quasi_stationary import QuasiStationary, quasi_stationary
-from tokenrank.operators import Dense, Operator, Reversed, from_query_key
+from tokenrank.operators import Dense, Operator, from_query_key, reverse
 
 from . import heads, oracles, strategies
 
@@ -143,7 +143,7 @@ def causal(n: int, batch: tuple[int, ...] = (), scale: float = 2.0) -> tuple[Ope
 def test_causal_with_teleport(n: int, alpha: float, backward: bool) -> None:
     operator, a = causal(n, (2,))
     if backward:
-        operator, a = Reversed(operator), dense_oracles.reverse(a)
+        operator, a = reverse(operator), dense_oracles.reverse(a)
     drop = torch.zeros(2, 1, n, dtype=torch.bool)
     drop[:, :, -1 if backward else 0] = True
     drop[1, 0, n // 3] = True if n > 2 else drop[1, 0, n // 3]
@@ -230,8 +230,8 @@ def test_a_head_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("drop", "message"),
     [
-        (torch.ones(4, dtype=torch.bool), "all 4 tokens are dropped"),
-        (torch.tensor([[False] * 4, [True] * 4]), "chain 1 of 2"),
+        (torch.ones(4, dtype=torch.bool), r"all 4 tokens of chain \[0\] are dropped"),
+        (torch.tensor([[False] * 4, [True] * 4]), r"all 4 tokens of chain \[1\] are dropped"),
         (torch.zeros(4), "expected bool"),
         (torch.zeros(3, dtype=torch.bool), r"shape \(3,\), expected \(4,\) or \(2, 4\)"),
     ],

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from tokenrank.markov.engine import constants
 from tokenrank.markov.engine.transient import Solved, solve_transient
-from tokenrank.operators import Dense, Operator, QueryKey, Reversed, from_query_key, from_weights
+from tokenrank.operators import Dense, Operator, QueryKey, from_query_key, from_weights, reverse
 
 from . import heads, rational
+from .conftest import WAYS, take
 from .strategies import chains
 
 TOL, PLENTY = 1e-8, 5000
@@ -41,14 +42,6 @@ def certified(found: Solved, a: Tensor, alive: Tensor, b: Tensor, tol: float = T
         assert values.dtype == torch.float64
 
 
-@pytest.fixture(params=["elimination", "gmres"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "gmres":
-        monkeypatch.setattr(constants, "SOLVE_DIRECT", 0)
-        monkeypatch.setattr(constants, "SOLVE_STUBBORN", 0)
-    return str(request.param)
-
-
 ALIVE = torch.arange(heads.N) % 20 != 3
 B = torch.from_numpy(np.random.default_rng(0).random((heads.N, 3)))
 
@@ -63,14 +56,19 @@ def test_nine_heads(way: str) -> None:
 
 
 def test_nine_heads_matrix_free(way: str, matrix_free: None) -> None:
+    """Logits of 256 terms, up to 708: an entry may be off by 3e-9, which is part of the bound."""
     operator = heads.as_query_key(heads.stacked())
-    certified(solve_transient(operator, ALIVE, B, TOL, PLENTY), operator.to_dense(), ALIVE, B)
+    certified(solve_transient(operator, ALIVE, B, 1e-5, PLENTY), operator.to_dense(), ALIVE, B, 1e-5)
 
 
 def test_single_precision_is_no_limit(way: str, matrix_free: None) -> None:
     """Iterated in single precision, refined in double."""
     operator = heads.as_query_key(heads.stacked(torch.float32))
-    certified(solve_transient(operator, ALIVE, B, 1e-10, PLENTY), operator.to_dense(torch.float64), ALIVE, B, 1e-10)
+    found = solve_transient(operator, ALIVE, B, 1e-10, PLENTY)
+    x, t = exact(operator.to_dense(torch.float64), ALIVE, B)
+    assert ((found.values - x).abs().amax((-2, -1)) <= 1e-10 * x.abs().amax((-2, -1))).all()
+    assert ((found.times - t).abs().amax(-1) <= 1e-10 * t.amax(-1)).all()
+    certified(solve_transient(operator, ALIVE, B, 1e-6, PLENTY), operator.to_dense(torch.float64), ALIVE, B, 1e-6)
 
 
 def test_more_columns_than_share_a_space(way: str) -> None:
@@ -118,7 +116,7 @@ def test_nobody_walks(way: str) -> None:
 def test_triangular(n: int, direction: str) -> None:
     q, k = torch.randn(2, 2, 3, n, 8, dtype=torch.float64)
     operator: Operator = from_query_key(q, k, None, None, True)
-    operator = Reversed(operator) if direction == "upper" else operator
+    operator = reverse(operator) if direction == "upper" else operator
     alive = torch.arange(n) != (0 if direction == "lower" else n - 1)
     b = torch.rand(n, 2, dtype=torch.float64)
     found = solve_transient(operator, alive, b, TOL, PLENTY)
@@ -139,13 +137,13 @@ def test_triangular_without_a_way_out_that_numbers_know_of() -> None:
     assert found.certificate.converged.tolist() == [False, True]
 
 
-def test_stubborn_heads_are_eliminated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stubborn_heads_are_factored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "SOLVE_DIRECT", 0)
     monkeypatch.setattr(constants, "SOLVE_PATIENCE", 24)
     weights = heads.stacked()
     found = solve_transient(Dense(weights), ALIVE, B, TOL, PLENTY)
     certified(found, weights, ALIVE, B)
-    assert found.certificate.method == "elimination"
+    assert found.certificate.method == "lu"
     assert found.certificate.applies > 1
 
 
@@ -187,11 +185,9 @@ def test_bound_against_rational_numbers(a: np.ndarray) -> None:
     walking[alive] = True
     rhs = [[rational.Fraction(float(v)) for v in b[i]] + [rational.Fraction(1)] for i in alive]
     expected = rational.killed(rational.chain(a), alive, rhs)
-    for direct in (True, False):
+    for way in WAYS:
         with pytest.MonkeyPatch.context() as patch:
-            if not direct:
-                patch.setattr(constants, "SOLVE_DIRECT", 0)
-                patch.setattr(constants, "SOLVE_STUBBORN", 0)
+            take(way, patch)
             found = solve_transient(from_weights(torch.from_numpy(a)), walking, torch.from_numpy(b), TOL, 200)
         assert not torch.isnan(found.values).any()
         for column, (values, certificate) in enumerate(
@@ -202,10 +198,11 @@ def test_bound_against_rational_numbers(a: np.ndarray) -> None:
             exact_values = {i: row[column] for i, row in expected.items()}
             if np.isfinite(bound):
                 error = max((abs(rational.Fraction(float(values[i])) - v) for i, v in exact_values.items()), default=0)
-                assert error <= rational.Fraction(bound) * (1 + rational.Fraction(1, 10**9)), (direct, column)
-            if direct and bool(certificate.converged):
+                assert error <= rational.Fraction(bound) * (1 + rational.Fraction(1, 10**9)), (way, column)
+            if way != "gmres" and bool(certificate.converged):
+                near = 1e-11 if way == "elimination" else TOL
                 for i, v in exact_values.items():
-                    assert abs(float(values[i]) - float(v)) <= 1e-11 * float(v) + 1e-290, (column, i)
+                    assert abs(float(values[i]) - float(v)) <= near * float(v) + 1e-290, (way, column, i)
     assert misses >= caught
 
 

@@ -13,13 +13,13 @@ from tokenrank.errors import ChainError
 from tokenrank.markov.engine import constants
 from tokenrank.markov.engine.refine import by_gmres, checked_effort, refine
 from tokenrank.markov.engine.triangular import solve_triangular, triangular_vectors
-from tokenrank.operators import Dense, Operator, Reversed, from_query_key
+from tokenrank.operators import Dense, Operator, from_query_key, reverse
 
 
 def chain(kind: str, n: int, heads: int = 2) -> tuple[Operator, Tensor]:
     q, k = 2 * torch.randn(2, heads, n, 4, dtype=torch.float64)
     operator, a = from_query_key(q, k, None, None, True), oracles.attention(q, k, is_causal=True)
-    return (operator, a) if kind == "lower" else (Reversed(operator), oracles.reverse(a))
+    return (operator, a) if kind == "lower" else (reverse(operator), oracles.reverse(a))
 
 
 def off(a: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def absorption(operator: Operator, targets: Tensor, tol: float = 1e-8, max_appli
     if bool(caught.any()):
         misses = reaches(operator, caught[..., None], ~ending)[..., 0] & ~ending
         into = torch.cat([targets, caught[..., None]], -1)
-    solved = solve_transient(operator, alive, operator @ into.double(), tol, max_applies)
+    solved = solve_transient(operator, alive, operator @ into.double(), tol, max_applies, entering=True)
     count = targets.shape[-1]
     # clamping brings no answer further from the exact one
     found = solved.values.clamp(0, 1)
@@ -84,14 +84,15 @@ def absorption(operator: Operator, targets: Tensor, tol: float = 1e-8, max_appli
     escape = torch.zeros_like(solved.times)
     if bool(caught.any()):
         escape = torch.where(caught, 1.0, torch.where(misses, found[..., count].clamp(min=constants.TINY), 0.0))
+    longest = torch.where(torch.isfinite(solved.times), solved.times, 0.0).amax(-1)
     return Absorption(
         values=torch.where(reachable, probabilities, 0.0),
         steps=torch.where(misses, torch.inf, solved.times),
         reachable=reachable,
         unreached=~(reachable & ~ending[..., None]).any(-2),
         escape=escape,
-        certificate=solved.certificate,
-        steps_certificate=solved.times_certificate,
+        certificate=solved.certificate.beyond(1.0),
+        steps_certificate=solved.times_certificate.beyond(longest.clamp(min=constants.TINY)),
     )
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import ChainError
+from ..errors import ChainError, which_chain
 from ..operators import Censored, Operator
+from ..operators.restricted import returns_error
+from .engine import constants
 from .engine.batching import rows_of
 from .engine.elimination import eliminate
 from .support.reachable import reaches
 
 LOST = 1e-6  # probability of never coming back that rounding does not explain
+NEGLIGIBLE = 1e-13  # what lost steps may change an entry by, relatively, without being followed
 
 
 def censor(operator: Operator, keep: Tensor) -> Censored:
@@ -50,11 +53,35 @@ def censor(operator: Operator, keep: Tensor) -> Censored:
     if bool(bad.any()):
         *chain, place = bad.nonzero()[mass[bad].argmin()].tolist()
         raise ChainError(
-            f"token {int(removed[place])} (chain {chain}) is removed, and the walk comes back from it with probability "
-            f"{float(mass[(*chain, place)]):.6g} only, expected 1: it may be caught among the removed tokens; keep one "
-            "of them, or teleport first: chain.teleport(0.99).restrict(..., how='censor')"
+            f"token {int(removed[place])} of {which_chain(chain, operator.batch)} is removed, and the walk comes back "
+            f"from it with probability {float(mass[(*chain, place)]):.6g} only, expected 1: it may be caught among the "
+            "removed tokens; keep one of them, or teleport first: chain.teleport(0.99).restrict(..., how='censor')"
         )
-    return Censored(operator, keep, removed, returns / torch.where(mass > 0, mass, 1.0)[..., None])
+    returns = returns / torch.where(mass > 0, mass, 1.0)[..., None]
+    error = operator.entry_error(torch.float64)
+    if not len(removed) or not bool((error > 0).any()):  # stored weights are what they are
+        return Censored(operator, keep, removed, returns)
+    ends = torch.eye(n, dtype=torch.bool, device=operator.device)[:, keep]
+    arrives = reaches(operator, ends, gone).index_select(-2, removed)
+    error = returns_error(len(removed), error) + _lost_steps(operator, removed, rows, back, mass)
+    return Censored(operator, keep, removed, returns, error, arrives)
+
+
+def _lost_steps(operator: Operator, removed: Tensor, rows: Tensor, back: Tensor, mass: Tensor) -> Tensor:
+    """What steps of removed tokens that are no numbers in float64 add to the relative error of W, (*batch,).
+
+    A walk on t removed tokens takes one of them with probability N t ``constants.TINY`` at most, which is little beside
+    an entry above ``constants.LOST`` unless t is large. inf where it may matter.
+    """
+    possible = operator.support().index_select(-2, removed)
+    missing = ((rows < constants.LOST) & possible).any(-1).any(-1)
+    if not bool(missing.any()):
+        return torch.zeros_like(missing, dtype=mass.dtype)
+    ones = torch.ones_like(mass)[..., None]
+    times = eliminate(rows.index_select(-1, removed), back.sum(-1), ones)[..., 0]
+    longest = torch.where(mass > 0, times, 0.0).amax(-1)
+    little = 2 * operator.num_tokens * constants.TINY * (1 + longest) <= NEGLIGIBLE * constants.LOST
+    return torch.where(missing, torch.where(little, 2 * NEGLIGIBLE, torch.inf), 0.0)
 
 
 def _check(keep: Tensor, n: int) -> None:

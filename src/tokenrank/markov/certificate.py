@@ -41,13 +41,17 @@ class Certificate(Batched):
         residual: what the equation that was solved is off by: ‖πᵀG − πᵀ‖₁ for stationary distributions, the
             largest entry for systems of equations, ‖My − λy‖₂ for eigenvalues. Same shape; 0 where none was iterated.
         error_bound: proved bound of the distance to the exact answer in the same norm; None where nothing can be
-            proved (stationary distributions without teleport, eigenvalues), inf where it was not proved for a chain,
-            0 throughout for answers that are exact but for the rounding of sums.
+            proved, inf where it was not proved for a chain, 0 throughout for answers that are exact but for the
+            rounding of sums.
         applies: attention applications spent (the largest over the batch).
         method: what found the answer: "power", "gmres", "substitution", "elimination", "arnoldi", …; "none" where
             there was nothing to solve.
         uncertain: bool, same shape: the answer is an estimate and may be another. Where it did not converge; and
-            where the residual says too little, as of an ill-conditioned eigenvalue or of states without a gap.
+            where the residual says too little, as of an ill-conditioned eigenvalue, of states without a gap, or of a
+            stationary vector without teleport: its error is about residual / (1 − |λ2|), so that a residual says
+            nothing where the gap 1 − |λ2| is of its size.
+        about: what a bound is about, ``operator.source``: "stored weights", whatever they were rounded from, or
+            "queries and keys", whose softmax is never exact, so that a bound holds what rounding does to it.
 
     Example:
         >>> import torch
@@ -56,6 +60,9 @@ class Certificate(Batched):
         NOT converged for 1 of 2, residual 1.0e-03, 12 applies, power
         >>> print(certificate[0])
         converged, residual 1.0e-09, 12 applies, power
+        >>> one = torch.tensor(1e-7)
+        >>> print(Certificate(one > 0, one, one, 3, "power", about="stored weights"))
+        converged, error ≤ 1.0e-07 (proved of the stored weights), residual 1.0e-07, 3 applies, power
     """
 
     converged: Tensor
@@ -64,16 +71,19 @@ class Certificate(Batched):
     applies: int
     method: str
     uncertain: Tensor = None  # type: ignore[assignment]  # where not given: what did not converge
+    about: str = ""
 
     def __post_init__(self) -> None:
         if cast("Tensor | None", self.uncertain) is None:
             object.__setattr__(self, "uncertain", ~self.converged)
 
     @classmethod
-    def exact(cls, batch: Sequence[int], device: torch.device, applies: int, method: str) -> Certificate:
+    def exact(
+        cls, batch: Sequence[int], device: torch.device, applies: int, method: str, about: str = ""
+    ) -> Certificate:
         """Of an answer that is exact but for the rounding of sums, for chains (*batch)."""
         zero = torch.zeros(tuple(batch), dtype=torch.float64, device=device)
-        return cls(zero == 0, zero, zero, applies, method)
+        return cls(zero == 0, zero, zero, applies, method, about=about)
 
     @classmethod
     def joined(cls, parts: Sequence[Certificate], batch: Sequence[int], order: Sequence[str]) -> Certificate:
@@ -93,6 +103,7 @@ class Certificate(Batched):
             max(part.applies for part in parts),
             max((part.method for part in parts), key=order.index),
             whole([part.uncertain for part in parts]),
+            parts[0].about,
         )
 
     def expand(self, *shape: int) -> Certificate:
@@ -104,12 +115,18 @@ class Certificate(Batched):
         changes: dict[str, Any] = {name: wide(value) for name, value in self.batched_fields().items()}
         return replace(self, **changes)
 
+    def beyond(self, known: float | Tensor) -> Certificate:
+        """The same; bounds that say no more than is ``known`` of any such answer, (*batch) or a number, become inf."""
+        if self.error_bound is None:
+            return self
+        return replace(self, error_bound=torch.where(self.error_bound < known, self.error_bound, torch.inf))
+
     def __str__(self) -> str:
         """In plain words: whether it can be trusted, what is proved, what was spent."""
         parts = [self._state()]
         if self.error_bound is not None and bool((self.error_bound != 0).any()):
             known, missing = _largest(self.error_bound)
-            more = f"; {missing}" if missing else ""
+            more = (f" of the {self.about}" if self.about else "") + (f"; {missing}" if missing else "")
             parts.append("error bound not known" if known is None else f"error ≤ {known:.1e} (proved{more})")
         if bool((self.residual != 0).any()):
             known, missing = _largest(self.residual)

@@ -14,10 +14,12 @@ from .certificate import Certificate
 from .engine import constants
 from .engine.batching import head_groups, rows_of
 from .engine.elimination import eliminate, extended
+from .engine.killed import carried, steps_kept, stretch_of, stretched
 from .engine.refine import checked_effort
-from .engine.transient import rounding, stretch_of
+from .engine.sums import rounding
 from .hitting import hitting_times
 from .result import Result
+from .support.reachable import misses
 
 
 @dataclass(frozen=True, repr=False)
@@ -31,7 +33,8 @@ class FirstPassage(Result):
             may not come back (a transient token).
         tokens: the targets, indices (T,).
         certificate: (*batch, T): ``residual`` of M_ij = 1 + Σ_{k≠j} A_ik M_kj and ``error_bound`` of the largest error
-            of a finite entry, for each target.
+            of a finite entry, for each target. Not converged, too, where an infinite entry should be finite: the walk
+            is sure to get there, on ways too rare for float64.
     """
 
     AXES = ("token", "target")
@@ -59,6 +62,9 @@ def mean_first_passage(
     kept as the holding time of a step, and the same again within the half. All pairs take 2.2 N³ operations,
     about as many as the fundamental matrix M_ij = (Z_jj − Z_ij)/π_j, which cancels.
 
+    Where a walk may miss a target is read from where steps are possible, as masks say, and not from numbers. If a step
+    is possible and 0 in float64, and leads to where the time is infinite, nothing is proved and nothing certain.
+
     Raises:
         ChainError: an index out of range or given twice; all pairs beyond 4,096 tokens; effort that is not
             positive.
@@ -74,16 +80,28 @@ def mean_first_passage(
     heads, n, count = math.prod(operator.batch), operator.num_tokens, len(tokens)
     values = torch.empty(heads, n, count, dtype=torch.float64, device=operator.device)
     returns, residual, bound = (values.new_empty(heads, count) for _ in range(3))
+    decided = torch.ones_like(bound, dtype=torch.bool)
+    flat = operator.reshape(heads)
+    errors = torch.stack([flat.row_error(torch.float64), flat.entry_error(torch.float64)])
     for part, group in head_groups(operator, torch.float64):
         size = max(1, constants.DENSE_BYTES // (8 * n * n))
         for start in range(part.start, part.stop, size):
             some = slice(start, min(start + size, part.stop))
             a = group.index(slice(some.start - part.start, some.stop - part.start)).to_dense(torch.float64)
             values[some] = _eliminated(a, tokens)
-            returns[some], residual[some], bound[some] = _judged(a, tokens, values[some])
+            asked = flat.index(some)
+            possible = asked.support().expand(a.shape)
+            if bool((errors[1, some] > 0).any()):
+                errors[1, some] = errors[1, some].where(steps_kept(asked, a), torch.inf)
+            for head, steps in enumerate(possible):
+                decided[some][head] = _as_possible(steps, tokens, values[some][head])
+            returns[some], residual[some], bound[some] = _judged(a, possible, tokens, values[some], errors[:, some])
     shape = (*operator.batch, count)
+    # accurate entry by entry, unless the operator's own errors are more
+    longest = values.masked_fill(values.isinf(), 0.0).amax(1).clamp(min=1)
+    converged = (((2 * n * errors[1] <= tol)[:, None] | (bound <= tol * longest)) & decided).reshape(shape)
     residual, bound = residual.reshape(shape), bound.reshape(shape)
-    certificate = Certificate(torch.ones_like(bound, dtype=torch.bool), residual, bound, 1, "elimination")
+    certificate = Certificate(converged, residual, bound, 1, "elimination", about=operator.source)
     return FirstPassage(values.reshape(*operator.batch, n, count), returns.reshape(shape), tokens, certificate)
 
 
@@ -152,30 +170,64 @@ def _leaf(q: Tensor, spent: Tensor, count: int) -> Tensor:
     return out
 
 
-def _judged(a: Tensor, tokens: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return times, residuals and bounds of the finite entries, (h, T) each."""
+def _as_possible(possible: Tensor, tokens: Tensor, m: Tensor) -> Tensor:
+    """Writes ∞ into M (N, T) of one chain where the walk may miss a target by its possible steps (N, N).
+
+    Returns for which targets that is all that is infinite, bool (T,): elsewhere float64 cannot tell a way from none.
+    """
+    endless = torch.isinf(m)
+    some = endless.any(0).nonzero()[:, 0]
+    decided = torch.ones_like(endless[0])
+    if len(some):
+        missed = misses(possible, tokens[some])
+        m[:, some] = m[:, some].masked_fill(missed, torch.inf)
+        decided[some] = ~(endless[:, some] & ~missed).any(0)
+    return decided
+
+
+def _judged(a: Tensor, possible: Tensor, tokens: Tensor, m: Tensor, errors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return times, residuals and bounds of the finite entries, (h, T) each.
+
+    Of targets to which a walk of finite time, or the next way back, has a step (``possible``, (h, N, N)) to where the
+    time is infinite, nothing is proved: a step that is lost in A leads as far as that time is long.
+
+    ``errors`` of rows and entries, (2, h).
+    """
     onward = extended(a, m)
+    endless = torch.isinf(m)
+    if bool(endless.any()) and bool((possible & (a == 0)).any()):
+        onward = onward.masked_fill(possible.double() @ endless.double() > 0, torch.inf)
     returns = 1 + onward[:, tokens, torch.arange(len(tokens), device=tokens.device)]
     walking = torch.isfinite(m)
     walking[:, tokens, torch.arange(len(tokens), device=tokens.device)] = False
     left = torch.where(walking, 1 + onward - m, 0.0)
-    times = torch.where(walking, m, 0.0)
+    spent = torch.where(walking, m, 0.0)
     heads, n, count = m.shape
-    flat = [t.mT.reshape(heads * count, n) for t in (walking, times, left)]
-    residual, longest = left.abs().amax(1), times.amax(1)
-    room = residual + rounding(n) * longest
-    bound = torch.where(room > 0, room * stretch_of(*flat).reshape(heads, count), 0.0)
+    alive, t, off = (v.mT.reshape(heads * count, n) for v in (walking, spent, left))
+    residual, longest = left.abs().amax(1), spent.amax(1)
+    unit = 2 * rounding(n) + (a.sum(-1) - 1).abs().amax(-1)
+    applied, by_rows = (
+        stretched(
+            residual + (unit + error)[:, None] * longest,
+            stretch_of(alive, t, off, (unit + error).repeat_interleave(count)).reshape(heads, count),
+        )
+        for error in (torch.zeros_like(unit), errors[0])
+    )
+    # quotients of sums of products of as many entries as tokens walk: see ``Killed.lasting``
+    by_entries = applied + carried(longest + applied, 2 * n * errors[1, :, None])
+    bound = torch.minimum(by_rows, by_entries)
     return returns, residual, bound
 
 
 def _one_by_one(operator: Operator, tokens: Tensor, tol: float, max_applies: int) -> FirstPassage:
-    n = operator.num_tokens
+    n, count = operator.num_tokens, len(tokens)
     found = [hitting_times(operator, torch.arange(n, device=operator.device) == j, tol, max_applies) for j in tokens]
     values = torch.stack([f.values for f in found], -1)
-    rows = rows_of(operator, tokens)
-    returns = 1 + torch.stack(
-        [extended(rows[..., t, None, :], values[..., t, None])[..., 0, 0] for t in range(len(tokens))], -1
-    )
+    # a step that is lost leads to where the time is infinite, too
+    possible = operator.support().index_select(-2, tokens).expand(*operator.batch, count, n)
+    endless = (possible & values.isinf().mT).any(-1)
+    onward = (rows_of(operator, tokens) * values.masked_fill(values.isinf(), 0.0).mT).sum(-1)
+    returns = torch.where(endless, torch.inf, 1 + onward)
     certificates = [f.certificate for f in found]
     bounds = [c.error_bound for c in certificates if c.error_bound is not None]
     certificate = Certificate(
@@ -184,5 +236,6 @@ def _one_by_one(operator: Operator, tokens: Tensor, tol: float, max_applies: int
         torch.stack(bounds, -1),
         sum(c.applies for c in certificates),
         certificates[0].method,
+        about=operator.source,
     )
     return FirstPassage(values, returns, tokens, certificate)

@@ -11,7 +11,8 @@ from ..errors import ChainError
 from ..operators import Operator
 from .certificate import Certificate
 from .engine.refine import checked_effort
-from .engine.transient import Solved, rounding, solve_transient
+from .engine.sums import rounding
+from .engine.transient import Solved, solve_transient
 from .result import Result
 from .support.irreducible import recurrent_token, require_unique
 
@@ -77,7 +78,9 @@ def fundamental(operator: Operator, x: Tensor, tol: float = 1e-8, max_applies: i
     level = (row[..., None, :] @ second.values) / cycle[..., None]
     deviation = z - level
     values = deviation + mean[..., None, :]
-    bound = _bound(first, second, mean, level[..., 0, :], cycle[..., 0])
+    # of a product with the row: what the operator errs, and what the sum rounds off
+    slip = operator.row_error(torch.float64) + rounding(operator.num_tokens)
+    bound = _bound(first, second, mean, level[..., 0, :], cycle[..., 0], slip)
     residual = (deviation - operator @ deviation - x + mean[..., None, :]).abs().amax((-2, -1))
     known = known & torch.isfinite(values).all((-2, -1)) & torch.isfinite(residual)
     bound, residual = torch.where(known & ~bound.isnan(), bound, torch.inf), torch.where(known, residual, torch.inf)
@@ -85,7 +88,9 @@ def fundamental(operator: Operator, x: Tensor, tol: float = 1e-8, max_applies: i
     values, deviation = (torch.where(known[..., None, None], v, torch.inf) for v in (values, deviation))
     mean = torch.where(known[..., None], mean, torch.inf)
     spent, method = first.certificate.applies + second.certificate.applies + 3, first.certificate.method
-    return Fundamental(values, deviation, mean, Certificate(converged, residual, bound, spent, method))
+    return Fundamental(
+        values, deviation, mean, Certificate(converged, residual, bound, spent, method, about=operator.source)
+    )
 
 
 def _checked(operator: Operator, x: Tensor) -> Tensor:
@@ -100,15 +105,18 @@ def _checked(operator: Operator, x: Tensor) -> Tensor:
     return x.expand(*operator.batch, *x.shape[-2:])
 
 
-def _bound(first: Solved, second: Solved, mean: Tensor, level: Tensor, cycle: Tensor) -> Tensor:
-    """Of the largest error of Zx and Dx, (*batch): the errors of the solves, carried through."""
+def _bound(first: Solved, second: Solved, mean: Tensor, level: Tensor, cycle: Tensor, slip: Tensor) -> Tensor:
+    """Of the largest error of Zx and Dx, (*batch): the errors of the solves and of the row, carried through."""
     of_y, of_t, of_w = _error(first.certificate), _error(first.times_certificate), _error(second.certificate)
-    shortest, longest = (cycle - of_t).clamp(min=1), first.times.amax(-1) + of_t
+    collected, later = (solved.values.abs().amax((-2, -1)) for solved in (first, second))
+    longest = first.times.amax(-1)
+    of_cycle = of_t + slip * longest
+    shortest, longest = (cycle - of_cycle).clamp(min=1), longest + of_t
     size, shift = mean.abs().amax(-1), level.abs().amax(-1)
-    of_mean = (of_y + size * of_t) / shortest
+    of_mean = (of_y + slip * collected + size * of_cycle) / shortest
     of_z = of_y + size * of_t + longest * of_mean
-    of_level = (of_w + shift * of_t) / shortest + of_z
-    largest = first.values.abs().amax((-2, -1)) + longest * size + shift + size
+    of_level = (of_w + slip * later + shift * of_cycle) / shortest + of_z
+    largest = collected + longest * size + shift + size
     return of_z + of_level + of_mean + rounding(first.times.shape[-1]) * largest
 
 

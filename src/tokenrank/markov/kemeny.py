@@ -74,27 +74,30 @@ def kemeny(operator: Operator, probes: int = 96, tol: float = 1e-6, max_applies:
     if probes < 6:
         raise ChainError(f"probes = {probes!r}, expected at least 6: two for each part of the estimate")
     unique = closed_classes(operator) == 1
+    # K is a quotient of sums of products of as many entries as there are tokens (forests and trees)
+    precise = 2 * operator.num_tokens * operator.entry_error(torch.float64) <= tol
     if operator.structure != "full":
-        return _triangular(operator, unique)
+        return _triangular(operator, unique, precise)
     parts = []
+    lost = operator.num_tokens * constants.TINY * (operator.entry_error(torch.float64) > 0).reshape(-1)
     for heads, group in head_groups(operator, torch.float64):
         if operator.num_tokens <= constants.KEMENY_DIRECT:
-            parts.append(_eliminated(group))
+            parts.append(_eliminated(group, lost[heads], tol))
         else:
             parts.append(_estimated(group, unique.reshape(-1)[heads], probes // 3, tol, max_applies, seed))
     values, error = (
         torch.cat([getattr(p, f) for p in parts]).reshape(operator.batch) for f in ("values", "standard_error")
     )
     spent = Certificate.joined([p.certificate for p in parts], operator.batch, ORDER)
-    certificate = Certificate(spent.converged | ~unique, spent.residual, None, spent.applies, spent.method)
+    certificate = Certificate(spent.converged & precise | ~unique, spent.residual, None, spent.applies, spent.method)
     return Kemeny(torch.where(unique, values, torch.inf), torch.where(unique, error, 0.0), certificate)
 
 
-def _triangular(operator: Operator, unique: Tensor) -> Kemeny:
+def _triangular(operator: Operator, unique: Tensor, precise: Tensor) -> Kemeny:
     left = leaving(operator)
     others = left[..., 1:] if operator.structure == "lower" else left[..., :-1]
     values = torch.where(unique, (1 / others).sum(-1), torch.inf)
-    return _direct(values, torch.isfinite(values) | ~unique, "diagonal")
+    return _direct(values, torch.isfinite(values) & precise | ~unique, "diagonal")
 
 
 def _direct(values: Tensor, converged: Tensor, method: str) -> Kemeny:
@@ -102,7 +105,11 @@ def _direct(values: Tensor, converged: Tensor, method: str) -> Kemeny:
     return Kemeny(values, zero, Certificate(converged, zero, None, 1, method))
 
 
-def _eliminated(operator: Operator) -> Kemeny:
+def _eliminated(operator: Operator, lost: Tensor, tol: float) -> Kemeny:
+    """Of heads (h, N, N). ``lost`` (h,) bounds what steps that are no numbers in float64 sum to in a row.
+
+    They have no effect where times are far below 1/lost.
+    """
     a = operator.to_dense(torch.float64)
     n = a.shape[-1]
     pi, decided = try_stationary(a)
@@ -114,7 +121,7 @@ def _eliminated(operator: Operator) -> Kemeny:
     visits = eliminate(q, exits, torch.cat([eye, torch.ones_like(exits)[..., None]], -1))
     at_home, times = visits[..., :n].diagonal(dim1=-2, dim2=-1), visits[..., n]
     found = torch.where(walking, at_home - pi * times, 0.0).sum(-1)
-    converged = decided & torch.isfinite(times).all(-1)
+    converged = decided & torch.isfinite(times).all(-1) & (lost * times.amax(-1) <= tol)
     return _direct(torch.where(converged, found, torch.inf), converged, "elimination")
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import ChainError
+from ..errors import ChainError, which_chain
 from ..operators import Operator
 from .certificate import Certificate
 from .engine import constants
 from .engine.batching import head_groups
+from .engine.lu import factor
 from .engine.triangular import solve_triangular
 from .result import Result
 
@@ -100,7 +101,7 @@ def _alive(operator: Operator, drop: Tensor) -> Tensor:
     empty = (~alive.any(-1)).nonzero()[:, 0]
     if len(empty):
         raise ChainError(
-            f"all {n} tokens are dropped (chain {int(empty[0])} of {len(alive)}), so that no walk survives; "
+            f"all {n} tokens of {which_chain([int(empty[0])], alive.shape[:1])} are dropped, so that no walk survives; "
             "keep at least one token"
         )
     return alive
@@ -219,7 +220,7 @@ def _inverse_iteration(q: Tensor, x: Tensor) -> tuple[Tensor, int]:
         if least <= 2 * ROUNDING * theta or idle == constants.QUASI_PATIENCE:
             break
         shift = min(shift, top)
-        y = torch.linalg.solve_ex(shift * eye - q.mT, x).result
+        y = factor(shift * eye - q).solve_transposed(x[:, None])[:, 0]
         y = y * y.sum().sign()  # next to the root rounding may flip the sign
         y = (y / y.sum()).clamp(min=0)
         # entries lost to rounding are those that a step brings back

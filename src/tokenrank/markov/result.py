@@ -88,6 +88,11 @@ def counted(count: str, noun: str) -> str:
     return f"{count} {noun}" if count == "1" else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
+def number_words(number: float) -> str:
+    """Four digits; of what is just below one, as a slow mode is, what is missing: "1 − 1.9e-06"."""
+    return f"1 − {1 - number:.1e}" if 0 < 1 - number < 5e-4 else f"{number:.4g}"
+
+
 def range_words(values: Tensor) -> str:
     """From where to where numbers go, and in words how many are none, as "0.1 … 12, 3 of 96 infinite" does."""
     if values.dtype == torch.bool:
@@ -97,8 +102,7 @@ def range_words(values: Tensor) -> str:
     finite = values[torch.isfinite(values)] if values.is_floating_point() else values
     words = []
     if finite.numel():
-        low, high = float(finite.min()), float(finite.max())
-        words.append(" … ".join(dict.fromkeys((f"{low:.4g}", f"{high:.4g}"))))
+        words.append(" … ".join(dict.fromkeys(map(number_words, (float(finite.min()), float(finite.max()))))))
     for test, name in ((torch.isinf, "infinite"), (torch.isnan, "not defined")):
         if count := int(test(values).sum()):
             words.append(f"{count} of {values.numel()} {name}" if values.numel() > 1 else name)

@@ -12,15 +12,20 @@ from ...operators import Dense, Operator
 from . import constants
 
 
-def head_groups(operator: Operator, dtype: torch.dtype) -> Iterator[tuple[slice, Operator]]:
+def head_groups(
+    operator: Operator, dtype: torch.dtype, group_bytes: int | None = None
+) -> Iterator[tuple[slice, Operator]]:
     """The flattened batch in groups: ranges of heads and the operator (h, N, N) of each.
 
     Where a head fits into ``constants.DENSE_BYTES`` the heads of a group are materialised in ``dtype``; beyond
-    that (5,792 tokens in float64, 8,192 in float32) the operator stays as it is, all heads one group.
+    that (5,792 tokens in float64, 8,192 in float32) the operator stays as it is, all heads one group. Groups take no
+    more than ``group_bytes`` if that is less, but for single heads: what is read many times had better stay in a cache.
     """
     heads, n = math.prod(operator.batch), operator.num_tokens
     flat = operator.reshape(heads)
     size = constants.DENSE_BYTES // (n * n * dtype.itemsize)
+    if group_bytes is not None and size:
+        size = max(1, min(size, group_bytes // (n * n * dtype.itemsize)))
     if isinstance(operator, Dense):
         size = max(1, size)
     elif size == 0:
@@ -30,6 +35,56 @@ def head_groups(operator: Operator, dtype: torch.dtype) -> Iterator[tuple[slice,
         part = slice(start, min(start + size, heads))
         group = flat if size >= heads else flat.index(part)
         yield part, group if isinstance(group, Dense) else Dense(group.to_dense(dtype), operator.structure)
+
+
+def image(operator: Operator, x: Tensor) -> Tensor:
+    """Aᵀ x in float64 for x (h, N, c), in one pass over weights in memory, in blocks of rows that stay in the cache.
+
+    What sums are off by is bounded by ``image_rounding``.
+    """
+    if not isinstance(operator, Dense) or operator.device.type != "cpu":
+        return operator.T @ x
+    found = []
+    for weights, columns in zip(operator.weights, x, strict=True):
+        found.append(weighted_rows(weights, columns, divided=operator.dtype != torch.float64))
+    return torch.stack(found).mT
+
+
+def weighted_rows(weights: Tensor, x: Tensor, divided: bool = False) -> Tensor:
+    """xᵀ W in float64, (c, N), for one head of weights (N, N), rows as they are or divided by their sums; x (N, c)."""
+    n = len(weights)
+    size = _image_rows(n)
+    if weights.dtype == torch.float64 and not divided and n <= 2 * constants.RANK_DIRECT:
+        # few blocks: one call for all that are whole
+        whole = n - n % size
+        blocks, columns = weights[:whole].view(-1, size, n), x[:whole].view(-1, size, x.shape[-1])
+        sums = torch.bmm(columns.mT, blocks).sum(0)
+        return sums if whole == n else sums + x[whole:].mT @ weights[whole:]
+    sums = x.new_zeros(x.shape[-1], n)
+    for rows, part in zip(weights.split(size), x.split(size), strict=True):
+        block = rows.double()
+        # the chain in double precision is that of the rows divided by their exact sums
+        sums += (part / block.sum(-1, keepdim=True) if divided else part).mT @ block
+    return sums
+
+
+def image_rounding(operator: Operator) -> float:
+    """A bound of ‖computed − exact‖₁ of α Aᵀ x + (1 − α) v − x in float64, for distributions x and v and α ≤ 1.
+
+    A sum of n non-negative numbers is off by at most n u times itself, whatever its order, u = ε/2 (Higham,
+    "Accuracy and Stability of Numerical Algorithms", section 4.2); a block of rows first, then the blocks.
+    """
+    n = operator.num_tokens
+    terms = n
+    if isinstance(operator, Dense) and operator.device.type == "cpu":
+        size = _image_rows(n)
+        terms = size + -(-n // size) + (n if operator.dtype != torch.float64 else 0)  # the sums of the rows, too
+    return (terms + 16) * torch.finfo(torch.float64).eps / 2
+
+
+def _image_rows(n: int) -> int:
+    """Rows of a block: half a megabyte, from 16 to 64."""
+    return max(1, min(n, 64, max(16, 2**16 // n)))
 
 
 FAR = 1e-3  # 1 − A_ii from which the subtraction costs at most three digits

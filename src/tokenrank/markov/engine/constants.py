@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 TINY = torch.finfo(torch.float64).tiny  # the smallest normal number: sums below count as none
+LOST = 1e-290  # steps of a softmax below are lost, or have lost digits, in float64
 
 # ---- memory
 
@@ -17,6 +18,9 @@ DENSE_BYTES = 256 * 2**20  # what materialised heads may take at a time; a dense
 VIEWS_BYTES = 2**20  # of a head from which a product of its own costs no more than its share of a batched one
 POWER_BYTES = 512 * 2**20  # for the powers of as many heads as fit (mixing times)
 PCCA_BYTES = 64 * 2**20  # largest tensor made by PCCA+
+HEAD_BYTES = 2**20  # heads beyond are read one at a time on a CPU, so that they stay in its cache
+SOLVE_BYTES = 4 * 2**20  # of heads that are factored together: beyond, they leave the cache
+ELIMINATION_BYTES = 32 * 2**20  # of chains that are eliminated together
 ROWS_AT_ONCE = 128  # rows of a chain that are read together, wherever they are
 COMPARED_ROWS = 256  # rows compared with one another at a time (Dobrushin's coefficient)
 GRAPH_ROWS = 256  # rows of a boolean matrix looked at together where a temporary of their size is made
@@ -39,9 +43,13 @@ GMRES_CHECK = 6  # applies between looks at the residual
 
 # ---- which method: tokens up to which a direct one pays, applies after which it does where iterating does not converge
 
-SOLVE_DIRECT = 512  # transient tokens: elimination costs no more than iterating, for each block of right-hand sides
+RANK_DIRECT = 512  # TokenRank: LU costs no more than iterating, whatever the gap
+RANK_STUBBORN = 4096  # and up to so many tokens it is worth while for heads that do not converge,
+RANK_PATIENCE = 150  # after so many applies
+SOLVE_SMALL = 64  # transient tokens: elimination of all heads at once costs no more than LU one by one
+SOLVE_DIRECT = 2048  # LU costs no more than iterating, for each block of right-hand sides
 SOLVE_STUBBORN = 4096  # and up to so many it is worth while for heads that do not converge,
-SOLVE_PATIENCE = 128  # after so many applies
+SOLVE_PATIENCE = 32  # after so many applies
 SOLVE_WIDTH = 16  # right-hand sides that share a Krylov space
 CLASS_DIRECT = 1024  # stationary vector of a recurrent class: elimination costs little
 CLASS_STUBBORN = 4096  # and up to so many tokens it is worth while where iterating does not converge,
@@ -54,10 +62,13 @@ MIXING_DOUBLINGS = 30  # up to A^(2³⁰): rounding grows with the power
 ALL_EIGENVALUES = 128  # all of them cost less than a Krylov space
 SPECTRUM_RESTARTS = 12  # of one head's Krylov space before it is given up
 SPECTRUM_STUBBORN = 512  # up to here a head that is given up gets all its eigenvalues; beyond it is called uncertain
+SPECTRUM_ROTATED = 2048  # and so far a triangular one whose vectors are no basis gets one by rotations
 SPECTRUM_STATIONARY_APPLIES = 5000  # for the first left vector
 LAMBDA2_DIMENSION = 128  # of one Krylov space
 LAMBDA2_CHECKS = 8  # looks at the Ritz values while a space grows
-LAMBDA2_RESTARTS = 2  # further spaces for the heads that need them
+LAMBDA2_RESTARTS = 4  # thick restarts of the spaces of heads that need them
+LAMBDA2_BYTES = 4 * 2**20  # of heads that share a Krylov space: what stays in the cache between applies
+LAMBDA2_STUBBORN = 512  # up to here a head that does not settle gets all its eigenvalues; beyond it is uncertain
 LAMBDA2_GROWTH_STEPS = 64  # plain applies whose growth rate bounds a ring of eigenvalues from below
 QUASI_STEPS = 100  # of the search for the survival probability; a dozen is usual
 QUASI_PATIENCE = 3  # inverse iterations without progress

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]  # public in the documentation only
 
 TIE = 1e-10  # moduli closer than this count as equal
+TURNS = 4  # random similarities tried where LAPACK gives up
 
 
 def quotient_matrix(a: Tensor) -> Tensor:
@@ -16,6 +18,83 @@ def quotient_matrix(a: Tensor) -> Tensor:
     mean = a.mean(-2, keepdim=True)
     rest = a - mean
     return rest.masked_fill(rest.abs() <= 4 * torch.finfo(a.dtype).eps * (a + mean), 0.0)
+
+
+def deflated(a: Tensor) -> Tensor:
+    """A on the quotient by the constant vectors, (h, N−1, N−1): all eigenvalues but one 1.
+
+    HAH without its first row and column, H the reflection that takes the first axis to the constant vector.
+    """
+    v = reflector(a.shape[-1]).to(a)
+    a = quotient_matrix(a)
+    a = a - v * (v.mT @ a)
+    return (a - (a @ v) @ v.mT)[:, 1:, 1:]
+
+
+def reflector(n: int) -> Tensor:
+    """v (n, 1) in float64 with H = I − v vᵀ orthogonal and its first column constant."""
+    v = torch.full((n, 1), n**-0.5, dtype=torch.float64)
+    v[0] -= 1
+    return v * (2 / v.square().sum().clamp(min=torch.finfo(torch.float64).tiny)).sqrt()
+
+
+def lifted(x: Tensor) -> Tensor:
+    """Coordinates (h, N−1, c) of ``deflated`` as vectors orthogonal to the constant one, (h, N, c)."""
+    x = torch.cat([x.new_zeros(len(x), 1, x.shape[-1]), x], 1)
+    v = reflector(x.shape[1]).to(x)
+    return x - v @ (v.mT @ x)
+
+
+def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (h, m) and unit eigenvectors (h, m, m) of real matrices, by LAPACK.
+
+    Where LAPACK gives up on a matrix, as it does on some permutations, that one is turned by a random orthogonal
+    matrix and tried again; what fails even so has the values and vectors of no matrix, zeros and axes, which no
+    residual check lets pass. The others of the batch do not notice.
+    """
+    try:
+        return torch.linalg.eig(matrix)
+    except LinAlgError:
+        if len(matrix) > 1:
+            values, vectors = zip(*(eigen(one[None]) for one in matrix), strict=True)
+            return torch.cat(values), torch.cat(vectors)
+    generator, m = torch.Generator().manual_seed(0), matrix.shape[-1]
+    for _ in range(TURNS):
+        turn = torch.linalg.qr(torch.randn(m, m, generator=generator, dtype=torch.float64)).Q.to(matrix)
+        try:
+            values, vectors = torch.linalg.eig(turn.mT @ matrix @ turn)
+        except LinAlgError:
+            continue
+        return values, turn.to(vectors) @ vectors
+    axes = torch.eye(m, dtype=matrix.dtype, device=matrix.device)[None]
+    axes = torch.complex(axes, torch.zeros_like(axes))
+    return axes.new_zeros(1, m), axes
+
+
+def eigenvalues(matrix: Tensor) -> Tensor:
+    """The eigenvalues alone, (h, m), at half the price."""
+    try:
+        return torch.linalg.eigvals(matrix)
+    except LinAlgError:
+        return eigen(matrix)[0]
+
+
+def within_circle(values: Tensor) -> Tensor:
+    """Eigenvalues of a chain, none of which is longer than 1, moved onto the unit circle where rounding made them so.
+
+    The disc is convex: no value gets farther from the eigenvalue that it stands for.
+    """
+    return values / values.abs().clamp(min=1)
+
+
+def paired(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the two of a conjugate pair are in values (h, m) in which they are neighbours: first and second, bool."""
+    return values.imag > 0, values.imag < 0
+
+
+def real_columns(values: Tensor, vectors: Tensor) -> Tensor:
+    """Real columns (h, n, m) that span eigenvectors (h, n, m): a pair gives the real and the imaginary part."""
+    return torch.where(values[:, None].imag < 0, vectors.imag, vectors.real)
 
 
 def by_modulus(values: Tensor) -> Tensor:
@@ -54,5 +133,4 @@ def real_basis(values: Tensor, vectors: Tensor) -> Tensor:
 
     A conjugate pair spans the real and the imaginary part of either of its vectors.
     """
-    columns = torch.where(values[:, None].imag < 0, vectors.imag, vectors.real)
-    return torch.linalg.qr(columns).Q
+    return torch.linalg.qr(real_columns(values, vectors)).Q

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ...operators import Operator
 from . import constants
-from .eigenvalues import by_modulus, real_basis, whole_pairs
+from .eigenvalues import by_modulus, eigen, eigenvalues, real_basis, whole_pairs
+from .lu import factor
 
 Apply = Callable[[Tensor], Tensor]
 
@@ -32,14 +33,20 @@ class Ritz:
     """The dominant Ritz value of every head.
 
     Attributes:
-        modulus: |θ|, (h,).
-        residual: ‖M y − θ y‖₂ for the unit Ritz vector y, (h,).
-        condition: 1 / |wᴴy| with the unit left vector w, (h,): to first order θ is off by up to condition · residual.
+        value: θ, complex (h,).
+        residual: ‖M y − θ y‖₂ for the unit Ritz vector y, (h,), as the recurrence sees it.
+        condition: 1 / |wᴴy| with the unit left vector w, (h,), of the projection: to first order θ is off by up to
+            condition · residual. That of M itself may be larger. inf where the residual is not small.
+        seen: how much of y a start of independent normal numbers has, (h,): on average the condition number of M
+            itself, as left vectors that lie outside of the space are seen by the start, too.
+        coordinates: y in the basis, complex (h, m, 1).
     """
 
-    modulus: Tensor
+    value: Tensor
     residual: Tensor
     condition: Tensor
+    seen: Tensor
+    coordinates: Tensor
 
 
 class KrylovSpace:
@@ -57,7 +64,8 @@ class KrylovSpace:
         # one allocation: vectors in rows, the coefficients of M in columns
         self._vectors = start.new_empty(heads, self.capacity + self.width, n)
         self._coefficients = start.new_zeros(heads, self.capacity + self.width, self.capacity)
-        self._vectors[:, : self.width] = torch.linalg.qr(start).Q.mT
+        first, self._factor = torch.linalg.qr(start)
+        self._vectors[:, : self.width] = first.mT
         self.dimension = 0  # basis vectors that M has been applied to
         self._generator = torch.Generator().manual_seed(0)
 
@@ -110,32 +118,46 @@ class KrylovSpace:
         """The same space for some of the heads."""
         part = copy.copy(self)
         part._vectors, part._coefficients = self._vectors[heads], self._coefficients[heads]
+        part._factor = self._factor[heads]
         return part
 
-    def leading(self) -> Ritz:
-        """Leading eigenpair of the projection."""
+    def leading(self, small: float) -> Ritz:
+        """Leading eigenpair of the projection, and the condition numbers of those whose residual is ``small``."""
         m = self.dimension
         square = self.projection[:, :m]
-        values = torch.linalg.eigvals(square)
+        values = eigenvalues(square)
         theta = values.gather(-1, values.abs().argmax(-1, keepdim=True))
         # inverse iteration, a touch beside the eigenvalue: eigenvalues alone come at half the price
         eps = torch.finfo(square.dtype).eps
         shifted = square.to(theta.dtype) - torch.diag_embed(
             (theta + 10 * eps * theta.abs().clamp(min=eps)).expand(-1, m)
         )
-        vector = torch.randn(m, 1, generator=self._generator, dtype=torch.float64).to(shifted).expand(len(theta), m, 1)
-        lu, pivots, _ = torch.linalg.lu_factor_ex(shifted)
-        left = vector
-        for _ in range(2):
-            vector = torch.linalg.lu_solve(lu, pivots, vector)
-            vector = vector / torch.linalg.vector_norm(vector, dim=-2, keepdim=True)
-            left = torch.linalg.lu_solve(lu, pivots, left, adjoint=True)
-            left = left / torch.linalg.vector_norm(left, dim=-2, keepdim=True)
-        condition = 1 / (left.conj() * vector).sum((-2, -1)).abs()
-        outside = self.projection[:, m:].to(vector.dtype) @ vector
-        inside = square.to(vector.dtype) @ vector - theta[..., None] * vector
+        start = torch.randn(m, 1, generator=self._generator, dtype=torch.float64).to(shifted)
+        factors = [factor(one) for one in shifted.mT.contiguous().mT]  # by columns: adjoints need no conjugates
+        right = torch.stack([_null_vector(lu.solve, start) for lu in factors])
+        outside = self.projection[:, m:].to(right.dtype) @ right
+        inside = square.to(right.dtype) @ right - theta[..., None] * right
         residual = torch.linalg.vector_norm(torch.cat([inside, outside], -2)[..., 0], dim=-1)
-        return Ritz(theta[:, 0].abs(), residual.nan_to_num(nan=torch.inf), condition.nan_to_num(nan=torch.inf))
+        residual = residual.nan_to_num(nan=torch.inf, posinf=torch.inf)
+        condition, seen = residual.new_full((2, len(residual)), torch.inf).unbind()
+        for head in (residual <= small).nonzero()[:, 0].tolist():
+            left = _null_vector(factors[head].solve_adjoint, start)
+            overlap = (left.mH @ right[head]).abs()[0, 0]
+            # what a random start has of y is wᴴX / wᴴy with the left vector w of M itself, ‖w‖ / |wᴴy| on average
+            found = torch.linalg.matrix_norm(left.mH[:, : self.width] @ self._factor[head].to(left.dtype))
+            condition[head], seen[head] = 1 / overlap, found / self.width**0.5 / overlap
+        return Ritz(
+            theta[:, 0],
+            residual,
+            condition.nan_to_num(nan=torch.inf, posinf=torch.inf),
+            seen.nan_to_num(nan=torch.inf, posinf=torch.inf),
+            right,
+        )
+
+    def vector(self, coordinates: Tensor, heads: Tensor) -> Tensor:
+        """The vectors (k, N, 2), real and imaginary part, of coordinates (k, m, 1) in the spaces of some heads."""
+        basis = self._vectors[heads, : self.dimension]
+        return torch.stack([(part.mT @ basis)[:, 0] for part in (coordinates.real, coordinates.imag)], -1)
 
     def restart(self, keep: int) -> KrylovSpace:
         """The space of the ``keep`` leading Ritz vectors and the block that comes next (thick restart).
@@ -146,7 +168,7 @@ class KrylovSpace:
         """
         m, b = self.dimension, self.width
         square, below = self.projection[:, :m], self.projection[:, m:]
-        values, vectors = torch.linalg.eig(square)
+        values, vectors = eigen(square)
         order = whole_pairs(values, by_modulus(values), keep)[:, :keep]
         u = real_basis(values.gather(-1, order), vectors.gather(-1, order[:, None].expand(-1, m, -1)))
         part = copy.copy(self)
@@ -158,26 +180,42 @@ class KrylovSpace:
         part.dimension = keep
         return part
 
-    def ritz(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The leading eigenvalues in order: values (h, count), residuals (h, count), coordinates (h, m, count)."""
+    def ritz(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The leading eigenvalues of the projection in order.
+
+        Returns values, residuals and condition numbers (h, count), coordinates (h, m, count).
+        """
         m = self.dimension
-        values, vectors = torch.linalg.eig(self.projection[:, :m])
-        order = by_modulus(values)[:, :count]
+        values, vectors = eigen(self.projection[:, :m])
+        order = by_modulus(values)
         values = values.gather(-1, order)
         vectors = vectors.gather(-1, order[:, None].expand(-1, m, -1))
+        q, r = torch.linalg.qr(vectors)
+        left = torch.linalg.solve_triangular(r, q.mH, upper=True)[:, :count]
+        condition = torch.linalg.vector_norm(left, dim=-1).nan_to_num(nan=torch.inf, posinf=torch.inf)
+        vectors = vectors[..., :count]
         outside = self.projection[:, m:].to(vectors.dtype) @ vectors
-        return values, torch.linalg.vector_norm(outside, dim=-2), vectors
+        return values[:, :count], torch.linalg.vector_norm(outside, dim=-2), condition, vectors
 
     def leading_block(self) -> Tensor:
         """Real block (h, N, b) that spans the leading Ritz vectors, to go on from."""
         m, b = self.dimension, self.width
-        values, vectors = torch.linalg.eig(self.projection[:, :m])
+        values, vectors = eigen(self.projection[:, :m])
         order = values.abs().argsort(-1, descending=True)[:, :b]
         values = values.gather(-1, order)
         vectors = vectors.gather(-1, order[:, None, :].expand(-1, m, -1))
         # a conjugate pair spans the real and the imaginary part of either of its vectors
         spans = torch.where(values[:, None].imag < 0, vectors.imag, vectors.real)
         return (spans.to(self._vectors.dtype).mT @ self._vectors[:, :m]).mT
+
+
+def _null_vector(solve: Apply, start: Tensor) -> Tensor:
+    """Null vector (m, 1), of length one, of an almost singular matrix, by inverse iteration."""
+    x = start
+    for _ in range(2):
+        x = solve(x)
+        x = x / torch.linalg.vector_norm(x)
+    return x
 
 
 Norm = Callable[[Tensor], Tensor]

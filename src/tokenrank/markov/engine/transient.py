@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ...operators import Operator
+from ...operators import Dense, Operator
 from ..certificate import Certificate
 from . import constants
 from .batching import head_groups
+from .by_lu import solve_by_lu
 from .elimination import eliminate
+from .killed import Answer, Killed, Reach, bounds, judged, steps_kept
 from .krylov import Apply
 from .refine import Refined, by_gmres, refine
+from .sums import rounding
 from .triangular import off_diagonal, solve_triangular
 
 CAUGHT = 1e-304  # ways out of a token that sum to less count as none: times stay below the largest float64
-ORDER = ("gmres", "substitution", "elimination")
+ORDER = ("gmres", "substitution", "lu", "elimination")
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class Solved:
     times_certificate: Certificate
 
 
-def solve_transient(operator: Operator, alive: Tensor, b: Tensor, tol: float, max_applies: int) -> Solved:
+def solve_transient(
+    operator: Operator, alive: Tensor, b: Tensor, tol: float, max_applies: int, entering: bool = False
+) -> Solved:
     """Solve x = Q x + b with Q = D A D, D = diag(alive).
 
     Args:
@@ -46,101 +52,145 @@ def solve_transient(operator: Operator, alive: Tensor, b: Tensor, tol: float, ma
         alive: bool (N,) or (*batch, N); from every token of it some path leads out of it (see ``reach``).
         b: (N, c) or (*batch, N, c); what lies off ``alive`` is ignored. If b ≥ 0 direct methods are accurate entry
             by entry.
-        tol: bound of ‖x − exact‖∞ / max(1, ‖x‖∞) wanted, per head.
+        tol: bound of ‖x − exact‖∞ / max(1, ‖x‖∞) wanted, per head; where b ≥ 0 and the chain is factored, of the
+            relative error of every entry.
         max_applies: attention applications allowed for each 16 columns.
+        entering: whether b are probabilities of steps of this operator, A y with 0 ≤ y ≤ 1: its errors are then
+            errors of b.
 
-    The bound is proved, up to the rounding of a float64 dot product: with t ≈ (I − Q)⁻¹ 1 and m = min(t − Qt) > 0,
-    t ≥ m (I − Q)⁻¹ 1, since I − Q is an M-matrix; hence ‖(I − Q)⁻¹‖∞ ≤ max t / m, the longest expected time to get
-    out.
+    The bound is proved: with t ≈ (I − Q)⁻¹ 1 and m = min(t − Qt) > 0, t ≥ m (I − Q)⁻¹ 1, since I − Q is an M-matrix;
+    hence ‖(I − Q)⁻¹‖∞ ≤ max t / m, the longest expected time to get out. It holds for the chain that was asked for:
+    m is less by η max t, and Qx is off by η ‖x‖∞, where η bounds the errors of a row of the operator; and by what
+    rounding may hide in either.
 
-    Triangular chains are solved by substitution, small ones by elimination, both without subtractions; they
-    count as converged also where ways out are so rare that the bound proves nothing, unless float64 cannot tell
-    them from none (``times`` is then inf). Others by block GMRES with iterative refinement in float64; heads of up to
-    4,096 tokens that have not converged after 128 applies are eliminated, larger ones reported as not converged.
+    Triangular chains are solved by substitution and small ones by elimination, both without subtractions. Up to
+    4,096 tokens by LU, one head at a time, where that proves enough, and by elimination where it does not: those that
+    are nearly reducible. Direct answers count as converged also where ways out are so rare that the bound proves
+    nothing, unless float64 cannot tell them from none (``times`` is then inf), or the operator's own errors may be
+    more than ``tol``. Larger chains by block GMRES with iterative refinement in float64.
     """
     n, columns, count = operator.num_tokens, b.shape[-1], math.prod(operator.batch)
     alive = alive.expand(*operator.batch, n).reshape(count, n)
     b = b.double().expand(*operator.batch, n, columns).reshape(count, n, columns)
-    parts = []
-    for heads, group in head_groups(operator, torch.float64):
-        inside = alive[heads]
-        rhs = torch.cat([inside[..., None].double(), b[heads]], -1)
-        parts.append(_solve(group, inside, torch.where(inside[..., None], rhs, 0.0), tol, max_applies))
-    x, size, residual, bound = (
-        torch.cat([getattr(p, name) for p in parts]) for name in ("x", "size", "residual", "bound")
-    )
-    exact = torch.cat([p.exact for p in parts])
-    applies, method = max(p.applies for p in parts), max((p.method for p in parts), key=ORDER.index)
-    x = x.reshape(*operator.batch, n, 1 + columns)
+    rhs = torch.cat([alive[..., None].double(), b], -1).masked_fill(~alive[..., None], 0.0)
+    flat = operator.reshape(count)
+    rows, entries = flat.row_error(torch.float64), flat.entry_error(torch.float64)
+    asked = Killed(flat, alive, rhs, rows, entries, entering, tol, kept=entries == 0)
+    answer = Answer.joined(list(_answers(asked, max_applies)), ORDER)
+    x = answer.x.reshape(*operator.batch, n, 1 + columns)
 
     def certificate(part: slice) -> Certificate:
-        worst_residual, worst_bound, largest = (
-            _largest(v[:, part]).reshape(operator.batch) for v in (residual, bound, size)
-        )
-        near = torch.isfinite(worst_bound) & (worst_bound <= tol * largest.clamp(min=1))
-        converged = near | exact.reshape(operator.batch)
-        return Certificate(converged, worst_residual, worst_bound, applies, method)
+        residual, bound, size = (_largest(v[:, part]) for v in (answer.residual, answer.bound, answer.size))
+        near = torch.isfinite(bound) & (bound <= tol * size.clamp(min=1))
+        converged, residual, bound = (v.reshape(operator.batch) for v in (near | answer.direct, residual, bound))
+        return Certificate(converged, residual, bound, answer.applies, answer.method, about=operator.source)
 
     return Solved(x[..., 1:], x[..., 0], certificate(slice(1, None)), certificate(slice(0, 1)))
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A group's x (h, N, 1 + c), times first; |x|, residual and bound per column, (h, 1 + c); solved directly (h,)."""
+def _answers(asked: Killed, max_applies: int) -> Iterator[Answer]:
+    """In the order of the heads, a group at a time."""
+    operator, n = asked.operator, asked.operator.num_tokens
+    blocks = -(-asked.rhs.shape[-1] // constants.SOLVE_WIDTH)
+    full = operator.structure == "full"
+    if full and constants.SOLVE_SMALL < n <= min(constants.SOLVE_DIRECT * blocks, constants.SOLVE_STUBBORN):
+        yield _factored(asked)
+        return
+    for heads, group in head_groups(operator, torch.float64):
+        part = _materialised(asked.index(heads), group)
+        if not full:
+            yield judged(part, _substituted(part.operator, part.alive, part.rhs), 1, "substitution")
+        elif n <= constants.SOLVE_SMALL:
+            yield judged(part, _eliminated(part), 1, "elimination")
+        else:
+            yield _iterated(part, max_applies)
 
-    x: Tensor
-    size: Tensor
-    residual: Tensor
-    bound: Tensor
-    exact: Tensor
-    applies: int
-    method: str
+
+def _materialised(asked: Killed, group: Operator) -> Killed:
+    """The same with its operator in memory, if it is, where steps that are lost are seen."""
+    kept = asked.kept
+    if isinstance(group, Dense) and not bool(kept.all()):
+        kept = kept | steps_kept(asked.operator, group.weights)
+    return replace(asked, operator=group, kept=kept)
 
 
-def _solve(operator: Operator, alive: Tensor, rhs: Tensor, tol: float, max_applies: int) -> _Part:
-    if operator.structure != "full":
-        return _judged(operator, alive, rhs, _substituted(operator, alive, rhs), 1, "substitution")
-    blocks = rhs.split(max(1, min(constants.SOLVE_WIDTH, operator.num_tokens)), -1)
-    if operator.num_tokens <= min(constants.SOLVE_DIRECT * len(blocks), constants.SOLVE_STUBBORN):
-        return _judged(operator, alive, rhs, _eliminated(operator, alive, rhs), 1, "elimination")
-    if operator.num_tokens <= constants.SOLVE_STUBBORN:
+def _factored(asked: Killed) -> Answer:
+    """By LU, a few heads at a time so that they stay in cache; by elimination where that proves too little."""
+    few, heads = constants.SOLVE_BYTES // (8 * asked.operator.num_tokens**2), torch.arange(len(asked.alive))
+    found, enough = zip(*map(_by_lu, _dense(asked, heads.to(asked.alive.device), few)), strict=True)
+    answer, left = Answer.joined(found, ORDER), torch.cat(enough).logical_not().nonzero()[:, 0]
+    if not len(left):
+        return answer
+    parts = [judged(part, _eliminated(part), 2, "elimination") for part in _dense(asked, left, few)]
+    return answer.replaced(left, Answer.joined(parts, ORDER))
+
+
+def _dense(asked: Killed, heads: Tensor, few: int) -> Iterator[Killed]:
+    """Some heads in memory, a few at a time."""
+    for some in heads.split(max(1, few)):
+        first, last = int(some[0]), int(some[-1])
+        part = asked.index(slice(first, last + 1) if last - first < len(some) else some)  # no copy where there is none
+        yield _materialised(part, Dense(part.operator.to_dense(torch.float64)))
+
+
+def _by_lu(asked: Killed) -> tuple[Answer, Tensor]:
+    """Of heads in memory, and whether LU is enough for each: for every entry where b ≥ 0, else for the largest."""
+    a, rhs, tol = asked.operator.to_dense(), asked.rhs, asked.tol
+    found = solve_by_lu(a, asked.alive, rhs, asked.entry_error, asked.entering)
+    signed, size, largest = (rhs < 0).any(-2), found.x.abs().amax(-2), found.error.amax(-2)
+    enough = torch.where(signed, largest <= tol * size.clamp(min=1), (found.error <= tol * found.x).all(-2))
+    proved = (enough & torch.isfinite(size)).all(-1)
+    summed = rounding(a.shape[-1]) * size if asked.entering else torch.zeros_like(size)  # of b ≥ 0
+    fields = {
+        "x": found.x,
+        "size": size,
+        "residual": found.left.abs().amax(-2),
+        "applied": largest + summed,
+        "bound": found.asked.amax(-2) + summed,
+        "direct": proved & (asked.lasting() <= tol),
+    }
+    return Answer(**fields, applies=1, method="lu"), proved
+
+
+def _iterated(asked: Killed, max_applies: int) -> Answer:
+    """By block GMRES, some columns at a time; heads that do not converge are factored while that is worth while."""
+    n = asked.operator.num_tokens
+    if n <= constants.SOLVE_STUBBORN:
         max_applies = min(max_applies, constants.SOLVE_PATIENCE)
-    found, applies, stretch = [], 0, None
-    for block in blocks:
-        x, stretch, spent = _iterate(operator, alive, block, stretch, tol, max_applies)
+    found, applies, reach, width = [], 0, None, max(1, min(constants.SOLVE_WIDTH, n))
+    for start in range(0, asked.rhs.shape[-1], width):
+        some = asked.columns(slice(start, start + width))
+        x, reach, spent = _iterate(some, reach, max_applies)
         found.append(x)
         applies += spent
-    answer = _judged(operator, alive, rhs, torch.cat(found, -1), applies + 1, "gmres")
-    left = (answer.bound > tol * answer.size.clamp(min=1)).any(-1).nonzero()[:, 0]
-    if len(left) and operator.num_tokens <= constants.SOLVE_STUBBORN:
-        part, inside, wanted = operator.index(left), alive[left], rhs[left]
-        direct = _judged(part, inside, wanted, _eliminated(part, inside, wanted), answer.applies + 1, "elimination")
-        return _replaced(answer, left, direct)
-    return answer
+    answer = judged(asked, torch.cat(found, -1), applies + 1, "gmres")
+    left = (answer.applied > asked.tol * answer.size.clamp(min=1)).any(-1).nonzero()[:, 0]
+    if not len(left) or n > constants.SOLVE_STUBBORN:
+        return answer
+    direct = _factored(asked.index(left))
+    return answer.replaced(left, replace(direct, applies=answer.applies + direct.applies))
 
 
-def _iterate(
-    operator: Operator, alive: Tensor, rhs: Tensor, stretch: Tensor | None, tol: float, max_applies: int
-) -> tuple[Tensor, Tensor, int]:
+def _iterate(asked: Killed, reach: Reach | None, max_applies: int) -> tuple[Tensor, Reach, int]:
     """Block GMRES in the chain's precision, refined with residuals in float64, until the bound holds or stalls.
 
-    ``stretch`` bounds ‖(I − Q)⁻¹‖∞, (h,); None for the block whose first column it comes from. Returns x, it
-    and the applies.
+    ``reach`` is None for the block whose first column it comes from. Returns x, it and the applies.
     """
+    alive, unit, tol = asked.alive, asked.unit(), asked.tol
     # the bound multiplies the residual by the longest time out, so that two digits beyond tol are a start only
-    solve = by_gmres(lambda heads: _among(operator, alive, heads), operator.dtype, 1e-2 * tol)
+    solve = by_gmres(lambda heads: _among(asked.operator, alive, heads), asked.operator.dtype, 1e-2 * tol)
 
-    def longest(answer: Refined) -> Tensor:
-        return stretch_of(alive, answer.x[..., 0], answer.left[..., 0]) if stretch is None else stretch
+    def longest(answer: Refined) -> Reach:
+        return reach or Reach.of(asked, answer.x[..., 0], answer.left[..., 0], unit)
 
     def settled(answer: Refined) -> Tensor:
-        bound, size = _bounds(answer.x, answer.size, longest(answer))
-        return (bound <= tol * size.clamp(min=1)).all(-1)
+        applied, _ = bounds(asked, answer.x, answer.size, longest(answer), unit)
+        return (applied <= tol * answer.x.abs().amax(-2).clamp(min=1)).all(-1)
 
     answer = refine(
-        solve(rhs, max(1, max_applies - 1)),
+        solve(asked.rhs, max(1, max_applies - 1)),
         solve,
-        residual=lambda x: _left(operator, alive, rhs, x),
+        residual=asked.left,
         settled=settled,
         max_applies=max_applies,
         norm=lambda left: left.abs().amax(-2),
@@ -156,12 +206,12 @@ def _among(operator: Operator, alive: Tensor, heads: Tensor) -> Apply:
     return lambda x: inside * (part @ (inside * x))
 
 
-def _eliminated(operator: Operator, alive: Tensor, rhs: Tensor) -> Tensor:
-    a = operator.to_dense(torch.float64)
+def _eliminated(asked: Killed) -> Tensor:
+    a, alive = asked.operator.to_dense(torch.float64), asked.alive
     exits = torch.where(alive[:, None, :], 0.0, a).sum(-1)
     q = torch.where(alive[:, :, None] & alive[:, None, :], a, 0.0)
     # a token that is not walking leaves at once
-    return eliminate(q, torch.where(alive, exits, 1.0), rhs)
+    return eliminate(q, torch.where(alive, exits, 1.0), asked.rhs)
 
 
 def _substituted(operator: Operator, alive: Tensor, rhs: Tensor) -> Tensor:
@@ -186,48 +236,6 @@ def _substituted(operator: Operator, alive: Tensor, rhs: Tensor) -> Tensor:
     endless = (caught[..., None] & (rhs != 0)).to(rhs.dtype)
     leads_there = solve_triangular(operator, pivots, operator @ endless) + endless
     return x.masked_fill(leads_there > 0, torch.inf)
-
-
-def _left(operator: Operator, alive: Tensor, rhs: Tensor, x: Tensor) -> Tensor:
-    """Qx + b − x, (h, N, c)."""
-    return rhs + torch.where(alive[..., None], operator @ x, 0.0) - x
-
-
-def rounding(n: int) -> float:
-    """What a residual of numbers of size one, computed in float64, is off by: a dot product with a distribution."""
-    return (8 + math.sqrt(n)) * torch.finfo(torch.float64).eps
-
-
-def stretch_of(alive: Tensor, t: Tensor, left: Tensor) -> Tensor:
-    """A bound of ‖(I − Q)⁻¹‖∞ from t ≈ (I − Q)⁻¹ 1 and left = 1 + Qt − t, (h,); inf if nothing can be proved."""
-    longest = torch.where(alive, t, 0.0).amax(-1)
-    drop = torch.where(alive, 1 - left, torch.inf).amin(-1) - rounding(alive.shape[-1]) * longest
-    bound = torch.where(drop > 0, longest / drop.clamp(min=1e-300), torch.inf)
-    return torch.where(alive.any(-1), bound, 0.0)  # nobody walks: x = 0
-
-
-def _bounds(x: Tensor, residual: Tensor, stretch: Tensor) -> tuple[Tensor, Tensor]:
-    """Of |x − exact|, (h, c), and |x|, (h, c)."""
-    size = x.abs().amax(-2)
-    room = residual + rounding(x.shape[-2]) * size
-    return torch.where(room > 0, room * stretch[:, None], 0.0), size
-
-
-def _judged(operator: Operator, alive: Tensor, rhs: Tensor, x: Tensor, applies: int, method: str) -> _Part:
-    finite = torch.isfinite(x)
-    left = _left(operator, alive, rhs, x.masked_fill(~finite, 0.0)).masked_fill(~finite, torch.inf)
-    residual = left.abs().amax(-2)
-    bound, size = _bounds(x, residual, stretch_of(alive, x[..., 0], left[..., 0]))
-    exact = finite.all(-1).all(-1) if method != "gmres" else torch.zeros_like(alive[:, 0])
-    return _Part(x, size, residual, bound, exact, applies, method)
-
-
-def _replaced(whole: _Part, heads: Tensor, part: _Part) -> _Part:
-    fields = {
-        name: getattr(whole, name).index_copy(0, heads, getattr(part, name))
-        for name in ("x", "size", "residual", "bound", "exact")
-    }
-    return _Part(**fields, applies=part.applies, method=part.method)
 
 
 def _largest(per_column: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def communicating(possible: Bools) -> Ints:
     Source: Tarjan, "Depth-first search and linear graph algorithms" (1972).
     """
     n = len(possible)
-    if possible.all():
+    if _spans(possible) and _spans(possible.T):  # all are reached from one token and reach it: one class
         return np.zeros(n, dtype=np.int64)
     order = np.full(n, n, dtype=np.int64)  # when a state was found; n: not on the stack, or not yet
     lowest = np.full(n, n, dtype=np.int64)
@@ -124,6 +124,18 @@ def communicating(possible: Bools) -> Ints:
                 labels[members], order[members] = classes, n
                 classes += 1
     return by_smallest(labels)
+
+
+def _spans(possible: Bools) -> bool:
+    """Whether every state is reached from the first one, breadth first: each row is looked at once."""
+    reached = possible[0].copy()
+    reached[0] = True
+    frontier = reached.copy()
+    frontier[0] = False
+    while frontier.any():
+        frontier = possible[frontier].any(0) & ~reached
+        reached |= frontier
+    return bool(reached.all())
 
 
 def by_smallest(labels: Ints) -> Ints:

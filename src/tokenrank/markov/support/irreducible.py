@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import ChainError
+from ...errors import ChainError, which_chain
 from ...operators import Operator, is_everywhere
 from .communicating import graphs
 
@@ -50,9 +50,9 @@ def require_unique(operator: Operator, what: str) -> None:
     if bool((count > 1).any()):
         chain = (count > 1).nonzero()[0].tolist()
         raise ChainError(
-            f"chain {chain} has {int(count[tuple(chain)])} recurrent classes, so that its stationary distribution is "
-            f"not unique and {what} depends on where the walk begins; expected one class: teleport first "
-            "(chain.teleport(0.99)), or restrict the chain to one of chain.classes()"
+            f"{which_chain(chain, count.shape)} has {int(count[tuple(chain)])} recurrent classes, so that its "
+            f"stationary distribution is not unique and {what} depends on where the walk begins; expected one class: "
+            "teleport first (chain.teleport(0.99)), or restrict the chain to one of chain.classes()"
         )
 
 

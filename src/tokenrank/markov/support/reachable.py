@@ -24,9 +24,10 @@ def reaches(operator: Operator, targets: Tensor, through: Tensor | None = None) 
     once where every step is possible. A softmax counts as positive wherever it is not masked.
     """
     n, count = targets.shape[-2:]
+    alike = targets.ndim == 2 and (through is None or through.ndim == 1)  # one search where the support is, too
     targets = targets.expand(*operator.batch, n, count)
     support = operator.support()
-    if is_everywhere(support):
+    if is_everywhere(support) or bool(support.all()):
         return targets.any(-2, keepdim=True).expand(targets.shape).clone()
     through = torch.ones(n, dtype=torch.bool, device=targets.device) if through is None else through
     heads = math.prod(operator.batch)
@@ -35,6 +36,8 @@ def reaches(operator: Operator, targets: Tensor, through: Tensor | None = None) 
     shared = all(size == 1 or stride == 0 for size, stride in zip(support.shape[:-2], support.stride(), strict=False))
     if shared:  # one support: all heads are columns of one search
         one = support[(0,) * (support.ndim - 2)]
+        if alike and heads:
+            return _search(one, sets[0], passable[0]).expand(targets.shape).clone()
         columns = sets.permute(1, 0, 2).reshape(n, -1)
         allowed = passable.expand(-1, -1, count).permute(1, 0, 2).reshape(n, -1)
         found = _search(one, columns, allowed).reshape(n, heads, count).permute(1, 0, 2)
@@ -45,18 +48,38 @@ def reaches(operator: Operator, targets: Tensor, through: Tensor | None = None) 
     return found.reshape(targets.shape)
 
 
+SPARSE = 16  # a matrix with one step in so many, or fewer, is multiplied as a sparse one
+
+
+def misses(possible: Tensor, targets: Tensor) -> Tensor:
+    """From which tokens the walk may miss each of the targets, indices (T,), by its possible steps (N, N), bool (N, T).
+
+    From those a path leads, not by way of the target, to a token from which none leads to it. Never from the target.
+    """
+    at_target = torch.zeros(len(possible), len(targets), dtype=torch.bool, device=possible.device)
+    at_target[targets, torch.arange(len(targets), device=possible.device)] = True
+    if is_everywhere(possible) or bool(possible.all()):
+        return torch.zeros_like(at_target)
+    caught = ~_search(possible, at_target, torch.ones_like(at_target))
+    return _search(possible, caught, ~at_target) & ~at_target
+
+
 def _search(possible: Tensor, targets: Tensor, through: Tensor) -> Tensor:
     """One matrix (N, N), sets (N, T); every token is a frontier of every set once at most."""
-    before = possible.mT
+    few = int(possible.count_nonzero()) * SPARSE < possible.numel()
+    sparse = possible.to_sparse().float() if few else None
     reached, new = targets.clone(), targets
     while not bool(reached.all()):
         frontier = new.any(-1).nonzero()[:, 0]
         if not len(frontier):
             break
-        step = torch.zeros_like(reached)
-        for part in frontier.split(max(1, constants.GRAPH_ENTRIES // len(possible))):
-            # counts of steps stay far below 2²⁴
-            step |= before[part].mT.float() @ new[part].float() > 0
+        # counts of steps stay far below 2²⁴
+        if sparse is not None:
+            step = sparse @ new.float() > 0
+        else:
+            step = torch.zeros_like(reached)
+            for part in frontier.split(max(1, constants.GRAPH_ENTRIES // len(possible))):
+                step |= possible[:, part].float() @ new[part].float() > 0
         new = step & ~reached
         reached |= new
         new = new & through
