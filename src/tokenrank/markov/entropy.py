@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ class EntropyRate(Result):
     Attributes:
         values: −Σ_i π_i Σ_j A_ij log A_ij in nats, float64 (*batch): 0 … log N.
         stationary: π, (*batch, N), that rows were weighted with.
-        certificate: of π: ``residual`` is ‖πᵀA − πᵀ‖₁; no error bound.
+        certificate: of π: ``residual`` is ‖πᵀA − πᵀ‖₁; no error bound, since that of π is none of the rate.
     """
 
     OVER_TOKENS = (("stationary", -1),)
@@ -51,4 +51,4 @@ def entropy_rate(operator: Operator, tol: float = 1e-10, max_applies: int = 5000
     found = stationary_distributions(operator, tol, max_applies)
     pi = found.values[..., 0, :]
     values = (pi * operator.row_entropies(torch.float64)).sum(-1).clamp(min=0)
-    return EntropyRate(values, pi, found.certificate[..., 0])
+    return EntropyRate(values, pi, replace(found.certificate[..., 0], error_bound=None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +15,9 @@ from .certificate import Certificate
 from .classes import Classes, classes
 from .engine import constants
 from .engine.batching import head_groups
-from .engine.elimination import try_stationary
 from .engine.refine import checked_effort
+from .recurrent import ORDER, Recurrent, lost_steps, stationary_of
 from .result import Result
-from .stationary import stationary
-
-ORDER = ("none", "power", "gmres", "elimination")
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,8 +28,11 @@ class StationaryDistributions(Result):
         values: float64 (*batch, C, N): row c is the one stationary distribution on the c-th recurrent class, in
             the order of the class labels; 0 off the class, and 0 throughout beyond ``count``.
         count: number of recurrent classes, (*batch).
-        certificate: ``converged`` bool and ``residual`` ‖πᵀA − πᵀ‖₁ in float64, (*batch, C); beyond ``count``
-            converged with residual 0. No error bound: without teleport none can be proved.
+        certificate: ``converged`` bool, ``residual`` ‖πᵀA − πᵀ‖₁ in float64, ``error_bound`` of ‖π − exact‖₁ and
+            ``uncertain``, (*batch, C); beyond ``count`` converged with residual and bound 0. The residual alone says
+            nothing about a chain whose gap 1 − |λ2| is of its size: bounds are those of elimination, or of what all
+            rows have in common, and inf where neither proves anything. The answer is uncertain there, unless a gap
+            was seen that excludes an error beyond 1e-3.
         classes: the classes of all tokens, transient ones too.
     """
 
@@ -62,7 +63,7 @@ def stationary_distributions(
     A recurrent class is a chain of its own, since no step leads out. A single token has all the mass (residual 0).
     Classes of up to 1,024 tokens are eliminated, accurate entry by entry even where the chain is nearly reducible, and
     periodic or not. Larger ones are iterated as ``stationary`` does, which takes the more applies the longer the
-    period; those of up to 4,096 tokens are eliminated as well if 256 applies do not do.
+    period; those of up to 4,096 tokens are eliminated as well if 256 applies do not do, or prove nothing.
     The answer takes O(C N) memory a chain.
 
     Raises:
@@ -72,44 +73,72 @@ def stationary_distributions(
     Mathematical Sciences" (1979), chapter 8.
     """
     checked_effort(tol, max_applies)
-    found = classes(operator)
-    n, device = operator.num_tokens, operator.device
+    return extreme_distributions(operator, classes(operator), tol, max_applies)
+
+
+def extreme_distributions(
+    operator: Operator, found: Classes, tol: float, max_applies: int, start: Tensor | None = None
+) -> StationaryDistributions:
+    """``stationary_distributions``, with the classes known; iterating begins at ``start`` (*batch, N), or evenly."""
+    n, device, flat = operator.num_tokens, operator.device, operator.reshape(math.prod(operator.batch))
     labels, recurrent = (t.reshape(-1, t.shape[-1]) for t in (found.values, found.recurrent))
     place = recurrent.cumsum(-1) - 1  # of a class among the recurrent ones
     width = int(found.recurrent_count.max())
     values = torch.zeros(len(labels), width, n, dtype=torch.float64, device=device)
-    residual = torch.zeros(len(labels), width, dtype=torch.float64, device=device)
+    residual, bound = torch.zeros(2, len(labels), width, dtype=torch.float64, device=device).unbind()
+    uncertain = torch.zeros(len(labels), width, dtype=torch.bool, device=device)
     size = torch.zeros_like(recurrent, dtype=torch.int64).scatter_add_(-1, labels, torch.ones_like(labels))
     head, token = (recurrent & (size == 1)).gather(-1, labels).nonzero().unbind(-1)
     values[head, place[head, labels[head, token]], token] = 1.0
     applies, method = 0, "none"
     several = (recurrent & (size > 1)).nonzero()
     if len(several):
-        for part, group in head_groups(operator, torch.float64):
+        errors = operator.entry_error(torch.float64).reshape(-1)
+        begin = None if start is None else start.expand(operator.shape[:-1]).reshape(-1, n)
+        alone = device.type == "cpu" and n > constants.CLASS_DIRECT
+        for part, group in head_groups(operator, torch.float64, constants.HEAD_BYTES if alone else None):
             of_group = several[(several[:, 0] >= part.start) & (several[:, 0] < part.stop)]
+            if not len(of_group):
+                continue
+            lost = torch.zeros(group.shape[0], dtype=torch.bool, device=device)
+            if isinstance(group, Dense):
+                lost = lost_steps(flat.index(part), group.weights)
             for tokens, of_class in _alike(of_group, labels):
                 head, slot = of_class[:, 0], place[of_class[:, 0], of_class[:, 1]]
-                answer = _solve(group, head - part.start, tokens, tol, max_applies)
+                asked = _Asked(errors[head], lost[head - part.start], _begin(begin, head, tokens, n))
+                answer = _solve(group, head - part.start, tokens, asked, tol, max_applies)
                 values[head[:, None], slot[:, None], tokens] = answer.values
-                residual[head, slot] = answer.residual
+                residual[head, slot], bound[head, slot] = answer.residual, answer.bound
+                uncertain[head, slot] = answer.uncertain
                 applies, method = max(applies, answer.applies), max(method, answer.method, key=ORDER.index)
-    residual = residual.reshape(*operator.batch, width)
+    residual, bound, uncertain = (t.reshape(*operator.batch, width) for t in (residual, bound, uncertain))
+    converged = residual <= tol
     return StationaryDistributions(
         values=values.reshape(*operator.batch, width, n),
         count=found.recurrent_count,
-        certificate=Certificate(residual <= tol, residual, None, applies, method),
+        certificate=Certificate(converged, residual, bound, applies, method, ~converged | uncertain, operator.source),
         classes=found,
     )
 
 
 @dataclass(frozen=True)
-class _Solved:
-    """π (h, M) on one class, ‖πᵀA − πᵀ‖₁ (h,), the applies spent and the method."""
+class _Asked:
+    """What is known of some heads before they are solved: see ``stationary_of``."""
 
-    values: Tensor
-    residual: Tensor
-    applies: int
-    method: str
+    entry_error: Tensor
+    lost: Tensor
+    start: Tensor
+
+
+def _begin(start: Tensor | None, heads: Tensor, tokens: Tensor, n: int) -> Tensor:
+    """Where iterating begins on some tokens, (h, M); evenly where nothing is said, or no mass is on them."""
+    m = len(tokens)
+    even = torch.full((len(heads), m), 1 / m, dtype=torch.float64, device=heads.device)
+    if start is None:
+        return even
+    part = start[heads][:, tokens] if m < n else start[heads]
+    mass = part.sum(-1, keepdim=True)
+    return torch.where(mass > 0, part / mass.clamp(min=constants.TINY), even)
 
 
 def _alike(several: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -122,67 +151,20 @@ def _alike(several: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield rows[0][1].nonzero()[:, 0], torch.stack([row for row, _ in rows])
 
 
-def _solve(operator: Operator, heads: Tensor, tokens: Tensor, tol: float, max_applies: int) -> _Solved:
+def _solve(operator: Operator, heads: Tensor, tokens: Tensor, asked: _Asked, tol: float, max_applies: int) -> Recurrent:
     n, m = operator.num_tokens, len(tokens)
     parts = []
     few = max(1, constants.DENSE_BYTES // (8 * m * m)) if m <= constants.CLASS_STUBBORN else len(heads)
-    for some in heads.split(few):
+    for which in torch.arange(len(heads), device=heads.device).split(few):
+        some, error = heads[which], asked.entry_error[which]
         if isinstance(operator, Dense) and m < n:
             # no more than the class is copied; rows renormalised in single precision were another chain
             block = operator.weights[some[:, None, None], tokens[:, None], tokens].double()
             part: Operator = Dense(block / block.sum(-1, keepdim=True))
         else:
-            part = operator.index(some)
+            part = operator if len(some) == operator.shape[0] else operator.index(some)
             part = restrict(part, tokens) if m < n else part
-        parts.append(_of_class(part, tol, max_applies))
-    return _Solved(
-        torch.cat([p.values for p in parts]),
-        torch.cat([p.residual for p in parts]),
-        max(p.applies for p in parts),
-        max((p.method for p in parts), key=ORDER.index),
-    )
-
-
-def _of_class(operator: Operator, tol: float, max_applies: int) -> _Solved:
-    """π of a batch of irreducible chains (h, M, M)."""
-    m = operator.num_tokens
-    if m > constants.CLASS_DIRECT:
-        budget = max_applies if m > constants.CLASS_STUBBORN else min(max_applies, constants.CLASS_PATIENCE)
-        answer = _iterated(operator, tol, budget)
-        left = (answer.residual > tol).nonzero()[:, 0]
-        if not len(left) or m > constants.CLASS_STUBBORN:
-            return answer
-        return _replaced(answer, left, _eliminated(operator.index(left)))
-    answer = _eliminated(operator)
-    left = answer.residual.isinf().nonzero()[:, 0]  # float64 cannot tell: see stationary_by_elimination
-    if not len(left):
-        return answer
-    return _replaced(answer, left, _iterated(operator.index(left), tol, max_applies))
-
-
-def _eliminated(operator: Operator) -> _Solved:
-    values, decided = try_stationary(operator.to_dense(torch.float64))
-    return _Solved(values, torch.where(decided, _residual(operator, values), torch.inf), 1, "elimination")
-
-
-def _iterated(operator: Operator, tol: float, max_applies: int) -> _Solved:
-    start = torch.full(operator.shape[:-1], 1 / operator.num_tokens, dtype=torch.float64, device=operator.device)
-    answer = stationary(operator, 1.0, start, tol, max_applies)
-    spent = answer.certificate
-    return _Solved(answer.values, _residual(operator, answer.values), spent.applies + 1, spent.method)
-
-
-def _residual(operator: Operator, values: Tensor) -> Tensor:
-    return (operator.T @ values - values).abs().sum(-1)
-
-
-def _replaced(whole: _Solved, heads: Tensor, part: _Solved) -> _Solved:
-    """The answer of some heads, where it is the better one."""
-    better = part.residual < whole.residual[heads]
-    heads = heads[better]
-    return _Solved(
-        whole.values.index_copy(0, heads, part.values[better]),
-        whole.residual.index_copy(0, heads, part.residual[better]),
-        whole.applies + part.applies,
-        part.method if len(heads) else whole.method,
-    )
+        # rows are divided by sums that are off as well
+        error = 2 * error if m < n else error
+        parts.append(stationary_of(part, error, asked.lost[which], asked.start[which], tol, max_applies))
+    return Recurrent.joined(parts)
