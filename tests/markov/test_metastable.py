@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokenrank.errors import ChainError
 from tokenrank.markov.metastable import Metastable, metastable
-from tokenrank.operators import Dense, Operator, Reversed, Teleport, from_query_key, from_weights
+from tokenrank.operators import Dense, Operator, Teleport, from_query_key, from_weights, reverse
 
 from . import heads, strategies
 from . import known_matrices as known
@@ -222,22 +222,50 @@ def test_blocks_and_a_token_between() -> None:
 
 
 def test_states_that_follow_each_other() -> None:
-    """λ = −1: two halves that swap; the coarse chain shows that they are not stayed in."""
+    """λ = −1: two halves that swap. Nothing is stayed in; asked for two, the coarse chain shows that."""
     a = np.kron([[0, 1], [1, 0]], np.full((4, 4), 0.25))
     answer = metastable(chain(a))
-    assert int(answer.count) == 2
-    assert answer.coarse.numpy() == pytest.approx(np.array([[0, 1], [1, 0]]), abs=1e-12)
+    assert int(answer.count) == 1
+    assert float(answer.candidates.stays[0]) == pytest.approx(0, abs=1e-12)
+    asked = metastable(chain(a), 2)
+    assert asked.coarse.numpy() == pytest.approx(np.array([[0, 1], [1, 0]]), abs=1e-12)
+    assert not bool(asked.certificate.uncertain)
 
 
 @pytest.mark.parametrize("n", range(2, 9))
-def test_cycles_and_identities_are_as_many_states_as_tokens(n: int) -> None:
-    for a in (np.roll(np.eye(n), 1, 1), np.eye(n)):
-        answer = metastable(chain(a))
-        assert int(answer.count) == n
-        assert sorted(answer.labels.tolist()) == list(range(n))
-        assert float(answer.crispness) == pytest.approx(1, abs=1e-9)
-        assert not bool(answer.certificate.uncertain)
-        sound(answer, a)
+def test_identities_are_as_many_states_as_tokens(n: int) -> None:
+    answer = metastable(chain(np.eye(n)))
+    assert int(answer.count) == n
+    assert sorted(answer.labels.tolist()) == list(range(n))
+    assert float(answer.crispness) == pytest.approx(1, abs=1e-9)
+    assert not bool(answer.certificate.uncertain)
+    sound(answer, np.eye(n))
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 9])
+@pytest.mark.parametrize("noise", [0, 1e-12, 1e-6, 0.05, 0.3])
+def test_a_cycle_is_not_torn_apart(n: int, noise: float) -> None:
+    """Every token is left at every bounce."""
+    rng = np.random.default_rng(n)
+    a = (1 - noise) * np.roll(np.eye(n), 1, 1) + noise * rng.dirichlet(np.ones(n), n)
+    order = rng.permutation(n)
+    answer = metastable(chain(a[np.ix_(order, order)]))
+    assert int(answer.count) == 1
+    assert not answer.candidates.eligible.any()
+
+
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_a_cycle_asked_for_has_its_tokens(n: int) -> None:
+    answer = metastable(chain(np.roll(np.eye(n), 1, 1)), n)
+    assert sorted(answer.labels.tolist()) == list(range(n))
+    sound(answer, np.roll(np.eye(n), 1, 1))
+
+
+def test_two_cycles_are_two_states() -> None:
+    a = np.zeros((7, 7))
+    a[:3, :3], a[3:, 3:] = np.roll(np.eye(3), 1, 1), np.roll(np.eye(4), 1, 1)
+    answer = metastable(chain(a), 2)
+    assert same_partition(answer.labels, np.repeat([0, 1], [3, 4]))
 
 
 def test_a_long_cycle_has_no_gap_to_cut_at() -> None:
@@ -248,13 +276,99 @@ def test_a_long_cycle_has_no_gap_to_cut_at() -> None:
         assert bool(metastable(chain(a), 3).certificate.uncertain)
 
 
-def test_an_even_figure_leaves_a_state_empty() -> None:
+def test_an_empty_state_does_not_appear() -> None:
     """The four tokens of a cycle sit on a square: the crispest three memberships are two halves and nothing."""
     answer = metastable(chain(np.roll(np.eye(4), 1, 1)), 3)
-    assert answer.weights.tolist() == pytest.approx([0.5, 0.5, 0], abs=1e-9)
-    assert answer.coarse.numpy() == pytest.approx(np.array([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 0]]), abs=1e-9)
+    assert int(answer.count) == 2
+    assert answer.values.shape == (4, 2)
+    assert answer.weights.tolist() == pytest.approx([0.5, 0.5], abs=1e-9)
+    assert answer.coarse.numpy() == pytest.approx(np.full((2, 2), 0.5), abs=1e-9)
+    assert float(answer.crispness) == pytest.approx(1, abs=1e-9)
     # three of the four eigenvalues of modulus one are no subspace of their own
     assert bool(answer.certificate.uncertain)
+
+
+def absorbing(rng: np.random.Generator, kind: int) -> tuple[Array, Array]:
+    """Two or three recurrent classes and tokens that end in them; which token is in which class, −1 for none."""
+    sizes = rng.integers(1, 4, int(rng.integers(2, 4)))
+    inside, n = int(sizes.sum()), int(sizes.sum()) + int(rng.integers(1, 6))
+    a, home, begin = np.zeros((n, n)), np.full(n, -1), 0
+    for number, size in enumerate(sizes):
+        part = slice(begin, begin + size)
+        a[part, part] = np.roll(np.eye(size), 1, 1) if kind % 3 == 0 else rng.dirichlet(np.ones(size), size)
+        home[part] = number
+        begin += size
+    for token in range(inside, n):
+        row = rng.dirichlet(np.full(n, rng.choice([0.1, 1, 10]))) * (rng.random(n) < 0.6)
+        if kind % 4 == 0:  # one after the other: the transient part is nilpotent
+            row[inside:] = 0
+            row[min(token + 1, n - 1)] += float(token + 1 < n)
+        row[rng.integers(0, inside)] += 0.1
+        a[token] = row / row.sum()
+    order = rng.permutation(n)
+    return a[np.ix_(order, order)], home[order]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_transient_tokens_belong_to_where_they_end(seed: int) -> None:
+    """As many states as recurrent classes: memberships are committors, by elimination in float64."""
+    a, home = absorbing(np.random.default_rng(seed), seed)
+    count, walking = int(home.max()) + 1, home < 0
+    expected = np.eye(count)[home] * ~walking[:, None]
+    q = a[np.ix_(walking, walking)]
+    expected[walking] = np.linalg.solve(np.eye(len(q)) - q, a[walking][:, ~walking] @ expected[~walking])
+    answer = metastable(chain(a), count)
+    assert int(answer.count) == count
+    state = [int(answer.labels[int(np.argmax(home == c))]) for c in range(count)]
+    assert sorted(state) == list(range(count))
+    assert np.abs(answer.values.numpy()[:, state] - expected).max() < 1e-9
+    chosen = metastable(chain(a))
+    assert (chosen.weights[: int(chosen.count)] > 1e-6).all()
+    assert len(set(chosen.labels.tolist())) == int(chosen.count)
+
+
+@pytest.mark.parametrize(("players", "share", "mutation"), [(27, 1 / 3, 0.01), (3, 1 / 3, 1e-14)])
+def test_kandori_mailath_rob(players: int, share: float, mutation: float) -> None:
+    """Players who revise one by one: two conventions, on either side of the share at which the other one pays.
+
+    A. QuantEcon, "KMR Markov sequential".
+    """
+    n = np.arange(players + 1)
+    a = np.zeros((players + 1, players + 1))
+    for i in n:
+        down, up = i / players, (players - i) / players
+        below, above = (i - 1) / (players - 1), i / (players - 1)
+        if i:
+            a[i, i - 1] = down * (mutation / 2 + (1 - mutation) * ((below < share) + (below == share) / 2))
+        if i < players:
+            a[i, i + 1] = up * (mutation / 2 + (1 - mutation) * ((above > share) + (above == share) / 2))
+        a[i, i] = 1 - a[i].sum()
+    answer = metastable(chain(a))
+    assert int(answer.count) == 2
+    assert answer.labels[0] != answer.labels[-1]
+    assert not bool(answer.certificate.uncertain)
+    steps = np.diff(answer.labels.numpy())
+    assert (steps != 0).sum() == 1
+
+
+def test_repeated_rows_have_one_membership() -> None:
+    rows = torch.randn(3, 12, dtype=torch.float64).mul(2).softmax(-1).numpy()
+    which = np.arange(12) % 3
+    answer = metastable(chain(rows[which]), 3)
+    for kind in range(3):
+        same = answer.values.numpy()[which == kind]
+        assert np.abs(same - same[0]).max() < 1e-9
+
+
+def test_a_chain_whose_eigenvectors_are_no_basis_is_answered() -> None:
+    """Repeated eigenvalues in one chain of tokens; the basis that comes out is one, whatever the vectors were."""
+    n = 12
+    a = np.diag(np.full(n, 0.9)) + np.diag(np.full(n - 1, 0.1), -1)
+    a[0] = np.eye(n)[0]
+    for k in (None, 2, 5):
+        answer = metastable(from_weights(torch.from_numpy(a)), k)
+        assert torch.isfinite(answer.values).all()
+        assert (answer.weights[: int(answer.count)] > 0).all()
 
 
 def test_rank_one_has_one_state() -> None:
@@ -329,7 +443,7 @@ def test_leading_dimensions(batch: tuple[int, ...], k: int | None) -> None:
 def test_derived_operators() -> None:
     weights = torch.from_numpy(heads.nine_heads()["3 clusters"])
     even = torch.full((256,), 1 / 256, dtype=torch.float64)
-    for operator in (Teleport(Dense(weights), 0.99, even), Reversed(Dense(weights))):
+    for operator in (Teleport(Dense(weights), 0.99, even), reverse(Dense(weights))):
         answer = metastable(operator)
         assert int(answer.count) == 3
         assert same_partition(answer.labels, planted(3))

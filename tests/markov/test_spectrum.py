@@ -12,7 +12,7 @@ from torch import Tensor
 from tokenrank.errors import ChainError
 from tokenrank.markov import Spectrum, spectrum
 from tokenrank.markov.engine import constants
-from tokenrank.operators import Dense, Lazy, Mixture, Operator, Reversed, Teleport, from_query_key, from_weights
+from tokenrank.operators import Dense, Lazy, Mixture, Operator, Teleport, from_query_key, from_weights, reverse
 
 from . import heads, strategies
 
@@ -123,7 +123,7 @@ def test_causal_values_are_the_diagonal() -> None:
 
 def test_reversed_causal() -> None:
     q, k = torch.randn(2, 2, 60, 8, dtype=torch.float64)
-    operator = Reversed(from_query_key(q, k, None, None, True))
+    operator = reverse(from_query_key(q, k, None, None, True))
     found = spectrum(operator, 3, left=True)
     expected = operator.diagonal().sort(-1, descending=True).values[:, :3]
     assert (found.values.real - expected).abs().max() < 1e-9
@@ -133,7 +133,7 @@ def test_nested_operators() -> None:
     q, k = torch.randn(2, 3, 140, 8, dtype=torch.float64)
     inner = Mixture(from_query_key(q, k, None, None, False), torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64))
     even = torch.full((140,), 1 / 140, dtype=torch.float64)
-    for operator in (inner, Lazy(inner, 0.4), Teleport(inner, 0.9, even), Reversed(inner)):
+    for operator in (inner, Lazy(inner, 0.4), Teleport(inner, 0.9, even), reverse(inner)):
         check(spectrum(operator, 4, left=True), operator.to_dense(), 4)
 
 

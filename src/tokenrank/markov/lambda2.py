@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,15 +11,16 @@ from torch import Tensor
 
 from ..operators import Dense, Operator
 from .certificate import Certificate
+from .eigen.located import ERROR, classes, largest_modulus, locate, relative_error
 from .engine import constants
 from .engine.batching import head_groups
-from .engine.eigenvalues import quotient_matrix
 from .engine.krylov import Apply, KrylovSpace, centred, quotient
 from .result import Result
+from .support.communicating import Graph
 
 TOLERANCE = 2e-4  # residual that counts as converged, relative to max(|λ2|, 0.1)
-ERROR = 5e-4  # first-order error of |λ2| that is let pass, however small the residual
-ORDER = ("diagonal", "eigenvalues", "arnoldi")
+MARGIN = 0.9  # of it, and of the error, while the residual is only what the recurrence sees
+ORDER = ("diagonal", "classes", "eigenvalues", "arnoldi")
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,88 +29,240 @@ class Lambda2(Result):
 
     Attributes:
         values: |λ2|, (*batch), 0 … 1.
-        certificate: ``residual`` is ‖M y − λ y‖₂ of the unit Ritz vector y on the quotient; 0 where it was not
-            iterated. Uncertain where it stayed above ``TOLERANCE`` · max(|λ2|, 0.1), as it does on rings of eigenvalues
-            of (almost) one modulus, or its product with the condition of the eigenvalue above ``ERROR``: the value is
-            then an estimate. No error bound.
+        certificate: ``error_bound`` is proved, whatever the condition of the eigenvalue, wherever all eigenvalues were
+            taken or the support alone decides; inf for heads that only a Krylov space has seen. Their ``residual`` is
+            ‖M y − λ y‖₂ of the unit Ritz vector y on the quotient in float64; 0 elsewhere. Uncertain where the bound
+            is above ``ERROR``; for heads without one where the residual is above ``TOLERANCE`` · max(|λ2|, 0.1), as it
+            is on rings of eigenvalues of (almost) one modulus, or its product with the condition of the
+            eigenvalue above ``ERROR``. The value is then an estimate. ``method`` is the costliest that a head
+            needed.
     """
 
     values: Tensor
     certificate: Certificate
 
 
+@dataclass
+class _Found:
+    """What is known of h heads while they are worked on, all in float64 (h,)."""
+
+    values: Tensor
+    residual: Tensor
+    bound: Tensor
+    uncertain: Tensor
+    applies: int = 1
+    method: str = "diagonal"
+
+    @classmethod
+    def nothing(cls, heads: int, device: torch.device) -> _Found:
+        zero = torch.zeros(heads, dtype=torch.float64, device=device)
+        return cls(zero, zero.clone(), zero + torch.inf, zero == 0)
+
+    def put(self, heads: Tensor | slice, other: _Found) -> None:
+        """Answers of some of the heads."""
+        for name in ("values", "residual", "bound", "uncertain"):
+            getattr(self, name)[heads] = getattr(other, name)
+        self.applies = max(self.applies, other.applies)
+        self.method = max(self.method, other.method, key=ORDER.index)
+
+
 def lambda2(operator: Operator, seed: int = 0) -> Lambda2:
     """|λ2| of every head of an operator (*batch, N, N), without its π.
 
-    A 1 = 1, so X ↦ A X − mean(A X) has the eigenvalues {0, λ2, λ3, …}: attend, subtract the
+    Triangular (causal) chains have their eigenvalues on the diagonal. Others fall into their communicating classes,
+    which are exact, from the support: a class of one token has the eigenvalue A_ii, a second recurrent class and a
+    periodic one have |λ| = 1. Of what is left up to 128 tokens get all eigenvalues, with proved discs about them.
+
+    Beyond that: A 1 = 1, so X ↦ A X − mean(A X) has the eigenvalues {0, λ2, λ3, …}: attend, subtract the
     mean over tokens (quotient deflation). Block Arnoldi on that map, gone on with and restarted
-    for the heads that have not converged. Where eigenvalues of one modulus form a ring no Krylov space converges; the
-    growth of ‖Mᵏ X‖ then gives the estimate, and ``uncertain`` is set. Triangular (causal)
-    chains have their eigenvalues on the diagonal.
+    for the heads that have not converged. Where eigenvalues of one modulus form a ring no Krylov space converges: up to
+    512 tokens all eigenvalues are taken, beyond that the growth of ‖Mᵏ X‖ gives an estimate, and ``uncertain`` is set.
 
     A chain of one token has no second eigenvalue; its |λ2| is 0.
     """
-    parts = [_of_group(group, seed) for _, group in head_groups(operator, operator.dtype)]
-    values = torch.cat([part.values for part in parts]).reshape(operator.batch)
-    return Lambda2(values, Certificate.joined([part.certificate for part in parts], operator.batch, ORDER))
+    heads, n = math.prod(operator.batch), operator.num_tokens
+    flat = operator.reshape(heads)
+    if n == 1:
+        found = _Found.nothing(heads, operator.device)
+        found.put(slice(None), _exact(found.values, found.values))
+    elif operator.structure != "full":
+        values = flat.diagonal(torch.float64).topk(2, -1).values[:, 1].clamp(max=1)
+        found = _exact(values, values * relative_error(flat))
+    elif n <= constants.ALL_EIGENVALUES:
+        found = _Found.nothing(heads, operator.device)
+        for part, group in head_groups(operator, torch.float64):
+            found.put(part, _all(group, classes(flat.index(part)), relative_error(flat.index(part))))
+    else:
+        found = _large(flat, seed)
+    values = found.values.to(operator.dtype)
+    bound = found.bound + (values.double() - found.values).abs()
+    bound = bound + torch.finfo(torch.float64).eps * (bound > 0)
+    bound = torch.where(bound < 1, bound, torch.inf)  # of a number from 0 to 1 it would say nothing
+    uncertain = found.uncertain.reshape(operator.batch)
+    certificate = Certificate(
+        ~uncertain,
+        found.residual.reshape(operator.batch),
+        None if bool(torch.isinf(bound).all()) else bound.reshape(operator.batch),
+        found.applies,
+        found.method,
+        about=operator.source,
+    )
+    return Lambda2(values.reshape(operator.batch), certificate)
 
 
-def _of_group(operator: Operator, seed: int) -> Lambda2:
-    n = operator.num_tokens
-    if operator.structure != "full" and n > 1:
-        values = operator.diagonal().topk(2, -1).values[:, 1].clamp(max=1)
-        return Lambda2(values, _not_iterated(values, "diagonal"))
-    if n <= constants.ALL_EIGENVALUES:
-        # so few tokens that double precision costs nothing; peaky heads are far from normal and need it
-        quotient = quotient_matrix(operator.to_dense(torch.float64))
-        values = torch.linalg.eigvals(quotient).abs().amax(-1).to(operator.dtype).clamp(max=1)
-        return Lambda2(values, _not_iterated(values, "eigenvalues"))
-    return _krylov(operator, seed)
+def _exact(values: Tensor, off: Tensor, method: str = "diagonal") -> _Found:
+    return _Found(values, torch.zeros_like(values), off, off > ERROR, 1, method)
 
 
-def _not_iterated(values: Tensor, method: str) -> Certificate:
-    return Certificate(torch.ones_like(values, dtype=torch.bool), torch.zeros_like(values), None, 1, method)
+def _all(group: Operator, graphs: Sequence[Graph], relative: Tensor) -> _Found:
+    """All eigenvalues of heads (h, N, N)."""
+    known = locate(group.to_dense(torch.float64), graphs, relative)
+    first = known.values[:, 0].abs()
+    values = torch.minimum(torch.maximum(first, known.lower), known.upper)
+    return _exact(values, torch.maximum(known.upper - values, values - known.lower), "eigenvalues")
 
 
-def _krylov(operator: Operator, seed: int) -> Lambda2:
+def _large(flat: Operator, seed: int) -> _Found:
+    """More tokens than all eigenvalues are taken of at once: classes where there are several, then Krylov spaces."""
+    heads, n = flat.shape[:2]
+    found = _Found.nothing(heads, flat.device)
+    whole = torch.arange(heads, device=flat.device)
+    materialised = isinstance(flat, Dense) or n * n * 8 <= constants.DENSE_BYTES
+    everywhere = bool(flat.weights.amin() > 0) if isinstance(flat, Dense) else bool(flat.support().all())
+    if materialised and not everywhere:
+        found_classes = classes(flat)
+        alone = torch.tensor([len(g.recurrent) == 1 and int(g.period[0]) == 1 for g in found_classes])
+        for head in (~alone).nonzero()[:, 0].tolist():
+            found.put(slice(head, head + 1), _by_classes(flat.index(slice(head, head + 1)), found_classes[head], seed))
+        whole = alone.nonzero()[:, 0].to(flat.device)
+    # heads that share a Krylov space are as many as stay in the cache from one apply to the next
+    size = constants.LAMBDA2_BYTES if flat.device.type == "cpu" else constants.DENSE_BYTES
+    size = max(1, size // (n * n * flat.dtype.itemsize)) if materialised else max(1, heads)
+    for some in whole.split(size) if len(whole) else ():
+        first, last = int(some[0]), int(some[-1])
+        part = flat.index(slice(first, last + 1) if last - first + 1 == len(some) else some)
+        if materialised and not isinstance(part, Dense):
+            wide = Dense(part.to_dense(torch.float64))
+            found.put(some, _arnoldi(Dense(wide.weights.to(flat.dtype)), wide, part, seed))
+        else:
+            found.put(some, _arnoldi(part, part, part, seed))
+    return found
+
+
+def _part(operator: Operator, heads: Tensor) -> Operator:
+    return operator if len(heads) == operator.shape[0] else operator.index(heads)
+
+
+def _by_classes(one: Operator, graph: Graph, seed: int) -> _Found:
+    """A head (1, N, N) that falls into several classes, or is periodic."""
+    a, relative = one.to_dense(torch.float64)[0], relative_error(one)
+    value, lower, upper, left = largest_modulus(a, graph, relative[0], constants.ALL_EIGENVALUES)
+    found = _exact(value[None], torch.maximum(upper - value, value - lower)[None], "classes")
+    for block in left:
+        index = torch.from_numpy(block.states).to(a.device)
+        weights = Dense(a[index[:, None], index][None])
+        other = _arnoldi(weights, weights, weights, seed, block.recurrent)
+        found = _larger(found, other)
+    return found
+
+
+def _larger(one: _Found, other: _Found) -> _Found:
+    """The larger of two eigenvalues of one head, as far as they are known."""
+    first = one.values >= other.values
+    top = torch.maximum(one.values, other.values)
+    upper = torch.maximum(one.values + one.bound, other.values + other.bound)
+    lower = torch.maximum(one.values - one.bound, other.values - other.bound)
+    return _Found(
+        top,
+        torch.where(first, one.residual, other.residual),
+        torch.where(top >= 1, 0.0, torch.maximum(upper - top, top - lower)),
+        (one.uncertain | other.uncertain) & (top < 1),
+        max(one.applies, other.applies),
+        max(one.method, other.method, key=ORDER.index),
+    )
+
+
+def _arnoldi(operator: Operator, wide: Operator, source: Operator, seed: int, deflate: bool = True) -> _Found:
+    """Heads (h, N, N) by block Arnoldi on ``operator``.
+
+    Answers are measured in float64 on ``wide``, the same heads, and ``source`` is what they were made from.
+    """
     heads, n = operator.shape[:2]
     # columns are nearly free in a fused attention call; a dense product pays for each
     width = 2 if isinstance(operator, Dense) else 8
     transposed = isinstance(operator, Dense)  # the row-major product is the faster one there
+
+    def map_of(part: Operator) -> Apply:
+        if deflate:
+            return quotient(part, transposed)
+        return part.T.__matmul__ if transposed else part.__matmul__
+
     generator = torch.Generator().manual_seed(seed)
     block = torch.randn(n, width, generator=generator, dtype=torch.float64).to(operator.device, operator.dtype)
-    block = centred(block).expand(heads, -1, -1)
-    values = torch.zeros(heads, dtype=operator.dtype, device=operator.device)
-    residual = torch.full_like(values, torch.inf)
+    block = (centred(block) if deflate else block).expand(heads, -1, -1)
+    found = _Found.nothing(heads, operator.device)
+    found.method, found.residual = "arnoldi", found.residual + torch.inf
+    seen = torch.zeros_like(found.values)
+    conditions, vectors = torch.zeros_like(found.values), found.values.new_zeros(heads, n, 2)
     active, part, applies = torch.arange(heads, device=operator.device), operator, 0
-    for _ in range(1 + constants.LAMBDA2_RESTARTS):
-        space = KrylovSpace(block, constants.LAMBDA2_DIMENSION)
+    space = KrylovSpace(block, constants.LAMBDA2_DIMENSION)
+    for restart in range(1 + constants.LAMBDA2_RESTARTS):
         while len(active):
             for _ in range(constants.LAMBDA2_DIMENSION // width // constants.LAMBDA2_CHECKS):
                 if not space.full:
-                    space.extend(quotient(part, transposed))
+                    space.extend(map_of(part))
                     applies += 1
-            ritz = space.leading()
-            values[active], residual[active] = ritz.modulus, ritz.residual
-            unsettled = (ritz.residual > TOLERANCE * ritz.modulus.clamp(min=0.1)) | (
-                ritz.residual * ritz.condition > ERROR
-            )
+            # the random start of the first space tells the condition, even of what does not settle in it
+            ritz = space.leading(torch.inf if restart == 0 and space.full else TOLERANCE)
+            if restart == 0:
+                seen[active] = ritz.seen.double()
+            condition = torch.maximum(ritz.condition.double(), seen[active])
+            modulus, residual = ritz.value.abs().double(), ritz.residual.double()
+            settled = _settled(modulus, residual, condition, MARGIN)
             done = space.full
-            if done or bool(unsettled.sum() * 2 <= len(active)):
-                active, space = active[unsettled], space.select(unsettled)
+            found.values[active], found.residual[active], conditions[active] = modulus, residual, condition
+            if done or bool((~settled).sum() * 2 <= len(active)):
+                ready = settled.nonzero()[:, 0]
+                vectors[active[ready]] = space.vector(ritz.coordinates[ready], ready).double()
+                active, space = active[~settled], space.select(~settled)
                 part = operator.index(active)
             if done:
                 break
-        if not len(active):
+        if not len(active) or restart == constants.LAMBDA2_RESTARTS:
             break
-        block = centred(space.leading_block())
-    uncertain = torch.zeros(heads, dtype=torch.bool, device=operator.device)
-    if len(active):
-        growth = _growth(quotient(part, transposed), block)
-        applies += constants.LAMBDA2_GROWTH_STEPS
-        values[active] = torch.maximum(values[active], growth)
-        uncertain[active] = True
-    return Lambda2(values.clamp(max=1), Certificate(~uncertain, residual, None, applies, "arnoldi"))
+        space = space.restart(space.dimension // 8 * 2)
+    found.applies = applies + 1
+    ready = torch.ones_like(found.uncertain)
+    ready[active] = False
+    if bool(ready.any()):  # in double precision, all at once: the heads are read once more
+        some = ready.nonzero()[:, 0]
+        found.values[some], found.residual[some] = _measured(map_of(_part(wide, some)), vectors[some])
+    found.uncertain = ~ready | ~_settled(found.values, found.residual, conditions)
+    unsettled, active = active, found.uncertain.nonzero()[:, 0]
+    if len(active) and n <= constants.LAMBDA2_STUBBORN and deflate:
+        part = _part(source, active)
+        found.put(active, _all(_part(wide, active), classes(part), relative_error(part)))
+        found.method = "arnoldi"
+    elif len(unsettled):
+        block = space.leading_block()
+        growth = _growth(map_of(part), centred(block) if deflate else block)
+        found.applies += constants.LAMBDA2_GROWTH_STEPS
+        found.values[unsettled] = torch.maximum(found.values[unsettled], growth.double())
+    found.values = found.values.clamp(max=1)
+    return found
+
+
+def _settled(modulus: Tensor, residual: Tensor, condition: Tensor, share: float = 1.0) -> Tensor:
+    return (residual <= share * TOLERANCE * modulus.clamp(min=0.1)) & (residual * condition <= share * ERROR)
+
+
+def _measured(apply: Apply, y: Tensor) -> tuple[Tensor, Tensor]:
+    """|θ| and ‖M y − θ y‖₂ with θ = yᴴMy of unit Ritz vectors y (h, N, 2), real and imaginary part, in float64."""
+    y = y.double()
+    y = y / torch.linalg.matrix_norm(y, keepdim=True)
+    image, y = torch.view_as_complex(apply(y).contiguous()), torch.view_as_complex(y.contiguous())
+    theta = (y.conj() * image).sum(-1)
+    return theta.abs(), torch.linalg.vector_norm(image - theta[:, None] * y, dim=-1)
 
 
 def _growth(apply: Apply, x: Tensor) -> Tensor:

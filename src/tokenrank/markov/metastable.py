@@ -12,14 +12,16 @@ from torch import Tensor
 from ..errors import ChainError
 from ..operators import Operator
 from .certificate import Certificate
+from .eigen.modes import ORTHONORMAL
 from .engine.eigenvalues import cuts_pair
 from .pcca.pcca import pcca
-from .pcca.simplex import memberships, weighted_basis
+from .pcca.simplex import weighted_basis
 from .pcca.state_count import NO_GAP, Candidates, Found, candidates, choose, gap
 from .result import Result
 from .spectrum import Spectrum, spectrum
 
 TRUSTED = 0.01  # residual, as a share of the gap, up to which the subspace is trusted
+EMPTY = 1e-9  # weight up to which a state has no tokens
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,13 +31,14 @@ class Metastable(Result):
     Attributes:
         values: memberships χ, (*batch, N, K), ≥ 0, rows sum to one; states by weight, heaviest first; zero
             columns beyond ``count``.
-        count: number of states m, int64 (*batch).
+        count: number of states m, int64 (*batch). With a given k: k + 1 where k would cut a conjugate pair, fewer where
+            the crispest memberships leave states empty, as happens where the tokens lie on a figure with parallel
+            sides; uncertain then.
         labels: the state that each token belongs to most, int64 (*batch, N).
         coarse: (χᵀDχ)⁻¹ χᵀD A χ with D = diag(η), (*batch, K, K): the chain between states. It has the m
             leading eigenvalues of A and rows that sum to one; single entries may be negative, as
-            memberships overlap. Zero beyond ``count`` and in the row of a state of weight zero.
-        weights: χᵀη, (*batch, K): share of the tokens in each state. 0 for a state that the crispest
-            memberships leave empty (only with a given k).
+            memberships overlap. Zero beyond ``count``.
+        weights: χᵀη, (*batch, K): share of the tokens in each state, positive up to ``count``.
         crispness: trace(diag(χᵀη)⁻¹ χᵀDχ)/m, (*batch), 1/m … 1.
         minchi: smallest membership of the inner simplex, (*batch); near 0 where m states fit.
         gap: |λ_m| − |λ_{m+1}|, (*batch); λ_{N+1} = 0.
@@ -43,8 +46,8 @@ class Metastable(Result):
         candidates: the table that the number of states was chosen from; None with a given k.
         certificate: converged where no exchange of a facet for a neighbouring one makes it crisper (to 1e-6);
             ``residual`` is ‖A V − V Vᵀ A V‖_F of the orthonormal basis V of the subspace, measured. Uncertain where
-            there is no gap (below 1e-8), or a residual above 1 % of it: the subspace, and with it the states, may
-            then be another. No error bound.
+            there is no gap (below 1e-8), or a residual, or what the eigenvalues may be off by where that is known,
+            above 1 % of it: the subspace, and with it the states, may then be another. No error bound.
     """
 
     AXES = ("token", "state")
@@ -79,13 +82,17 @@ def metastable(
 
     The rule of choice. m is eligible where it cuts no pair, the tokens lie in a simplex (minChi ≥ −0.1),
     tokens rather belong to their state than not (crispness > ½), every state is the most likely one of
-    some token, λ_m and λ_{m+1} are apart (gap > 1e-8), and states outlast a bounce (|λ_m| ≥ ½). m = N is
+    some token, λ_m and λ_{m+1} are apart (gap > 1e-8), states outlast a bounce (|λ_m| ≥ ½) and the walk rather stays
+    in each than leaves it (``coarse`` has at least ½ on its diagonal). m = N is
     always perfectly crisp and eligible only where nothing decays (|λ_N| = 1). Among these the crispest
     is taken; up to 1e-3 count as equal, and the larger gap decides. Where none is eligible the answer
-    is one state.
+    is one state: of a cycle, whose tokens are left at every bounce, and of a chain of rank one.
 
-    Eigenvalues are ordered by modulus, so that states may also follow each other in a cycle (λ near −1
-    or complex): ``coarse`` shows whether they are stayed in. A chain of rank one has one state.
+    Eigenvalues are ordered by modulus, so that with a given k states may also follow each other in a cycle (λ near −1
+    or complex): ``coarse`` shows whether they are stayed in.
+
+    Tokens that the walk leaves for ever belong to where it ends: with as many states as recurrent classes memberships
+    are the probabilities of being absorbed in each (committors).
 
     Raises:
         ChainError: k or ``largest`` out of range, or a reference that is no positive distribution.
@@ -118,6 +125,11 @@ class _Flat:
         self.values = slow.values.reshape(heads, -1)
         self.basis = slow.right.reshape(heads, n, -1)
         self.residual = slow.right_residual.reshape(heads, -1)
+        known = slow.certificate.error_bound
+        self.off = torch.zeros_like(self.residual[:, 0]) if known is None else known.reshape(heads)
+        self.off = torch.where(torch.isinf(self.off), 0.0, self.off)  # not proved: the residuals tell
+        self.basis, self.broken = _made_orthonormal(self.basis)
+        self.image = self.operator @ self.basis
         moduli = self.values.abs().nan_to_num(nan=0.0)
         self.moduli = torch.cat([moduli, torch.zeros_like(moduli[:, :1])], -1)
         self.reference = None
@@ -131,10 +143,14 @@ class _Flat:
         return ~cuts_pair(self.values, m)
 
     def solve(self, m: int, where: Tensor, seed: int) -> Found:
-        """The heads that take part and PCCA+ of these with m states."""
+        """The heads that take part, PCCA+ of these with m states, and the chain between these."""
         chosen = where.nonzero()[:, 0]
+        v, image = self.basis[chosen, :, :m], self.image[chosen, :, :m]
         reference = None if self.reference is None else self.reference[chosen]
-        return chosen, pcca(self.basis[chosen, :, :m], reference, seed)
+        answer = pcca(v, reference, seed)
+        x = weighted_basis(v, reference)
+        eta = torch.full_like(v[..., 0], 1 / v.shape[-2]) if reference is None else reference
+        return chosen, answer, _projected(x, answer.rotation, image @ (v.mT @ x), eta)
 
 
 def _assembled(
@@ -145,46 +161,72 @@ def _assembled(
     table: Candidates | None,
 ) -> Metastable:
     heads, n = flat.basis.shape[:2]
-    width = int(count.max())
-    image = flat.operator @ flat.basis[..., :width]
+    filled = count.clone()
+    for m in count.unique().tolist():
+        chosen, answer, _ = found[m]
+        filled[chosen] = torch.where(count[chosen] == m, (answer.weights > EMPTY).sum(-1), filled[chosen])
+    width = int(filled.max())
     new = flat.basis.new_zeros
     chi, coarse, weights = new(heads, n, width), new(heads, width, width), new(heads, width)
     crispness, minchi, gaps, residual = new(4, heads).unbind()
     uncertain, converged = torch.zeros(2, heads, dtype=torch.bool, device=count.device).unbind()
     for m in count.unique().tolist():
-        chosen, answer = found[m]
+        chosen, answer, between = found[m]
         mine = count[chosen] == m
         at = chosen[mine]
-        v, av = flat.basis[at, :, :m], image[at, :, :m]
-        eta = torch.full_like(v[..., 0], 1 / n) if flat.reference is None else flat.reference[at]
-        x, a = weighted_basis(v, None if flat.reference is None else eta), answer.rotation[mine]
-        chi[at, :, :m], weights[at, :m] = memberships(x, a), answer.weights[mine]
-        coarse[at, :m, :m] = _projected(x, a, av @ (v.mT @ x), eta)
-        crispness[at], minchi[at], gaps[at] = answer.crispness[mine], answer.minchi[mine], gap(flat.moduli, m)[at]
+        v, av, w = flat.basis[at, :, :m], flat.image[at, :, :m], min(m, width)
+        # states by weight, heaviest first: empty ones are the last
+        chi[at, :, :w], weights[at, :w] = answer.memberships[mine, :, :w], answer.weights[mine, :w]
+        coarse[at, :w, :w] = between[mine, :w, :w]
+        # each state has a share of one m-th in the crispness, an empty one nothing in its share
+        crispness[at] = answer.crispness[mine] * m / filled[at]
+        minchi[at], gaps[at] = answer.minchi[mine], gap(flat.moduli, m)[at]
         residual[at] = torch.linalg.matrix_norm(av - v @ (v.mT @ av))
         following = flat.residual[at, m] if m < flat.residual.shape[-1] else torch.zeros_like(residual[at])
-        doubt = torch.maximum(residual[at], following)
-        uncertain[at] = (gaps[at] <= NO_GAP) | (doubt > TRUSTED * gaps[at])
+        doubt = torch.maximum(torch.maximum(residual[at], following), flat.off[at])
+        uncertain[at] = (gaps[at] <= NO_GAP) | (doubt > TRUSTED * gaps[at]) | flat.broken[at] | (filled[at] < m)
         converged[at] = answer.converged[mine]
+    beyond = torch.arange(width, device=count.device) >= filled[:, None]
+    chi, weights = chi.masked_fill(beyond[:, None], 0.0), weights.masked_fill(beyond, 0.0)
+    chi = chi / chi.sum(-1, keepdim=True)
+    coarse = coarse.masked_fill(beyond[:, None] | beyond[..., None], 0.0)
 
     def shaped(x: Tensor) -> Tensor:
         return x.reshape((*operator.batch, *x.shape[1:]))
 
     return Metastable(
         values=shaped(chi),
-        count=shaped(count),
+        count=shaped(filled),
         labels=shaped(chi.argmax(-1)),
         coarse=shaped(coarse),
         weights=shaped(weights),
         crispness=shaped(crispness),
         minchi=shaped(minchi),
         gap=shaped(gaps),
-        rounds=max(answer.rounds for _, answer in found.values()),
+        rounds=max(answer.rounds for _, answer, _ in found.values()),
         candidates=None if table is None else table.reshape(*operator.batch),
         certificate=Certificate(
             shaped(converged), shaped(residual), None, flat.applies, "pcca+", shaped(uncertain | ~converged)
         ),
     )
+
+
+def _made_orthonormal(basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Bases (h, N, m), and which of them were none and had to be made one: no subspace of their chain, but usable."""
+    given = basis.square().sum(-2) > 0.5
+    gram = basis.mT @ basis - torch.diag_embed(given.double())
+    broken = (gram.abs().amax((-2, -1)) > ORTHONORMAL) | ~torch.isfinite(basis).all(-1).all(-1)
+    some = broken.nonzero()[:, 0]
+    if len(some):
+        generator = torch.Generator().manual_seed(0)
+        n, m = basis.shape[-2:]
+        spread = torch.randn(n, m, generator=generator, dtype=torch.float64).to(basis)
+        spread[:, 0] = 1
+        mended = torch.where(torch.isfinite(basis[some]), basis[some], 0.0) + 1e-3 * spread
+        mended[..., 0] = 1
+        basis = basis.clone()
+        basis[some] = torch.linalg.qr(mended).Q
+    return basis, broken
 
 
 def _projected(x: Tensor, a: Tensor, image: Tensor, eta: Tensor) -> Tensor:

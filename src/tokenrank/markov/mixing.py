@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,8 +15,10 @@ from .certificate import Certificate
 from .classes import classes
 from .engine import constants
 from .engine.batching import head_groups
+from .engine.doeblin import doeblin
+from .engine.eigenvalues import eigen
 from .engine.elimination import try_stationary
-from .engine.transient import rounding
+from .engine.sums import rounding
 from .result import Result
 from .spectrum import Spectrum, spectrum
 
@@ -109,7 +111,8 @@ def _from_eigenvector(operator: Operator, slow: Spectrum, epsilon: float) -> Ten
     basis = slow.right
     image = operator @ basis
     # constants apart: a function and its image modulo constants are all that differences see
-    values, vectors = torch.linalg.eig((basis.mT @ image)[..., 1:, 1:])
+    form = (basis.mT @ image)[..., 1:, 1:]
+    values, vectors = (x.reshape(*operator.batch, *x.shape[1:]) for x in eigen(form.reshape(-1, *form.shape[-2:])))
     place = values.abs().argmax(-1, keepdim=True)
     value = values.gather(-1, place)[..., None]
     value = value / value.abs().clamp(min=1) * (1 - 2**-52)
@@ -207,24 +210,11 @@ def dobrushin(operator: Operator) -> Dobrushin:
     and Markov Chains" (1981), chapter 4.3.
     """
     parts = [_of_group(group) for _, group in head_groups(operator, torch.float64)]
-    certificate = Certificate.exact(operator.batch, operator.device, operator.num_tokens, "all pairs of rows")
+    exact = Certificate.exact(
+        operator.batch, operator.device, operator.num_tokens, "all pairs of rows", operator.source
+    )
+    certificate = replace(exact, error_bound=operator.row_error(torch.float64))  # ½ (η + η)
     return Dobrushin(torch.cat(parts).reshape(operator.batch), certificate)
-
-
-def doeblin(operator: Operator) -> Tensor:
-    """1 − Σ_j min_i A_ij, float64 (*batch), 0 … 1: an upper bound of δ(A) in O(N²).
-
-    What all tokens attend to in common is forgotten at once.
-
-    Source: Doeblin (1937); Seneta (1981), chapter 4.3.
-    """
-    parts = []
-    for _, group in head_groups(operator, torch.float64):
-        least = torch.full(group.shape[:2], torch.inf, dtype=torch.float64, device=group.device)
-        for start, stop in group.blocks(torch.float64):
-            least = torch.minimum(least, group.rows(start, stop, torch.float64).amin(-2))
-        parts.append((1 - least.sum(-1)).clamp(0, 1))
-    return torch.cat(parts).reshape(operator.batch)
 
 
 def _of_group(operator: Operator) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..engine import constants
+from ..engine.lu import inverses
 from .simplex import crispness, feasible
 
 BOX = 1e6  # |b_k| ≤ BOX to begin with; memberships of such slopes would have a weight below 1e-11
@@ -115,9 +116,9 @@ def adjacent(cloud: Cloud, rows: Tensor) -> Vertices:
 def _solve(cloud: Cloud, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """b (h, p, d), the inverse of the active rows (h, p, d, d), and whether there is one (h, p)."""
     known = rows.clamp(min=0)
-    inverse, info = torch.linalg.inv_ex(cloud.at(known))
+    inverse, regular = inverses(cloud.at(known))
     at = -(inverse @ cloud.offsets[known][..., None])[..., 0]
-    valid = (rows >= 0).all(-1) & (info == 0) & torch.isfinite(inverse).all(-1).all(-1)
+    valid = (rows >= 0).all(-1) & regular
     return at.where(valid[..., None], 0.0), inverse.where(valid[..., None, None], 0.0), valid
 
 
@@ -243,7 +244,7 @@ class Exchange:
 def _program(atoms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The basis matrix with columns (1, b_j), its inverse, and s with Σ s_j (1, b_j) = (1, 0)."""
     matrix = torch.cat([torch.ones_like(atoms[..., :1]), atoms], -1).mT
-    inverse, _ = torch.linalg.inv_ex(matrix)
+    inverse, _ = inverses(matrix)
     return matrix, inverse, inverse[..., 0]
 
 

@@ -13,6 +13,7 @@ from ..engine import constants
 from .exchange import Exchange
 from .simplex import crispness, feasible, inner_simplex, memberships, weighted_basis
 
+EQUAL = 1e-9  # differences of weight that do not decide the order of states
 LOSS = 1e-6  # crispness that the shifts of the constraints may cost a search that found nothing better
 
 
@@ -105,7 +106,12 @@ def _of_group(basis: Tensor, reference: Tensor | None, seed: int) -> Pcca:
     a = search.result()
     before, after = crispness(begin), crispness(a).nan_to_num(nan=0.0)
     a = a.where((after >= before)[:, None, None], begin)
-    order = a[:, 0].sort(dim=-1, descending=True, stable=True).indices
+    # by weight; of equal ones the state of the earlier token first, whatever signs the basis came with
+    labels = memberships(x, a).argmax(-1)
+    own = labels[..., None] == torch.arange(a.shape[-1], device=a.device)
+    order = torch.where(own.any(-2), own.int().argmax(-2), x.shape[-2]).sort(dim=-1, stable=True).indices
+    weight = (a[:, 0].gather(-1, order) / EQUAL).round()
+    order = order.gather(-1, weight.sort(dim=-1, descending=True, stable=True).indices)
     a = a.gather(-1, order[:, None].expand_as(a))
     return Pcca(
         memberships(x, a),

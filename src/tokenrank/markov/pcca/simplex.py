@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...errors import ChainError, which_chain
+from ..engine.lu import inverses
+
 
 def weighted_basis(basis: Tensor, reference: Tensor | None = None) -> Tensor:
     """X (h, N, m) with Xᵀ diag(η) X = I and first column 1, from an orthonormal basis (h, N, m).
@@ -47,7 +50,13 @@ def inner_simplex(x: Tensor) -> tuple[Tensor, Tensor]:
         axis = axis / torch.linalg.vector_norm(axis, dim=-1, keepdim=True)
         for _ in range(2):  # once more for what rounding left
             rest = rest - (rest @ axis[..., None]) * axis[:, None]
-    a = torch.linalg.inv(x[which[:, None], torch.stack(chosen, -1)])
+    a, regular = inverses(x[which[:, None], torch.stack(chosen, -1)])
+    if not bool(regular.all()):
+        place = regular.logical_not().nonzero()[0].tolist()
+        raise ChainError(
+            f"the rows of the basis of {which_chain(place, regular.shape)} span no simplex of {m} states; "
+            f"expected {m} independent columns"
+        )
     return a, (x @ a).amin((-2, -1))
 
 

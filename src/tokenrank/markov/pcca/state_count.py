@@ -16,7 +16,9 @@ SLOW = 0.5  # |λ_m| from which states outlast a bounce: half of what tells them
 TIE = 1e-3  # differences of crispness that do not decide
 NO_GAP = 1e-8  # eigenvalues closer than this are not separated
 
-Found = tuple[Tensor, Pcca]  # heads (c,) of a flat batch, and PCCA+ of these
+STAYED = 0.5  # probability of staying in each state from which it is one, and no stage of a cycle
+
+Found = tuple[Tensor, Pcca, Tensor]  # heads (c,) of a flat batch, PCCA+ of these, and the chains between states
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Candidates(Batched):
         minchi: smallest membership of the inner simplex, (*batch, C): 0 where it holds all tokens.
         crispness: of the optimised memberships, (*batch, C), 1/m … 1.
         gap: |λ_m| − |λ_{m+1}|, (*batch, C).
+        stays: smallest probability of staying in a state for a bounce, (*batch, C): the diagonal of the coarse chain.
         eligible: bool (*batch, C): may be chosen; the rule is in ``metastable``.
     """
 
@@ -37,6 +40,7 @@ class Candidates(Batched):
     minchi: Tensor
     crispness: Tensor
     gap: Tensor
+    stays: Tensor
     eligible: Tensor
 
     def reshape(self, *batch: int) -> Candidates:
@@ -47,6 +51,7 @@ class Candidates(Batched):
             self.minchi.reshape(wide),
             self.crispness.reshape(wide),
             self.gap.reshape(wide),
+            self.stays.reshape(wide),
             self.eligible.reshape(wide),
         )
 
@@ -63,20 +68,21 @@ def candidates(found: dict[int, Found], most: int, moduli: Tensor, n: int) -> Ca
     """
     heads, device = len(moduli), moduli.device
     counts = torch.arange(2, most + 1, device=device)
-    minchi, crispness, gaps = moduli.new_full((3, heads, len(counts)), torch.nan).unbind()
+    minchi, crispness, gaps, stays = moduli.new_full((4, heads, len(counts)), torch.nan).unbind()
     eligible = torch.zeros(heads, len(counts), dtype=torch.bool, device=device)
     for column, m in enumerate(counts.tolist()):
         if m not in found:
             continue
-        chosen, answer = found[m]
+        chosen, answer, coarse = found[m]
         minchi[chosen, column], crispness[chosen, column] = answer.minchi, answer.crispness
         gaps[chosen, column] = gap(moduli, m)[chosen]
+        stays[chosen, column] = coarse.diagonal(dim1=-2, dim2=-1).amin(-1)
         labels = answer.memberships.argmax(-1)
         inhabited = (labels[..., None] == torch.arange(m, device=device)).any(-2).all(-1)
         slow = moduli[chosen, m - 1] >= (SLOW if m < n else 1 - NO_GAP)
         eligible[chosen, column] = inhabited & slow
-    eligible &= (minchi >= FEASIBLE) & (crispness > CRISP) & (gaps > NO_GAP)
-    return Candidates(counts, minchi, crispness, gaps, eligible)
+    eligible &= (minchi >= FEASIBLE) & (crispness > CRISP) & (gaps > NO_GAP) & (stays >= STAYED)
+    return Candidates(counts, minchi, crispness, gaps, stays, eligible)
 
 
 def choose(table: Candidates) -> Tensor:

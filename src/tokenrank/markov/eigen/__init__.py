@@ -1,0 +1,1 @@
+"""Eigenvalues of chains: all of them class by class with proved discs, or the slow ones with their subspaces."""
