@@ -319,7 +319,7 @@ def test_personalization_of_every_head(chain: AttentionChain) -> None:
         ({"max_applies": 0}, "max_applies = 0, expected at least 2"),
         ({"max_applies": -5}, "max_applies = -5"),
         ({"personalization": 9}, "token 9 of a chain of 8 tokens"),
-        ({"personalization": torch.ones(8)}, "sum to 8, expected a distribution"),
+        ({"personalization": -torch.ones(8)}, "weight -1 of token 0"),
     ],
 )
 def test_wrong_options(one: AttentionChain, options: dict[str, Any], message: str) -> None:
@@ -338,11 +338,11 @@ def test_not_converged_warns_once_in_words() -> None:
     chain = slow_chain()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        rank = chain.tokenrank(alpha=1 - 1e-9, tol=1e-9, max_applies=4)
+        rank = chain.tokenrank(alpha=1 - 1e-9, tol=1e-16, max_applies=4)  # below what float64 proves
     assert [type(w.message) for w in caught] == [NotConvergedWarning]
     message = str(caught[0].message)
     assert caught[0].filename == __file__
-    for part in ("tol = 1e-09", "in 3 of 3 chains", "NOT converged", "raise max_applies", "lower alpha", "loosen tol"):
+    for part in ("tol = 1e-16", "in 3 of 3 chains", "NOT converged", "raise max_applies", "lower alpha", "loosen tol"):
         assert part in message
     assert rank.certificate is not None
     assert not rank.certificate.converged.any()
@@ -548,6 +548,14 @@ def test_wrong_teleport(one: AttentionChain) -> None:
         one.teleport(2)
 
 
+def test_true_is_no_probability(one: AttentionChain) -> None:
+    for call in (lambda: one.tokenrank(alpha=True), lambda: one.teleport(True), lambda: one.lazy(False)):
+        with pytest.raises(ChainError, match=r"= (True|False), expected a probability"):
+            call()
+    with pytest.raises(ChainError, match="tol = True, expected a positive number"):
+        one.tokenrank(tol=True)
+
+
 def test_reverse(chain: AttentionChain) -> None:
     back = chain.reverse()
     assert back.layout == VIT
@@ -560,7 +568,7 @@ def test_reverse_where_nobody_attends() -> None:
     a = torch.tensor([[0.5, 0.5, 0.0]] * 3)
     chain = AttentionChain(a)
     for call in (chain.reverse, lambda: chain.bounce(0, direction="backward")):
-        with pytest.raises(ChainError, match=r"token 2 .* is attended to by nobody.*restrict the chain"):
+        with pytest.raises(ChainError, match=r"token 2 of the chain is attended to by nobody.*restrict the chain"):
             call()
 
 

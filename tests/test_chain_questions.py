@@ -103,6 +103,10 @@ def test_not_unique_is_said(chain: AttentionChain) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", NotUniqueWarning)
         split.tokenrank(alpha=0.99)
+        told = split.tokenrank(alpha=1, personalization={0: 1})  # it was said where the walk begins
+    assert torch.allclose(told.values, torch.tensor([0.5, 0.5, 0, 0], dtype=torch.float64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotUniqueWarning)
         chain.tokenrank(alpha=1)
     found = split.stationary_distributions()
     assert int(found.count) == 2

@@ -168,8 +168,8 @@ def test_index_takes_the_certificate_along() -> None:
 
 
 def test_index_of_a_certificate_without_a_bound() -> None:
-    rank = AttentionChain(torch.randn(3, 18, 18).softmax(-1)).tokenrank(alpha=1.0)
-    assert rank[1].certificate.error_bound is None  # type: ignore[union-attr]
+    rate = AttentionChain(torch.randn(3, 18, 18).softmax(-1)).entropy_rate()
+    assert rate[1].certificate.error_bound is None
 
 
 @pytest.mark.parametrize("index", [2, (0, 3), (0, 0, 0), "cls", slice(0, 0)])

@@ -22,6 +22,7 @@ from tokenrank.errors import NotConvergedWarning, NotUniqueWarning, TokenRankErr
 from tokenrank.markov import absorption, closed_classes, hitting_times, stationary, stationary_distributions
 from tokenrank.operators import Operator, from_weights
 
+from .conftest import WAYS, take
 from .strategies import KINDS, chains, make
 
 EXAMPLES = 40
@@ -144,7 +145,7 @@ def test_bound_of_tokenrank(a: np.ndarray, alpha: float) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(a=chains(largest=7), route=st.sampled_from(["elimination", "gmres"]))
+@given(a=chains(largest=7), route=st.sampled_from(WAYS))
 def test_bound_of_absorption(a: np.ndarray, route: str) -> None:
     """Converged means within the bound, against the smallest non-negative solution in rational numbers."""
     tally.count(f"certificate of absorption by {route}")
@@ -153,9 +154,7 @@ def test_bound_of_absorption(a: np.ndarray, route: str) -> None:
     targets = torch.zeros(n, 1, dtype=torch.bool)
     targets[0] = True
     with pytest.MonkeyPatch.context() as patch:
-        if route == "gmres":
-            patch.setattr("tokenrank.markov.engine.constants.SOLVE_DIRECT", 0)
-            patch.setattr("tokenrank.markov.engine.constants.SOLVE_STUBBORN", 0)
+        take(route, patch)
         found = absorption(operator, targets)
     p = rational(a)
     able = [i for i in range(1, n) if bool(found.reachable[i, 0])]

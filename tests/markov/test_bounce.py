@@ -8,7 +8,7 @@ import torch
 
 from tests.operators import oracles
 from tokenrank.markov import bounces
-from tokenrank.operators import Operator, Reversed, from_query_key, from_weights
+from tokenrank.operators import Operator, from_query_key, from_weights, reverse
 
 from .oracles import gth
 
@@ -48,7 +48,7 @@ def test_against_matrix_powers(
 ) -> None:
     operator, dense = make(kind, batch, dtype)
     if direction == "backward":
-        operator, dense = Reversed(operator), oracles.reverse(dense)
+        operator, dense = reverse(operator), oracles.reverse(dense)
     start = torch.rand(*batch, N, dtype=dtype)
     start = start / start.sum(-1, keepdim=True)
     path = bounce(operator, start, 7)
@@ -69,7 +69,7 @@ def test_one_bounce_is_a_row_and_backwards_a_column() -> None:
     operator, dense = make("weights", (), torch.float64)
     one = torch.eye(N, dtype=torch.float64)[4]
     assert (bounce(operator, one, 1)[1] - dense[4]).abs().max() < 1e-15
-    backward = bounce(Reversed(operator), one, 1)[1]
+    backward = bounce(reverse(operator), one, 1)[1]
     assert (backward - dense[:, 4] / dense[:, 4].sum()).abs().max() < 1e-15
 
 

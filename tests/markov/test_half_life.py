@@ -14,7 +14,7 @@ from tests.operators import oracles as dense_oracles
 from tokenrank.errors import ChainError
 from tokenrank.markov import HalfLife, half_life
 from tokenrank.markov.bounce import LIMIT
-from tokenrank.operators import Dense, Mixture, Reversed, Teleport, from_query_key, from_weights
+from tokenrank.operators import Dense, Mixture, Teleport, from_query_key, from_weights, reverse
 
 from . import heads
 from .strategies import chains, jumps
@@ -189,7 +189,7 @@ def test_matrix_free(route: str, request: pytest.FixtureRequest) -> None:
     jump = torch.full((60,), 1 / 60, dtype=torch.float64).expand(2, 3, 60)
     for chain, dense in (
         (operator, dense_oracles.attention(q, k)),
-        (Reversed(operator), dense_oracles.reverse(dense_oracles.attention(q, k))),
+        (reverse(operator), dense_oracles.reverse(dense_oracles.attention(q, k))),
         (Teleport(operator, 0.8, jump), 0.8 * dense_oracles.attention(q, k) + 0.2 / 60),
     ):
         expected = half_life(Dense(dense), token(60))

@@ -8,6 +8,7 @@ import torch
 
 from tests.markov import heads
 from tests.peers.chains import IRREDUCIBLE, Array, operator
+from tokenrank import AttentionChain
 from tokenrank.markov import stationary
 
 networkx = pytest.importorskip("networkx")
@@ -33,6 +34,19 @@ def test_pagerank(name: str, alpha: float) -> None:
     # they stop at a change of N tol in ℓ1
     slack = n * 1e-14 * alpha / (1 - alpha)
     assert np.abs(ours.values.numpy() - pagerank(a, alpha, jump)).sum() <= 1e-11 + slack
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [{0: 1}, {0: 1, 1: 1, 2: 1}, {0: 3, 2: 5}, {1: 1e-3, 2: 1e3}, {0: 0, 1: 0.5, 2: 0}],
+)
+def test_personalization_means_the_same(weights: dict[int, float]) -> None:
+    a = np.array([[0, 1, 0], [0.5, 0, 0.5], [0, 1, 0]])
+    graph = networkx.from_numpy_array(a, create_using=networkx.DiGraph)
+    theirs = networkx.pagerank(graph, alpha=0.85, personalization=weights, tol=1e-14, max_iter=20000)
+    for ours in (weights, [float(weights.get(i, 0)) for i in range(3)]):
+        found = AttentionChain(torch.from_numpy(a)).tokenrank(0.85, personalization=ours, tol=1e-12).values
+        assert found.tolist() == pytest.approx([theirs[i] for i in range(3)], abs=1e-12)
 
 
 def test_stops_where_nothing_has_converged() -> None:

@@ -3,11 +3,21 @@
 from .core import Direction
 from .derived import Derived
 from .passage import Passage
-from .starts import Start, start_distribution
+from .starts import Start, TokenSet, start_distribution, token_set
 from .token_map import TokenMap
 from .walks import Walks
 
-__all__ = ["AttentionChain", "Direction", "Start", "TokenMap", "bipartite", "compose", "start_distribution"]
+__all__ = [
+    "AttentionChain",
+    "Direction",
+    "Start",
+    "TokenMap",
+    "TokenSet",
+    "bipartite",
+    "compose",
+    "start_distribution",
+    "token_set",
+]
 
 
 class AttentionChain(Walks, Passage, Derived):

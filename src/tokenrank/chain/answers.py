@@ -58,7 +58,7 @@ class OnTokens(Result):
             >>> layout = tr.TokenLayout.image(1, 3, cls_tokens=0)
             >>> chain = tr.AttentionChain([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]], layout)
             >>> chain.absorption([0, 2]).map()
-            TokenMap(2 maps, 3 tokens (image 1 × 3), 0 … 1; converged, error ≤ ... (proved), 1 apply, ...)
+            TokenMap(2 maps, 3 tokens (image 1 × 3), 0 … 1; converged, error ≤ ... (proved ...), 1 apply, ...)
             >>> chain.hitting_times(0).map().grid()
             tensor([[0., 6., 8.]], dtype=torch.float64)
         """

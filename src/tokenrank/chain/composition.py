@@ -171,4 +171,5 @@ def _joint_layout(layout: TokenLayout | None, n: int, m: int, text: Sequence[str
         raise ChainError("the chain's layout has a span 'text' already; restrict the chain to the image tokens first")
     strings = None if text is None and tokens is None else (*(tokens or [""] * n), *(text or [""] * m))
     special = () if layout is None else layout.special
-    return TokenLayout(spans | {"text": m}, grids, strings, special)
+    order = None if layout is None or layout.order is None else (*layout.order, *range(n, n + m))
+    return TokenLayout(spans | {"text": m}, grids, strings, special, order)

@@ -13,7 +13,7 @@ from ..errors import ChainError, LayoutError
 from ..html import note, panel, table
 from ..layout import TokenLayout
 from ..markov import leading_index
-from ..operators import Kernel, Operator, Reversed, from_query_key, from_scores, from_weights
+from ..operators import Choice, Kernel, Operator, from_query_key, from_scores, from_weights, reverse
 from ..recording.budget import readable
 from .starts import Start, start_distribution
 
@@ -74,6 +74,9 @@ class Core:
     @classmethod
     def from_scores(cls, scores: Tensor | np.ndarray, layout: TokenLayout | None = None) -> Self:
         """softmax of logits (*batch, N, N); −inf is masked.
+
+        Stored as weights, unless a logit that is not masked lies so far below the others of its row that its weight
+        underflows (87 nats in single precision, 708 in double): then the logits are kept, and no step is lost.
 
         Raises:
             ChainError: not square, empty, NaN or +inf, or a row that is −inf throughout.
@@ -190,14 +193,14 @@ class Core:
         if direction == "forward":
             return self.operator
         if direction == "backward":
-            return Reversed(self.operator)
+            return reverse(self.operator)
         raise ChainError(f"direction = {direction!r}, expected 'forward' or 'backward'")
 
     def _distribution(self, personalization: Start | None) -> Tensor:
         if personalization is None:
             n = self.num_tokens
             return torch.full((n,), 1 / n, dtype=torch.float64, device=self.device).expand(*self.batch, n)
-        return start_distribution(personalization, self.shape, self.layout).to(self.device)
+        return start_distribution(personalization, self.shape, self.layout, "personalization").to(self.device)
 
 
 def _tensor(values: Tensor | np.ndarray) -> Tensor:
@@ -220,7 +223,7 @@ def held_bytes(operator: object) -> int:
         seen.add(id(thing))
         if isinstance(thing, Tensor):
             storages[thing.untyped_storage().data_ptr()] = thing.untyped_storage().nbytes()
-        elif isinstance(thing, Operator | Kernel):
+        elif isinstance(thing, Operator | Kernel | Choice):
             left += vars(thing).values()
         elif isinstance(thing, list | tuple):
             left += thing
@@ -231,5 +234,6 @@ def held_bytes(operator: object) -> int:
 
 def probability(name: str, value: float) -> None:
     """Raise ChainError unless ``value`` is from 0 to 1."""
-    if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
         raise ChainError(f"{name} = {value!r}, expected a probability from 0 to 1")

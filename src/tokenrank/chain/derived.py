@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..markov import censor
-from ..operators import Lazy, Mixture, Reversed, Teleport, restrict
+from ..operators import Lazy, Mixture, Teleport, restrict, reverse
 from .core import probability
 from .spectral import Spectral
-from .starts import Start, start_distribution
+from .starts import Start, TokenSet, token_set
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -82,11 +82,11 @@ class Derived(Spectral):
         w = w / w.sum(-1, keepdim=True)
         return self._like(Mixture(operator, w), self.layout, "heads mixed")
 
-    def restrict(self, tokens: Start, how: Literal["renormalise", "censor"] = "renormalise") -> Self:
+    def restrict(self, tokens: TokenSet, how: Literal["renormalise", "censor"] = "renormalise") -> Self:
         """The chain on some tokens only, such as ``chain.restrict("image")``.
 
         Args:
-            tokens: indices, a bool mask (N,), a span's name or a word; the order of the
+            tokens: indices, each once, a bool mask (N,), a span's name or a word; the order of the
                 sequence is kept.
             how: "renormalise" divides rows by their sums: the walk may not leave; for queries and keys that
                 equals softmax over the kept keys alone. "censor" watches the walk only while it is on these
@@ -112,14 +112,17 @@ class Derived(Spectral):
         """
         if how not in ("renormalise", "censor"):
             raise ChainError(f"how = {how!r}, expected 'renormalise' or 'censor'")
-        chosen = start_distribution(tokens, torch.Size(self.shape[-2:]), self.layout) > 0
-        keep = chosen.nonzero()[:, 0].to(self.device)
+        keep = token_set(tokens, self.num_tokens, self.layout).nonzero()[:, 0].to(self.device)
         layout = None if self.layout is None else self.layout.select(keep.tolist())
         operator = restrict(self.operator, keep) if how == "renormalise" else censor(self.operator, keep)
         return self._like(operator, layout, "restricted" if how == "renormalise" else "censored")
 
     def teleport(self, alpha: float = 0.99, personalization: Start | None = None) -> Self:
         """alpha · A + (1 − alpha) · 1 vᵀ, the PageRank correction as a chain of its own.
+
+        Args:
+            alpha: probability of following attention.
+            personalization: v, read as in ``tokenrank``; uniform by default.
 
         Example:
             >>> import tokenrank as tr
@@ -149,8 +152,10 @@ class Derived(Spectral):
     def reverse(self) -> Self:
         """The column-normalised reversed chain: B[j, i] = A[i, j] / Σ_k A[k, j].
 
+        In the form that the chain has, from logarithms: no column is too small for it.
+
         Raises:
-            ChainError: a token that nobody attends to.
+            ChainError: a token that nobody may attend to.
 
         Example:
             >>> import tokenrank as tr
@@ -160,7 +165,7 @@ class Derived(Spectral):
                     [0.3333, 0.3333, 0.3333],
                     [0.0000, 0.3333, 0.6667]], dtype=torch.float64)
         """
-        return self._like(Reversed(self.operator), self.layout, "reversed")
+        return self._like(reverse(self.operator), self.layout, "reversed")
 
     def _dimension(self, over: str | int) -> int:
         if not self.batch:

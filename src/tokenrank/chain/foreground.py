@@ -13,7 +13,7 @@ from ..errors import InputError
 Values = TypeVar("Values", Tensor, np.ndarray)
 ForegroundRule: TypeAlias = "Literal['mean'] | float | None"
 
-CONSTANT = 1e-9  # of the largest value: a map that varies by less is constant, and only rounding could decide
+CONSTANT = 1e-6  # of the largest value: a map that varies by less is constant: models round so, in single precision
 EXACT = 1e-12  # of the mass: a share that is met up to this is met, so that 0.5 of two equal halves is one of them
 
 

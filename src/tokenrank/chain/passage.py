@@ -28,7 +28,7 @@ from .answers import (
     placed,
 )
 from .core import Core
-from .starts import Start, start_distribution
+from .starts import TokenSet, token_set
 
 
 class Passage(Core):
@@ -88,12 +88,12 @@ class Passage(Core):
         """
         return placed(Sinks, sinks(self.operator, threshold), self)
 
-    def absorption(self, targets: Start | Mapping[str, Start], tol: float = 1e-8) -> Absorption:
+    def absorption(self, targets: TokenSet | Mapping[str, TokenSet], tol: float = 1e-8) -> Absorption:
         """Where the walk enters first: probabilities (*batch, N, T) for T targets, and the expected bounces.
 
         Args:
-            targets: tokens as in ``bounce`` (indices, mask, span, word), each a target of its own; or a mapping of
-                names to tokens, each a set.
+            targets: tokens (indices, each once, mask, span, word, list of spans), each a target of its own; or a
+                mapping of names (strings) to tokens, each a set.
             tol: bound of the error of a probability.
 
         With ``tr.bipartite`` and ``targets="text"`` the rows of image tokens are a soft segmentation; ``unreached``
@@ -110,7 +110,7 @@ class Passage(Core):
         """
         return placed(Absorption, absorption(self.operator, self._sets(targets), tol), self)
 
-    def hitting_times(self, targets: Start, tol: float = 1e-8) -> HittingTimes:
+    def hitting_times(self, targets: TokenSet, tol: float = 1e-8) -> HittingTimes:
         """Expected bounces from every token until the walk is first on one of ``targets``; ∞ where it may miss them.
 
         See ``tokenrank.markov.hitting_times``.
@@ -121,13 +121,13 @@ class Passage(Core):
             >>> chain.hitting_times(0).values
             tensor([0., 6., 8.], dtype=torch.float64)
         """
-        return placed(HittingTimes, hitting_times(self.operator, self._tokens(targets), tol), self)
+        return placed(HittingTimes, hitting_times(self.operator, self._tokens(targets, "targets"), tol), self)
 
-    def mean_first_passage(self, tokens: Start | None = None) -> FirstPassage:
+    def mean_first_passage(self, tokens: TokenSet | None = None) -> FirstPassage:
         """Expected bounces from every token until the walk is first on each of ``tokens``: (*batch, N, T), 0 on itself.
 
         Args:
-            tokens: as in ``bounce``; all by default.
+            tokens: as in ``absorption``; all by default.
 
         See ``tokenrank.markov.mean_first_passage``.
 
@@ -139,7 +139,7 @@ class Passage(Core):
                     [6., 0., 6.],
                     [8., 2., 0.]], dtype=torch.float64)
         """
-        chosen = None if tokens is None else self._tokens(tokens).nonzero()[:, 0]
+        chosen = None if tokens is None else self._tokens(tokens, "tokens").nonzero()[:, 0]
         return placed(FirstPassage, mean_first_passage(self.operator, chosen), self)
 
     def fundamental(self, x: Tensor, tol: float = 1e-8) -> Fundamental:
@@ -155,16 +155,23 @@ class Passage(Core):
             raise ChainError(f"x has shape {tuple(x.shape)}, expected (…, {self.num_tokens}, c): one row a token")
         return placed(Fundamental, fundamental(self.operator, x.to(self.device), tol), self)
 
-    def _tokens(self, tokens: Start) -> Tensor:
+    def _tokens(self, tokens: TokenSet, name: str) -> Tensor:
         """One set of tokens for all chains, bool (N,)."""
-        return (start_distribution(tokens, torch.Size(self.shape[-2:]), self.layout) > 0).to(self.device)
+        return token_set(tokens, self.num_tokens, self.layout, name).to(self.device)
 
-    def _sets(self, targets: Start | Mapping[str, Start]) -> Tensor:
+    def _sets(self, targets: TokenSet | Mapping[str, TokenSet]) -> Tensor:
         """A column a set, bool (N, T)."""
         if isinstance(targets, Mapping):
             if not targets:
                 raise ChainError("no targets given, expected at least one set of tokens")
-            return torch.stack([self._tokens(tokens) for tokens in targets.values()], -1)
-        chosen = self._tokens(targets).nonzero()[:, 0]
+            for name in targets:
+                if not isinstance(name, str):
+                    raise ChainError(
+                        f"target {name!r}: {targets[name]!r} has a name that is no string, expected {{name: tokens}}, "
+                        "such as {'left': [0, 1], 'right': 5}; targets have no weights, and without names they "
+                        "are a list: [*targets]"
+                    )
+            return torch.stack([self._tokens(tokens, f"targets[{name!r}]") for name, tokens in targets.items()], -1)
+        chosen = self._tokens(targets, "targets").nonzero()[:, 0]
         eye = torch.eye(self.num_tokens, dtype=torch.bool, device=self.device)
         return eye[:, chosen]

@@ -19,7 +19,7 @@ from ..markov import (
 )
 from .answers import EntropyRate, Metastable, Spectrum, placed
 from .core import Core
-from .starts import Start
+from .starts import Start, start_distribution
 
 
 class Spectral(Core):
@@ -38,7 +38,7 @@ class Spectral(Core):
             >>> slow.values
             tensor(0.5000, dtype=torch.float64)
             >>> print(slow.certificate)
-            converged, 1 apply, eigenvalues
+            converged, error ≤ 2.1e-13 (proved of the stored weights), 1 apply, eigenvalues
         """
         return lambda2(self.operator)
 
@@ -63,7 +63,7 @@ class Spectral(Core):
         """Bounces until half of what one bounce tells of its start is forgotten, for every head.
 
         Args:
-            start: where the walk begins, as in ``bounce``.
+            start: where the walk begins, read as in ``bounce``.
             limit: the most bounces looked at.
 
         See ``tokenrank.markov.half_life``; ``bounce(n="halflife")`` uses it.
@@ -74,7 +74,7 @@ class Spectral(Core):
             >>> chain.half_life(0).values
             tensor(2)
         """
-        return half_life(self.operator, self._distribution(start), limit)
+        return half_life(self.operator, start_distribution(start, self.shape, self.layout).to(self.device), limit)
 
     def metastable(self, k: int | None = None, largest: int = 8) -> Metastable:
         """Groups of tokens that the walk rarely leaves (PCCA+): memberships, and the chain between the groups.

@@ -72,9 +72,11 @@ class TokenMap(Result):
         """
         layout = self._known_layout()
         span = span or layout.picture
-        tokens = layout.range(span)
-        if span not in layout.grids:
+        if span in layout.spans and span not in layout.grids:
             raise LayoutError(f"span {span!r} has no grid; spans with one: {list(layout.grids)}")
+        if layout.order is not None:
+            return self.values[..., layout.indices(span)].unflatten(-1, layout.grids[span])
+        tokens = layout.range(span)
         return self.values[..., tokens.start : tokens.stop].unflatten(-1, layout.grids[span])
 
     def upsample(self, size: tuple[int, int], mode: str = "bilinear") -> Tensor:

@@ -5,6 +5,7 @@ from .bounce import Bounces, HalfLife, bounces, half_life
 from .censor import censor
 from .certificate import Certificate
 from .classes import Classes, classes
+from .engine.doeblin import doeblin
 from .entropy import EntropyRate, entropy_rate
 from .first_passage import FirstPassage, mean_first_passage
 from .fundamental import Fundamental, fundamental
@@ -12,7 +13,7 @@ from .hitting import HittingTimes, hitting_times
 from .kemeny import Kemeny, kemeny
 from .lambda2 import Lambda2, lambda2
 from .metastable import Metastable, metastable
-from .mixing import Dobrushin, MixingTime, dobrushin, doeblin, mixing_time
+from .mixing import Dobrushin, MixingTime, dobrushin, mixing_time
 from .quasi_stationary import QuasiStationary, quasi_stationary
 from .result import Result, leading_index
 from .sinks import Sinks, sinks

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..errors import ChainError
-from ..operators import Operator
+from ..operators import WEIGHTS, Operator
 from .certificate import Certificate
 from .engine.batching import head_groups
 from .result import Result
@@ -36,6 +36,25 @@ def bounces(operator: Operator, start: Tensor, n: int, each: Tensor | None = Non
         moved = operator.T @ v
         v = moved if each is None else torch.where((k <= each)[..., None], moved, v)
         yield v
+
+
+def certificate_of_steps(
+    operator: Operator, shape: Sequence[int], dtype: torch.dtype, steps: int, told: torch.dtype | None = None
+) -> Certificate:
+    """Of vᵀAⁿ after n ``steps`` in a precision, for answers (…, *batch) = ``shape``: a bound of their ℓ1 errors.
+
+    ``told`` is the precision that the answer is rounded to.
+
+    Stored weights are what they are, and sums of them exact but for rounding. Else every step adds the errors of a row
+    and of a sum of N terms, and moves what was off before by no more than it was.
+    """
+    exact = Certificate.exact(shape, operator.device, steps, "bounces", operator.source)
+    if steps == 0 or operator.source == WEIGHTS:
+        return exact
+    bound = steps * (operator.row_error(dtype) + (operator.num_tokens + 8) * torch.finfo(dtype).eps)
+    bound = bound + (0.0 if told in (None, dtype) else torch.finfo(told).eps)
+    # 2 is known of any two distributions
+    return replace(exact, error_bound=bound.expand(tuple(shape))).beyond(2.0)
 
 
 @dataclass(frozen=True, repr=False)

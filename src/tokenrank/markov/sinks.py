@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -83,11 +83,15 @@ def sinks(operator: Operator, threshold: float = 0.3) -> Sinks:
         raise ChainError(f"threshold = {threshold!r}, expected a mean attention from 0 to 1, such as 0.3")
     n = operator.num_tokens
     sums = operator.column_sums(torch.float64)
-    queries, even = _visible(operator, sums)
+    queries, even = _visible(operator)
     mean = torch.where(queries > 0, sums / queries.clamp(min=1), 0.0)
     lift = torch.where(queries > 0, sums / even.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
     tokens = (mean > threshold) & (lift >= LIFT) & (queries >= SEEN_BY * n)
     share = sums / n
+    # zero for stored weights, which are exact but for the rounding of sums
+    off = torch.expm1(operator.entry_error(torch.float64))
+    off = torch.where(off > 0, (off + (n + 8) * torch.finfo(torch.float64).eps) * mean.amax(-1), 0.0)
+    exact = Certificate.exact(operator.batch, operator.device, 1, "column sums", operator.source)
     return Sinks(
         values=mean,
         share=share,
@@ -96,15 +100,16 @@ def sinks(operator: Operator, threshold: float = 0.3) -> Sinks:
         tokens=tokens,
         mass=torch.where(tokens, share, 0.0).sum(-1),
         threshold=float(threshold),
-        certificate=Certificate.exact(operator.batch, operator.device, 1, "column sums"),
+        certificate=replace(exact, error_bound=off),
     )
 
 
-def _visible(operator: Operator, sums: Tensor) -> tuple[Tensor, Tensor]:
+def _visible(operator: Operator) -> tuple[Tensor, Tensor]:
     """Number of queries that see a key, int64, and Σ_i 1/(keys that i sees) over them; (*batch or less, N)."""
     n, device = operator.num_tokens, operator.device
-    if isinstance(operator, QueryKey) and operator.is_causal:
-        seen = sums > 0  # padded keys get nothing, exactly
+    if isinstance(operator, QueryKey) and operator.is_causal and operator.structure == "lower":
+        hidden = operator.hidden_keys()
+        seen = torch.ones(n, dtype=torch.bool, device=device) if hidden is None else ~hidden
         token = torch.arange(n, device=device)
         even = (1 / seen.cumsum(-1).clamp(min=1).double()).flip(-1).cumsum(-1).flip(-1)
         return torch.where(seen, n - token, 0), torch.where(seen, even, 0.0)
