@@ -12,7 +12,8 @@ from torch._ops import OpOverload, OpOverloadPacket
 
 from .fused import SDPA, dense_mask, flex_arguments, flex_functions, is_identity, modified, sdpa_call
 from .journal import Journal
-from .lineage import Ends, Fold, HandWritten, Tags, fits
+from .lineage import Ends, Fold, HandWritten, Tags, explained
+from .masks import fused_mask
 from .mode import Observer, running_heads
 from .quiet import Unnoticed, exact
 from .record import AttentionKind
@@ -46,9 +47,9 @@ class Observers:
                 if out.ndim == 3 and out.shape[0] == inside[0] * inside[1]:
                     out = out.unflatten(0, inside)
                     logits = None if logits is None else logits.then(Fold(torch.Size(inside)))
-            parts = None if logits is None else logits.resolve(out.shape[:-2])
-            if logits is not None and parts is not None and fits(parts, out, logits.dtype):
-                self._journal.write_query_key(call, kind, parts.q, parts.k, parts.scale, parts.mask, sinks=parts.sinks)
+            found = None if logits is None else explained(logits, out)
+            if found is not None:
+                self._journal.write_query_key(call, kind, found.q, found.k, found.scale, found.mask, sinks=found.sinks)
             else:
                 self._journal.write_weights(call, "weights", out[..., :-1] if attention.has_sink else out)
 
@@ -62,6 +63,7 @@ class Observers:
             query, mask = _unpacked(call.module, given.query, given.key, given.mask)
             query, key = _one_batch(query, given.key)
             kind: AttentionKind = "sdpa" if running_heads() is None else "multi_head_attention"
+            mask = fused_mask(query, key, given.scale, mask)
             self._journal.write_query_key(call, kind, query, key, given.scale, mask, given.is_causal)
 
     def _flex(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:

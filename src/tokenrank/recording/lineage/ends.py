@@ -1,4 +1,4 @@
-"""Ends of hand-written attention: the product it begins with, the softmax it ends in, and whether both agree."""
+"""Ends of hand-written attention: the product it begins with, the softmax it ends in."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..mode import Observer
-from ..quiet import exact
 from .follow import Handed, Tags, Weights
-from .logits import Add, Logits, Resolved, Scale, product
+from .logits import Add, Logits, Scale, product
 
 T = Tensor
 MATMUL = {torch.matmul, T.matmul, T.__matmul__, torch.bmm, T.bmm}
@@ -134,44 +133,3 @@ def softmax_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Te
     """The logits and the dimension that a softmax was given."""
     given = dict(zip(("input", "dim"), args, strict=False)) | kwargs
     return given["input"], given.get("dim")
-
-
-_SINGLE = 5e-4  # total variation that rounding in single precision stays well below
-
-
-def fits(resolved: Resolved, weights: Tensor, dtype: torch.dtype) -> bool:
-    """Whether q, k, scale and mask explain the weights that the model computed.
-
-    Two rows of every head are compared, one in the middle and the last, by total variation.
-
-    The tolerance follows ``dtype``, in which the model rounded its logits. Rows in which nothing
-    may be attended to are passed over: models fill them in different ways. With sinks, ``weights``
-    are those before their column is dropped. Tensors on "meta" fit when their shapes do.
-    """
-    queries, keys = resolved.q.shape[-2], resolved.k.shape[-2]
-    if weights.shape[-2:] != (queries, keys + (resolved.sinks is not None)):
-        return False
-    if weights.is_meta:
-        return True
-    middle = queries // 2
-    rows = slice(middle, queries, max(1, queries - 1 - middle))
-    with exact(weights.device):
-        wide = torch.promote_types(resolved.q.dtype, torch.float32)
-        logits = torch.matmul(resolved.q[..., rows, :].to(wide), resolved.k.to(wide).mT) * resolved.scale
-        tolerance = _SINGLE
-        if dtype.itemsize < 4:
-            tolerance += 2 * torch.finfo(dtype).eps * float(logits.abs().amax())
-        if weights.dtype.itemsize < 4:
-            tolerance += torch.finfo(weights.dtype).eps
-        mask = resolved.mask
-        if mask is not None:
-            mask = mask if mask.shape[-2] == 1 else mask[..., rows, :]
-            logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
-        if resolved.sinks is not None:
-            sinks = resolved.sinks.to(wide)[:, None, None].expand(*logits.shape[:-1], 1)
-            logits = torch.cat([logits, sinks], -1)
-        difference = logits.softmax(-1).sub_(weights[..., rows, :])
-        if mask is not None:
-            difference.nan_to_num_(0.0)
-        distance = float(torch.linalg.vector_norm(difference, 1, -1).amax()) / 2
-        return distance <= tolerance

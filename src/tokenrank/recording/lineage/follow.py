@@ -5,14 +5,13 @@ from __future__ import annotations
 import operator
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...attention_mask import HIDDEN
 from ..mode import Observer
 from .logits import Add, Append, Fold, Hide, Logits, Scale
 
@@ -77,7 +76,7 @@ class Follower:
             return
         tag = self._tags.get(args[0])
         if isinstance(tag, Logits) and out.is_floating_point():
-            self._tags.put(out, tag)
+            self._tags.put(out, tag if out.dtype.itemsize >= tag.coarsest.itemsize else replace(tag, cast=out.dtype))
         elif tag is not None:
             self._hand(args[0], tag, out)
 
@@ -125,16 +124,16 @@ class Follower:
             self._summed(args, kwargs, out, operator.neg, left_only=True)
 
     def filled(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """masked_fill with a very negative number."""
+        """masked_fill with a number; whether that hides shows in the weights."""
         if not self._tags or not args:
             return
         logits = self._plain(args[0], out)
         mask, value = _argument(args, kwargs, 1, "mask"), _argument(args, kwargs, 2, "value")
-        if logits is not None and isinstance(mask, Tensor) and _hides(value):
+        if logits is not None and isinstance(mask, Tensor) and _is_number(value):
             self._put_if_matrix(out, args[0], logits.then(Hide(mask, True, out.shape[:-2])))
 
     def chosen(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """where(allowed, logits, very negative), or the other way round."""
+        """where(allowed, logits, number), or the other way round."""
         if not self._tags or len(args) != 3:
             return
         condition, kept, other = args
@@ -142,7 +141,7 @@ class Follower:
             condition, kept = kept, condition
         for logits_side, value, hidden in ((kept, other, False), (other, kept, True)):
             logits = self._plain(logits_side, out)
-            if logits is not None and _hides(value):
+            if logits is not None and _is_number(value):
                 self._put_if_matrix(out, logits_side, logits.then(Hide(condition, hidden, out.shape[:-2])))
                 return
 
@@ -239,14 +238,8 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: s
     return args[place] if len(args) > place else kwargs.get(name)
 
 
-def _hides(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        if value.numel() != 1:
-            return False
-        if value.is_meta:
-            return True
-        value = value.item()
-    return isinstance(value, _Number) and value <= HIDDEN
+def _is_number(value: Any) -> bool:
+    return value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, _Number)
 
 
 @dataclass(eq=False)

@@ -28,7 +28,7 @@ class Add:
 
 @dataclass(frozen=True, eq=False)
 class Hide:
-    """Entries set to a very negative number where ``where`` is ``hidden``."""
+    """Entries overwritten with one number where ``where`` is ``hidden``."""
 
     where: Tensor
     hidden: bool
@@ -70,6 +70,7 @@ class Logits:
         einsum: how to read both, for Einstein sums.
         steps: in order.
         matrix: (N, M) while they are spread into grids, otherwise None.
+        cast: a narrower type that they went through since.
     """
 
     a: Tensor
@@ -78,6 +79,12 @@ class Logits:
     einsum: EinsumProduct | None = None
     steps: tuple[LogitStep, ...] = ()
     matrix: torch.Size | None = None
+    cast: torch.dtype | None = None
+
+    @property
+    def coarsest(self) -> torch.dtype:
+        """The narrowest type in which they were rounded."""
+        return self.cast or self.dtype
 
     @property
     def has_sink(self) -> bool:
@@ -97,11 +104,13 @@ class Logits:
         return replace(self.then(Fold(lead)), matrix=None)
 
     def resolve(self, lead: torch.Size) -> Resolved | None:
-        """q, k, scale, mask and sinks of logits with leading dimensions ``lead``.
+        """q, k, scale, masks and sinks of logits with leading dimensions ``lead``.
 
         None where the appended column is not one number a head.
         """
         q, k = (self.a, self.b.mT) if self.einsum is None else self.einsum.operands(self.a, self.b)
+        if self.dtype.itemsize < q.dtype.itemsize:  # autocast rounded them before it multiplied
+            q, k = q.to(self.dtype), k.to(self.dtype)
         same = q.shape[:-2] == k.shape[:-2]
         parts = _Parts(q, k, q.shape[:-2] if same else torch.broadcast_shapes(q.shape[:-2], k.shape[:-2]))
         for step in self.steps:
@@ -111,12 +120,22 @@ class Logits:
 
 @dataclass(frozen=True, eq=False)
 class Resolved:
-    """softmax(scale · q kᵀ + mask); mask and sinks as in ``AttentionRecord``."""
+    """softmax of scale · q kᵀ + Σ terms, overwritten with one number where ``allowed`` is False.
+
+    Attributes:
+        q: (…, H, N, d).
+        k: (…, H or fewer, M, d).
+        scale: factor of q kᵀ.
+        terms: what was added, each broadcastable to (…, H, N, M).
+        allowed: bool, broadcastable likewise; None where nothing was overwritten.
+        sinks: (H,), as in ``AttentionRecord``.
+    """
 
     q: Tensor
     k: Tensor
     scale: float
-    mask: Tensor | None
+    terms: tuple[Tensor, ...] = ()
+    allowed: Tensor | None = None
     sinks: Tensor | None = None
 
 
@@ -127,7 +146,7 @@ class _Parts:
         self.q, self.k, self.lead = q, k, lead
         self.scale = 1.0
         self.head_scale: Tensor | None = None
-        self.bias: Tensor | None = None
+        self.terms: list[Tensor] = []
         self.allowed: Tensor | None = None
         self.column: Tensor | None = None
         self.grids: torch.Size | None = None
@@ -157,15 +176,11 @@ class _Parts:
         if lead and (q.shape[:-2] != lead or k.shape[:-2] != lead):  # the keys may keep fewer heads than the queries
             heads = k.shape[-3] if k.ndim >= 3 else 1
             q, k = q.expand(*lead, *q.shape[-2:]), k.expand(*lead[:-1], heads, *k.shape[-2:])
-        mask = self.bias
-        if self.allowed is not None:
-            mask = self.allowed
-            if self.bias is not None:
-                mask = torch.where(self.allowed, self.bias, -torch.inf)
+        found = Resolved(q, k, self.scale, tuple(self.terms), self.allowed)
         if self.column is None:
-            return Resolved(q, k, self.scale, mask)
+            return found
         sinks = _one_a_head(self.column, lead)
-        return None if sinks is None else Resolved(q, k, self.scale, mask, sinks)
+        return None if sinks is None else replace(found, sinks=sinks)
 
     def _scale(self, by: float | Tensor) -> None:
         if isinstance(by, Tensor) and by.numel() == 1:
@@ -175,8 +190,7 @@ class _Parts:
         else:
             by = float(by)
             self.scale *= by
-        if self.bias is not None:
-            self.bias = self.bias * by
+        self.terms = [term * by for term in self.terms]
         if self.column is not None:
             self.column = self.column * by
 
@@ -187,14 +201,15 @@ class _Parts:
         if term.shape[-1] == 1 and (self.k.shape[-2] > 1 or self.column is not None):
             return  # the same number in a whole row: softmax does not see it
         term = term if factor == 1 and term.is_floating_point() else term * float(factor)
-        self.bias = term if self.bias is None else self.bias + term
+        self.terms.append(term)
 
     def _fold(self, lead: torch.Size) -> None:
         old, self.lead = self.lead, lead
         self.q, self.k = (t.expand(*old, *t.shape[-2:]).reshape(*lead, *t.shape[-2:]) for t in (self.q, self.k))
-        self.head_scale, self.bias, self.allowed, self.column = (
-            _folded(t, old, lead) for t in (self.head_scale, self.bias, self.allowed, self.column)
+        self.head_scale, self.allowed, self.column, *terms = (
+            _folded(t, old, lead) for t in (self.head_scale, self.allowed, self.column, *self.terms)
         )
+        self.terms = [term for term in terms if term is not None]
 
 
 def _folded(tensor: Tensor | None, old: torch.Size, lead: torch.Size) -> Tensor | None:
