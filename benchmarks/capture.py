@@ -11,12 +11,14 @@ and 512 tokens of text (24 heads of 128). Ways to get at attention:
 - "eager": the weights themselves, kept: ``output_attentions=True`` with ``attn_implementation="eager"`` in
   transformers; for the blocks of diffusers, which cannot report weights, the same arithmetic in place of the
   fused call.
+- "eager alone", "eager captured": that model without its weights, and q and k of every layer by ``tr.capture``,
+  verified in every row against the weights that it computes; the latter over the former.
 - "nnsight": the outputs of the projections to q and k, saved with nnsight from the model with fused attention;
   before any rotation and not cut into heads.
 
-Time: the ways run in turn within each round; a ratio is the median over rounds of way / plain forward in the same
-round, so that a slow spell of the machine falls on both. "kept" are the bytes that stay afterwards; "peak" is
-how far a fresh process (Linux) rises above its size before the call, the forward itself included.
+Time: the ways run in turn within each round; a ratio is the median over rounds of way / plain forward (or eager
+forward) in the same round, so that a slow spell of the machine falls on both. "kept" are the bytes that stay
+afterwards; "peak" is how far a fresh process (Linux) rises above its size before the call, the forward itself included.
 """
 
 from __future__ import annotations
@@ -170,6 +172,17 @@ def ways(subject: Subject) -> dict[str, Way]:
         eager.load_state_dict(model.state_dict())
         eager.set_attn_implementation("eager")  # type: ignore[operator]
         found["eager"] = lambda: eager(**inputs, output_attentions=True).attentions
+
+        def eager_alone() -> Sequence[Tensor]:
+            eager(**inputs)
+            return ()
+
+        def eager_captured() -> Sequence[Tensor]:
+            with tr.capture(eager) as trace:
+                eager(**inputs)
+            return [tensor for record in trace.records for tensor in record.tensors.values()]
+
+        found |= {"eager alone": eager_alone, "eager captured": eager_captured}
     else:
 
         def written_out() -> Sequence[Tensor]:
@@ -213,7 +226,8 @@ def measure(subject: Subject, rounds: int) -> list[dict[str, Any]]:
             del result
     rows = []
     for name in runs:
-        ratios = sorted(a / b for a, b in zip(times[name], times["plain"], strict=True))
+        base = times["eager alone" if name == "eager captured" else "plain"]
+        ratios = sorted(a / b for a, b in zip(times[name], base, strict=True))
         rows.append(
             {
                 "subject": subject.words,

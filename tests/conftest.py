@@ -51,6 +51,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_sep("-", "; ".join([f"{tally.blocks[None]} Python blocks of the pages ran", *left_out]))
 
 
+@pytest.fixture(autouse=True)
+def _internal_errors_fail(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An exception of our own that a capture has caught fails the test; not where it is marked ``faulty``."""
+    from tokenrank.recording import faults
+
+    with faults.listening() as heard:
+        yield
+    if heard and request.node.get_closest_marker("faulty") is None:
+        pytest.fail(f"internal exception, caught and reported as no layout:\n{heard[0]}", pytrace=False)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Where the conformance matrix writes its results."""
     parser.addoption("--conformance-out", metavar="FILE.json", help="write the rows of the conformance matrix here")

@@ -197,3 +197,37 @@ def test_errors_are_ours() -> None:
     assert issubclass(LayoutError, TokenRankError)
     assert issubclass(LayoutError, ValueError)
     assert issubclass(NotFoundError, LookupError)
+
+
+ORDERED = TokenLayout({"cls": 1, "image": 6}, {"image": (2, 3)}, special=(3,), order=(3, 0, 4, 1, 5, 2, 6))
+
+
+def test_tokens_in_an_order_of_their_own() -> None:
+    assert ORDERED.indices("image") == [0, 4, 1, 5, 2, 6]
+    assert ORDERED.indices("cls") == [3]
+    assert ORDERED.token_at(at(0.9, 0.1)) == 1
+    assert ORDERED.token_at(at(0.1, 0.9)) == 5
+    assert str(ORDERED) == "cls 1, image 2 × 3, in an order of their own"
+    with pytest.raises(LayoutError, match=r"span 'image' do not follow each other.*layout\.indices\('image'\)"):
+        ORDERED.range("image")
+
+
+def test_an_order_through_selection_and_one_more_token() -> None:
+    patches = ORDERED.select([0, 1, 2, 4, 5, 6])
+    assert patches == TokenLayout({"image": 6}, {"image": (2, 3)}, order=(0, 3, 1, 4, 2, 5))
+    assert ORDERED.select([0, 3, 4]).indices("image") == [0, 2]
+    after = ORDERED.after("sink", "<sink>")
+    assert after.indices("image") == [1, 5, 2, 6, 3, 7]
+    assert after.special == (0, 4)
+
+
+def test_the_order_of_the_spans_is_none() -> None:
+    assert TokenLayout({"image": 4}, {"image": (2, 2)}, order=(0, 1, 2, 3)) == TokenLayout(
+        {"image": 4}, {"image": (2, 2)}
+    )
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 1, 2, 2), (1, 2, 3, 4), (0, 1, 2, 3, 4)])
+def test_an_order_names_each_token_once(order: tuple[int, ...]) -> None:
+    with pytest.raises(LayoutError, match=r"order has \d indices, .* expected each of the 4 tokens once"):
+        TokenLayout({"image": 4}, {"image": (2, 2)}, order=order)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Grid: TypeAlias = "tuple[int, int] | tuple[int, int, int]"
 """(rows, columns) of a picture, (frames, rows, columns) of a video."""
 
+Indices: TypeAlias = range
+
 LayoutChoice: TypeAlias = "TokenLayout | Literal[False] | None"
 """A layout given by hand: False for none, None to find it."""
 
@@ -61,7 +63,7 @@ def at(x: float, y: float, t: float | None = None) -> Point:
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Named spans that cover the tokens 0 … N−1 in order, without gaps.
+    """Named spans that cover the tokens 0 … N−1, without gaps, one after the other unless an order is given.
 
     Args:
         spans: name → number of tokens, in the order of the sequence, such as
@@ -70,10 +72,13 @@ class TokenLayout:
             for a video; in row-major order, the last axis fastest.
         tokens: one string per token, or None.
         special: indices of special tokens (CLS, SEP, BOS, padding), increasing.
+        order: which token stands at each place of the spans, for models that keep their tokens in another order:
+            ``order[k]`` is the index of the token that is k-th when the spans are read one after the other, pictures
+            row by row. None where that is token k.
 
     Raises:
         LayoutError: a grid that does not fill its span, a number of strings that is not the number
-            of tokens, or special tokens out of range, twice or out of order.
+            of tokens, special tokens out of range, twice or out of order, or an order that is no permutation.
 
     Example:
         >>> import tokenrank as tr
@@ -84,12 +89,16 @@ class TokenLayout:
         range(5, 11)
         >>> tr.TokenLayout.text(["a", "cat"]).tokens
         ('a', 'cat')
+        >>> by_columns = tr.TokenLayout({"image": 4}, {"image": (2, 2)}, order=(0, 2, 1, 3))
+        >>> by_columns.token_at(tr.at(0.9, 0.1))  # top right
+        2
     """
 
     spans: Mapping[str, int]
     grids: Mapping[str, Grid] = field(default_factory=dict)
     tokens: tuple[str, ...] | None = None
     special: tuple[int, ...] = ()
+    order: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", {k: int(n) for k, n in self.spans.items() if n})
@@ -107,6 +116,7 @@ class TokenLayout:
                     f"{len(self.tokens)} token strings for {self.num_tokens} tokens; give one string a token"
                 )
         self._check_special()
+        self._check_order()
 
     @classmethod
     def image(cls, rows: int, columns: int, cls_tokens: int = 1, registers: int = 0) -> TokenLayout:
@@ -126,7 +136,7 @@ class TokenLayout:
 
     def __str__(self) -> str:
         spans = [f"{name} {' × '.join(map(str, self.grids.get(name, (n,))))}" for name, n in self.spans.items()]
-        return ", ".join(spans)
+        return ", ".join(spans) + ("" if self.order is None else ", in an order of their own")
 
     @property
     def num_tokens(self) -> int:
@@ -134,26 +144,39 @@ class TokenLayout:
         return sum(self.spans.values())
 
     def range(self, span: str) -> range:
-        """Token indices of a span.
+        """Token indices of a span whose tokens follow each other.
 
         Raises:
             NotFoundError: no span of that name.
+            LayoutError: the tokens of this layout have an order of their own.
         """
+        if self.order is not None:
+            raise LayoutError(
+                f"the tokens of span {span!r} do not follow each other, since the model keeps its tokens in an order "
+                f"of its own; take their indices, layout.indices({span!r}), which are row by row for a picture"
+            )
+        return self._places(span)
+
+    def _places(self, span: str) -> Indices:
+        """Places of a span when the spans are read one after the other."""
         begin = 0
         for name, count in self.spans.items():
             if name == span:
-                return range(begin, begin + count)
+                return Indices(begin, begin + count)
             begin += count
         raise NotFoundError(f"no span {span!r} in this layout; {nearest(span, self.spans)}")
 
     def indices(self, name: str) -> list[int]:
         """Token indices of a span, of the ``"special"`` tokens, or of the ``"content"``: all others.
 
+        Those of a picture are row by row, and increasing unless the layout has an order.
+
         Raises:
             NotFoundError: no span of that name; no special tokens known.
         """
         if name in self.spans:
-            return list(self.range(name))
+            places = self._places(name)
+            return list(places) if self.order is None else [self.order[place] for place in places]
         if name == "content":
             special = set(self.special)
             return [i for i in range(self.num_tokens) if i not in special]
@@ -190,7 +213,7 @@ class TokenLayout:
             NotFoundError: no span of that name.
         """
         span = span or self.picture
-        tokens = self.range(span)
+        places = self._places(span)
         if span not in self.grids:
             raise LayoutError(f"span {span!r} has no grid; spans with one: {list(self.grids)}")
         *frames, rows, columns = self.grids[span]
@@ -200,16 +223,25 @@ class TokenLayout:
                 f"a point at the time t = {point.t:g}, but span {span!r} is a picture of {rows} × {columns} patches; "
                 "leave t out"
             )
-        return tokens[(frame * rows + _cell(point.y, rows)) * columns + _cell(point.x, columns)]
+        place = places[(frame * rows + _cell(point.y, rows)) * columns + _cell(point.x, columns)]
+        return place if self.order is None else self.order[place]
 
     def select(self, keep: Sequence[int]) -> TokenLayout:
         """The layout of the tokens ``keep`` (increasing indices); a span that loses a token loses its grid."""
         kept = set(keep)
-        spans = {name: sum(i in kept for i in self.range(name)) for name in self.spans}
+        spans = {name: sum(i in kept for i in self.indices(name)) for name in self.spans}
         grids = {name: g for name, g in self.grids.items() if spans[name] == self.spans[name]}
         tokens = None if self.tokens is None else tuple(self.tokens[i] for i in keep)
         special = tuple(bisect_left(keep, i) for i in self.special if i in kept)
-        return TokenLayout(spans, grids, tokens, special)
+        order = None if self.order is None else tuple(bisect_left(keep, i) for i in self.order if i in kept)
+        return TokenLayout(spans, grids, tokens, special, order)
+
+    def after(self, span: str, string: str) -> TokenLayout:
+        """The layout with one special token more before all others, a span of its own."""
+        tokens = None if self.tokens is None else (string, *self.tokens)
+        special = (0, *(i + 1 for i in self.special))
+        order = None if self.order is None else (0, *(i + 1 for i in self.order))
+        return TokenLayout({span: 1, **self.spans}, self.grids, tokens, special, order)
 
     def _time(self, point: Point, span: str) -> float:
         frames = self.grids[span][0]
@@ -240,6 +272,17 @@ class TokenLayout:
                 f"special tokens {special} of {count} tokens, expected indices from 0 to {count - 1}, each once and "
                 "increasing; give sorted(set(…))"
             )
+
+    def _check_order(self) -> None:
+        if self.order is None:
+            return
+        order = tuple(map(int, self.order))
+        if sorted(order) != list(range(self.num_tokens)):
+            raise LayoutError(
+                f"order has {len(order)} indices, {len(set(order))} of them different, expected each of the "
+                f"{self.num_tokens} tokens once, from 0 to {self.num_tokens - 1}"
+            )
+        object.__setattr__(self, "order", None if order == tuple(range(len(order))) else order)
 
 
 @dataclass(frozen=True)

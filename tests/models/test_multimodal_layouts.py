@@ -14,6 +14,7 @@ from tokenrank.errors import LayoutError
 from tokenrank.layout import TokenLayout, at
 from tokenrank.models import find_layout
 from tokenrank.recording import AttentionRecord, Evidence, Recorder
+from tokenrank.trace import capture
 
 TINY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
 TEXT = {**TINY, "vocab_size": 64, "num_key_value_heads": 2, "head_dim": 8}
@@ -301,3 +302,96 @@ def test_a_decoding_step_is_one_token() -> None:
     assert layout is not None
     assert list(layout.spans.items()) == [("text", 2), ("image", 16), ("text_2", 3)]
     assert layout.grids == {"image": (4, 4)}
+
+
+def qwen_inputs(ids: Tensor, pictures: list[list[int]], videos: list[list[int]]) -> dict[str, Any]:
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    inputs["mm_token_type_ids"] = (ids == PICTURE).int() + 2 * (ids == VIDEO).int()
+    for name, pixels, grids in (("image", "pixel_values", pictures), ("video", "pixel_values_videos", videos)):
+        if grids:
+            inputs[pixels] = torch.randn(sum(t * r * c for t, r, c in grids), 96)
+            inputs[f"{name}_grid_thw"] = torch.tensor(grids)
+    return inputs
+
+
+def prompt(*kinds: tuple[int, int]) -> Tensor:
+    """Token ids (1, N): runs of (token id, count), with 0 for words."""
+    runs = [torch.arange(3, 3 + n) if token == 0 else torch.full((n,), token) for token, n in kinds]
+    return torch.cat(runs)[None]
+
+
+ONE, OTHER, FILM = [1, 4, 6], [1, 8, 4], [2, 4, 6]  # patches; each block of 2 × 2 becomes one token
+# what is in the prompt, pictures, videos, and the spans and grids that follow from them by hand
+SCENES: dict[str, tuple[list[tuple[int, int]], list[list[int]], list[list[int]], dict[str, int], dict[str, Any]]] = {
+    "a picture": (
+        [(0, 2), (PICTURE, 6), (0, 3)], [ONE], [],
+        {"text": 2, "image": 6, "text_2": 3}, {"image": (2, 3)},
+    ),
+    "a picture alone": ([(PICTURE, 6)], [ONE], [], {"image": 6}, {"image": (2, 3)}),
+    "a video": (
+        [(0, 2), (VIDEO, 12), (0, 3)], [], [FILM],
+        {"text": 2, "video": 12, "text_2": 3}, {"video": (2, 2, 3)},
+    ),
+    "a video alone": ([(VIDEO, 12)], [], [FILM], {"video": 12}, {"video": (2, 2, 3)}),
+    "a picture and a video": (
+        [(0, 1), (PICTURE, 6), (0, 1), (VIDEO, 12), (0, 1)], [ONE], [FILM],
+        {"text": 1, "image": 6, "text_2": 1, "video": 12, "text_3": 1}, {"image": (2, 3), "video": (2, 2, 3)},
+    ),
+    "neither": ([(0, 7)], [], [], {"text": 7}, {}),
+    "two pictures of different sizes": (
+        [(0, 1), (PICTURE, 6), (0, 2), (PICTURE, 8), (0, 1)], [ONE, OTHER], [],
+        {"text": 1, "image": 6, "text_2": 2, "image_2": 8, "text_3": 1}, {"image": (2, 3), "image_2": (4, 2)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("name", ["Qwen2VL", "Qwen2_5_VL", "Qwen3VL"])
+def test_every_kind_of_token_alone_and_together(name: str, scene: str) -> None:
+    kinds, pictures, videos, spans, grids = SCENES[scene]
+    if name == "Qwen3VL" and videos:  # its frames stand apart, with words between them
+        at_video = next(i for i, (token, _) in enumerate(kinds) if token == VIDEO)
+        kinds = [*kinds[:at_video], (VIDEO, 6), (0, 2), (VIDEO, 6), *kinds[at_video + 1 :]]
+    ids = prompt(*kinds)
+    model = prepared(qwen(name))
+    with torch.no_grad(), capture(model) as trace:
+        model(**qwen_inputs(ids, pictures, videos), use_cache=False)
+    found = [record.layout for record in trace.records if "language_model" in record.name]
+    assert len(found) == 1
+    layout = found[0]
+    if name == "Qwen3VL" and videos:
+        assert isinstance(layout, TokenLayout)
+        assert [n for span, n in layout.spans.items() if span.startswith("video")] == [6, 6]
+        assert layout.grids == {**{k: g for k, g in grids.items() if k == "image"}, "video": (2, 3), "video_2": (2, 3)}
+    else:
+        assert layout == TokenLayout(spans, grids)
+    towers = [record.layout for record in trace.records if "visual" in record.name]
+    assert bool(towers) == bool(pictures or videos)
+    assert all(isinstance(layout, LayoutError) and "merges" in str(layout) for layout in towers)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_words_alone_a_picture_alone_and_two(name: str) -> None:
+    build, count, size, (rows, columns) = MODELS[name]
+    model = prepared(build())
+    image = {"image": count}
+    for ids, pictures, spans in (
+        (sequence(7), 0, {"text": 7}),
+        (sequence(0, count, 1), 1, {**image, "text": 1}),
+        (sequence(1, count, 2, count, 1), 2, {"text": 1, **image, "text_2": 2, "image_2": count, "text_3": 1}),
+    ):
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if pictures:
+            lead = (1, pictures) if len(size) == 5 else (pictures,)
+            inputs["pixel_values"] = torch.randn(*lead, *size[-3:])
+        if name == "PaliGemma":
+            inputs["token_type_ids"] = torch.zeros_like(ids)
+        with torch.no_grad(), capture(model) as trace:
+            model(**inputs, use_cache=False)
+        for record in trace.records:
+            tower = "vision" in record.name
+            grids = {n: (rows, columns) for n in spans if n.startswith("image")}
+            expected = TokenLayout({"image": 16}, {"image": (4, 4)}) if tower else TokenLayout(spans, grids)
+            if tower and name in ("LLaVA", "InternVL"):
+                expected = TokenLayout.image(4, 4)
+            assert record.layout == expected

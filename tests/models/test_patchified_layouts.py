@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers as tf
@@ -148,6 +150,27 @@ def test_patches_that_are_merged_later_are_not_row_by_row() -> None:
     records, evidence = observed(model, hidden_states=torch.randn(24, 96), grid_thw=torch.tensor([[1, 4, 6]]))
     with pytest.raises(LayoutError, match=r"blocks of 2 × 2 that it merges.*24 of its tokens have no grid"):
         find_layout(model, records[0].shape[-1], evidence, records[0].name)
+
+
+def test_the_order_that_the_refusal_writes_is_that_of_the_processor() -> None:
+    model, (rows, columns) = qwen_tower(2), (4, 6)
+    processor = tf.Qwen2VLImageProcessor(
+        patch_size=4, merge_size=2, temporal_patch_size=2, do_resize=False, do_normalize=False, do_rescale=False
+    )
+    numbers = np.arange(rows * columns, dtype=np.uint8).reshape(rows, columns)
+    pixels = np.repeat(np.repeat(numbers, 4, 0), 4, 1)[..., None].repeat(3, -1)
+    prepared_ = processor(images=[pixels], return_tensors="pt")
+    patches, grids = prepared_["pixel_values"].float(), prepared_["image_grid_thw"]
+    assert grids.tolist() == [[1, rows, columns]]
+    held = patches.mean(1).round().long().tolist()  # the patch of each token
+    records, evidence = observed(model, hidden_states=patches, grid_thw=grids)
+    with pytest.raises(LayoutError, match="with order= where patches are not row by row") as refusal:
+        find_layout(model, records[0].shape[-1], evidence, records[0].name)
+    written = re.search(r"order=(torch.arange.*)$", str(refusal.value))
+    assert written is not None
+    order = eval(written[1], {"torch": torch, "rows": rows, "columns": columns})
+    layout = TokenLayout({"image": rows * columns}, {"image": (rows, columns)}, order=tuple(order))
+    assert [held[token] for token in layout.indices("image")] == list(range(rows * columns))
 
 
 def test_patches_that_are_not_merged() -> None:

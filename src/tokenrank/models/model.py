@@ -84,13 +84,25 @@ class Model:
         """Logits (B, classes) from what the module returned.
 
         Raises:
-            InputError: the model was loaded without a classifier.
+            InputError: the model has no classifier, or one that does not fit what the module returns.
         """
         if self.head is None:
             raise InputError(
-                f"model {self.name!r} has no classifier; load one with tr.load(name, head=True), or a timm model"
+                f"model {self.name!r} has no classifier; load one with tr.load(name, head=True), or say what turns the "
+                "output of your own module into logits (B, classes): tr.observe(tr.Model('mine', module, 'image', "
+                "head=lambda output: output.logits), inputs=…)"
             )
-        return self.head(output)
+        cure = "head= is a function of the module's output that returns a tensor (B, classes)"
+        try:
+            logits = self.head(output)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise InputError(
+                f"the head of model {self.name!r} does not fit what the module returned, {_kind(output)}: "
+                f"{type(error).__name__}: {error}; {cure}"
+            ) from error
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.shape[-1]:
+            raise InputError(f"the head of model {self.name!r} returned {_kind(logits)}; {cure}")
+        return logits
 
     def layout_for(self, inputs: Mapping[str, Any]) -> TokenLayout | None:
         """Which token is what, for inputs from ``prepare``.
@@ -180,3 +192,12 @@ def bundled_head(folder: Path) -> Head:
         return F.linear(state, weight.to(state), bias.to(state))
 
     return head
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in a few words."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} of {', '.join(map(repr, value))}"
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -4,6 +4,7 @@ from .acts import Act, Caller, KeepWeights, KeptAttention, acting
 from .evidence import Evidence
 from .fused import FusedCall
 from .keep import HeadSelection
+from .origins import Lost, Trail
 from .record import BRANCHES, AttentionKind, AttentionRecord, Branch, Forward
 from .recorder import Recorder
 from .selection import LayerSelection, StepSelection, matches_name
@@ -22,8 +23,10 @@ __all__ = [
     "KeepWeights",
     "KeptAttention",
     "LayerSelection",
+    "Lost",
     "Recorder",
     "StepSelection",
+    "Trail",
     "acting",
     "matches_name",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .origins import NO_PICTURE, Lost, Trail
 from .quiet import Unnoticed
 from .record import Forward
 
@@ -31,11 +32,18 @@ class Evidence:
         conv_grids: (rows, columns) of every conv2d output and (frames, rows, columns) of every
             conv3d output, in order.
         conv_batches: how many pictures each of them holds.
+        trails: place of an attention call → which cell of which convolution its tokens were made of, or the reason why
+            that was lost; nothing for calls whose tokens come from no picture that was seen. None where nobody looked.
     """
 
     inputs: Mapping[str, Any] = field(default_factory=dict)
     conv_grids: list[tuple[int, ...]] = field(default_factory=list)
     conv_batches: list[int] = field(default_factory=list)
+    trails: dict[int, Trail | Lost] | None = None
+
+    def trail(self, place: int) -> Trail | Lost | None:
+        """Of one attention call: a trail without pictures where its tokens come from none, None where nobody looked."""
+        return None if self.trails is None else self.trails.get(place, NO_PICTURE)
 
 
 def bound_inputs(root: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

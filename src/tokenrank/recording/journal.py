@@ -33,6 +33,7 @@ class Journal:
 
     Attributes:
         records: what was kept, in order.
+        on_call: told of every call that is wanted, before it is copied.
         on_record: takes each record instead of ``records``; it may look at the record's tensors
             for as long as it runs, and they are no copies.
         seen: names of all attention calls under the root, kept or not, in order of first sight.
@@ -46,6 +47,7 @@ class Journal:
     keeper: Keeper
     branch: Branch | None = None
     on_record: Callable[[AttentionRecord], None] | None = None
+    on_call: Callable[[WantedCall], None] | None = None
     records: list[AttentionRecord] = field(default_factory=list)
     seen: dict[str, None] = field(default_factory=dict)
     outside: int = 0
@@ -78,7 +80,10 @@ class Journal:
         if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
             self.in_cuda_graph += 1
             return None
-        return WantedCall(name, module, place, self.forward, bool(wanted))
+        call = WantedCall(name, module, place, self.forward, bool(wanted))
+        if self.on_call is not None:
+            self.on_call(call)
+        return call
 
     def write_query_key(
         self,

@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from .origins import Origins, Step
+
 Observer = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
 Substitute = Callable[[TorchFunctionMode, Any, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -31,6 +33,7 @@ class AttentionMode(TorchFunctionMode):
         on_fault: what to do with an observer's exception.
         instead: function → what to run in its place, with (mode, function, args, kwargs). It is not observed:
             whatever it calls inside of ``with mode:`` is.
+        origins: told of every function that ran, before its observer is.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class AttentionMode(TorchFunctionMode):
         judge: Callable[[Any], tuple[Observer | None, bool]],
         on_fault: Callable[[Exception], None],
         instead: Mapping[Any, Substitute] | None = None,
+        origins: Origins | None = None,
     ) -> None:
         super().__init__()
         self._followers = followers
@@ -49,6 +53,8 @@ class AttentionMode(TorchFunctionMode):
         self._observers.judge, self._observers.followers = judge, followers
         self._known = len(self._observers)
         self._following, self._on_fault = following, on_fault
+        self._steps = None if origins is None else origins.steps
+        self._tagged: Mapping[Any, Any] = {} if origins is None else origins.known
 
     @property
     def saw_functions(self) -> bool:
@@ -62,17 +68,30 @@ class AttentionMode(TorchFunctionMode):
         observer = self._observers[func]
         if observer is None and self._following:
             observer = self._followers.get(func)
+        step = None if self._steps is None else self._steps[func]
+        if step is not None and not (step.always or self._tagged):
+            step = None
         if observer is None:
-            return func(*args, **kwargs) if kwargs else func(*args)
+            out = func(*args, **kwargs) if kwargs else func(*args)
+            return out if step is None else self._stepped(step, args, kwargs or {}, out)
         kwargs = kwargs or {}
         if func in self._instead:
             return self._instead[func](self, func, args, kwargs)
         out = func(*args, **kwargs)
+        if step is not None:
+            out = self._stepped(step, args, kwargs, out)
         try:
             observer(args, kwargs, out)
         except Exception as fault:
             self._on_fault(fault)
         return out
+
+    def _stepped(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+        try:
+            return step.run(args, kwargs, out)
+        except Exception as fault:
+            self._on_fault(fault)
+            return out
 
 
 class _Observers(dict[Any, Any]):

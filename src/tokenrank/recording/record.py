@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import CaptureError, LayoutError
 from ..layout import TokenLayout, Windows
+from .masks import in_dtype
 from .quiet import Unnoticed, exact
 
 Branch = Literal["conditional", "unconditional"]
@@ -27,12 +28,14 @@ class Forward:
             "conditional") where both run in one call, one of them where each has a call of its
             own, () without guidance.
         share: the records hold one of so many equal parts of the model's batch: 2 for one branch of two.
+        reordered: whether samples changed places since the call before, as beams do; None where nothing says it.
     """
 
     step: int
     timestep: float | None = None
     branches: tuple[str, ...] = ()
     share: int = 1
+    reordered: bool | None = None
 
 
 AttentionKind = Literal["sdpa", "multi_head_attention", "flex", "eager", "weights"]
@@ -152,7 +155,7 @@ class AttentionRecord:
             if self.mask.dtype == torch.bool:
                 logits.masked_fill_(~self.mask, -torch.inf)
             else:
-                logits += self.mask
+                logits += in_dtype(self.mask, logits.dtype)
         if self.sinks is None:
             return logits.softmax(-1).nan_to_num_(0.0)
         sinks = self.sinks.to(logits.dtype)[:, None, None].expand(*logits.shape[:-1], 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -15,11 +16,12 @@ from ..errors import InputError
 from .budget import Budget
 from .diagnosis import Sighting, explain_empty, explain_fault, explain_unmatched
 from .evidence import CONVOLUTIONS, TIMESTEPS, Evidence, Guidance, bound_inputs, small
-from .journal import Journal
+from .journal import Journal, WantedCall
 from .keep import HeadSelection, Keeper
 from .lineage import Follower, Tags
 from .mode import AttentionMode, ModuleNames, Observer
 from .observers import Observers, OpaqueKernels, is_opaque
+from .origins import NOT_FOLLOWED, Origins
 from .record import BRANCHES, AttentionRecord, Branch, Forward
 from .selection import LayerSelection, Selection, StepSelection
 
@@ -42,6 +44,7 @@ class Recorder:
         branch: of classifier-free guidance, to keep alone; None for all.
         max_bytes: most bytes to keep; None for what the machine has.
         on_record: takes each record instead of ``records``, before anything is copied.
+        follow: whether to follow patches of pictures, which proves where each token is.
 
     Attributes:
         records: what was kept so far, in order.
@@ -63,6 +66,7 @@ class Recorder:
         branch: Branch | None = None,
         max_bytes: int | None = None,
         on_record: Callable[[AttentionRecord], None] | None = None,
+        follow: bool = True,
     ) -> None:
         if branch not in (None, *BRANCHES):
             raise InputError(f"branch = {branch!r}, expected 'conditional', 'unconditional' or None for all")
@@ -81,7 +85,11 @@ class Recorder:
         self._saw_functions = False
         self._inside, self._before = False, Evidence()
         self.evidence: dict[int, Evidence] = {}
-        self._journal = Journal(ModuleNames(self._root), self._selection, self._keeper, branch, on_record)
+        self._origins = Origins() if follow else None
+        names = ModuleNames(self._root)
+        self._journal = Journal(
+            names, self._selection, self._keeper, branch, on_record, partial(_traced, self._origins, self.evidence)
+        )
         self.records: list[AttentionRecord] = self._journal.records
         self.opaque: dict[str, int] = self._opaque.calls
 
@@ -98,6 +106,7 @@ class Recorder:
                 self._tags.entries,
                 self._judge,
                 self._note,
+                origins=self._origins,
             )
             stack.enter_context(self._mode)
             self._stack = stack.pop_all()
@@ -112,6 +121,8 @@ class Recorder:
             self._journal.settle()
             self._saw_functions = self._mode.saw_functions
             self._tags.clear()
+            if self._origins is not None:
+                self._origins.clear()
             self._keeper.forget()
             self._guidance.forget()
             del self._mode
@@ -164,7 +175,7 @@ class Recorder:
             self._inside = True
             if self._selection.step(step):
                 kept = small({n: v for n, v in inputs.items() if n not in TIMESTEPS})
-                self.evidence[step] = Evidence(kept, before.conv_grids, before.conv_batches)
+                self.evidence[step] = Evidence(kept, before.conv_grids, before.conv_batches, {})
         except Exception as fault:
             self._note(fault)
 
@@ -178,7 +189,7 @@ class Recorder:
             and (not self._inside or self._selection.step(self._journal.forward.step))
         ):
             step = self._journal.forward.step
-            evidence = self.evidence.setdefault(step, Evidence()) if self._inside else self._before
+            evidence = self.evidence.setdefault(step, Evidence(trails={})) if self._inside else self._before
             evidence.conv_grids.append(tuple(map(int, out.shape[2:])))
             evidence.conv_batches.append(int(out.shape[0]))
 
@@ -190,3 +201,12 @@ def _unwrapped(root: nn.Module) -> nn.Module:
     # the module that torch.compile wraps; it runs whichever of the two is called
     inner = getattr(root, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else root
+
+
+def _traced(origins: Origins | None, found: dict[int, Evidence], call: WantedCall) -> None:
+    """Where the tokens of a call come from; no method, so that a recorder is let go without the collector."""
+    trail = NOT_FOLLOWED if origins is None else origins.latest()
+    if trail is not None:
+        evidence = found.setdefault(call.forward.step, Evidence(trails={}))
+        if evidence.trails is not None:
+            evidence.trails[call.place] = trail

@@ -60,7 +60,9 @@ def capture(
             stored but shapes, for ``trace.estimate()``.
         dtype: floating type in which q, k and weights are stored; the model's by default.
         layout: which token is what; by default each record gets its own when the block ends, from model and
-            inputs, or the reason why that is not known (raised when its chain is asked for). False for none.
+            inputs, or the reason why that is not known (raised when its chain is asked for). False for none: then
+            no patch is followed through the model, and a layout of pictures cannot be had afterwards. One given
+            by hand is believed.
         branch: "conditional" or "unconditional" half of classifier-free guidance, to keep alone.
         tokenizer: for token strings in the layouts; that of a ``tr.load`` model by default.
         reduce: keep a running mean instead of records, which are let go one by one: "mean" for the mean
@@ -95,7 +97,7 @@ def capture(
     running = None if reduce is None else RunningMean(reduce, over, device, lambda record: trace.chain_of(record))
     recorder = Recorder(
         root, layers, heads, steps, device if running is None else None, dtype, branch, max_bytes,
-        None if running is None else running.take,
+        None if running is None else running.take, follow=layout is not False,
     )  # fmt: skip
     resolver = Resolver(root, recorder.evidence, tokenizer)
     if running is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -15,11 +17,12 @@ from ..errors import LayoutError
 from ..layout import TokenLayout, Windows
 from ..models import find_layout
 from ..models.layouts.find import refuse_channels
+from ..models.layouts.order import same_windows, seen_windows
 from ..models.layouts.parts import shape, whole_numbers
 from ..models.layouts.text import text_layouts
 from ..models.layouts.towers import Structure
 from ..models.windows import find_windows
-from ..recording import AttentionRecord, Evidence
+from ..recording import AttentionRecord, Evidence, Lost, Trail, faults
 from ..recording.quiet import Unnoticed
 from .parts import spelled
 
@@ -58,7 +61,7 @@ class Resolver:
             with Unnoticed():
                 return replace(record, **self._tokens(record, self._structure))
         except Exception as error:
-            return replace(record, layout=_failure(record, error))
+            return replace(record, layout=_fault(record, error))
 
     def end(self, records: list[AttentionRecord]) -> None:
         """The block is over: resolve these records, in their list, and let go of the model."""
@@ -80,7 +83,9 @@ class Resolver:
 
     def _tokens(self, record: AttentionRecord, structure: Structure) -> dict[str, Any]:
         """The fields that say which token is what; the same for all records of one kind."""
-        key = self._kind(record), record.shape, record.name, record.forward.share
+        trail = self._evidence_of(record).trail(record.index)
+        seen = trail.key if isinstance(trail, Trail) else trail
+        key = self._kind(record), record.shape, record.name, record.forward.share, seen
         if key not in self._known:
             reading = _read(record, structure, self._evidence_of(record)) if record.is_square else None
             windows = reading if isinstance(reading, Windows) else None
@@ -132,20 +137,39 @@ class Resolver:
 def _read(record: AttentionRecord, structure: Structure, evidence: Evidence) -> Reading:
     try:
         refuse_channels(record, structure.model)
-        windows = find_windows(record, structure.model, evidence)
+        trail = evidence.trail(record.index)
+        windows = _windows(record, structure.model, evidence, trail)
         if windows is not None:
             return windows
-        return find_layout(structure.model, record.shape[-1], evidence, record.name, structure)
+        return find_layout(structure.model, record.shape[-1], evidence, record.name, structure, trail)
     except LayoutError as error:
         return LayoutError(str(error))  # without its traceback, which would keep the model alive
     except Exception as error:
-        return _failure(record, error)
+        return _fault(record, error)
 
 
-def _failure(record: AttentionRecord, error: Exception) -> LayoutError:
+def _windows(
+    record: AttentionRecord, model: nn.Module, evidence: Evidence, trail: Trail | Lost | None
+) -> Windows | None:
+    """Windows as they were seen; as the modules name them where that says the same, or nothing was seen."""
+    seen = seen_windows(trail, with_heads=len(record.shape) == 3) if isinstance(trail, Trail) else None
+    try:
+        stated = find_windows(record, model, evidence)
+    except LayoutError:
+        if seen is None:
+            raise
+        return seen
+    return stated if seen is None or (stated is not None and same_windows(stated, seen)) else seen
+
+
+def _fault(record: AttentionRecord, error: Exception) -> LayoutError:
+    """A mistake of ours must not break the user's block: it is the reason why there is no layout."""
+    faults.note(error)
+    *_, place = traceback.extract_tb(error.__traceback__)
     return LayoutError(
-        f"finding the layout of {record.shape[-1]} tokens failed with {type(error).__name__}: {error}; "
-        "give one, trace.layout = tr.TokenLayout(…), or none, trace.layout = False"
+        f"internal error: finding the layout of the {record.shape[-1]} tokens of {record.name!r} failed with "
+        f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}); please report it with "
+        "the model's class; until then give one, trace.layout = tr.TokenLayout(…), or none, trace.layout = False"
     )
 
 

@@ -17,11 +17,11 @@ from ...errors import LayoutError
 from ...layout import Grid, TokenLayout
 from ...recording import Evidence
 from .parts import (
+    CURE,
     ONE_SAMPLE,
     Inputs,
     Part,
     ambiguous,
-    cure,
     describe,
     joined,
     parts_of_ids,
@@ -57,7 +57,7 @@ def joint_layout(model: nn.Module, num_tokens: int, evidence: Evidence, name: st
         raise LayoutError(
             f"unknown layout of {num_tokens} tokens of {name!r}: the arguments that were kept of "
             f"{type(model).__name__} do not tell the picture's size: {list(evidence.inputs)}; "
-            f"{cure(TokenLayout({'tokens': num_tokens}))}"
+            f"{CURE}"
         )
     kinds = ["text"] if _TEXT_ONLY.search(name) else ["picture"] if _PICTURE_ONLY.search(name) else list(sequences)
     candidates = [parts for kind in kinds for parts in sequences[kind]]
@@ -92,8 +92,7 @@ def _only(model: nn.Module, num_tokens: int, name: str, candidates: list[list[Pa
         raise ambiguous(num_tokens, readings)
     known = "; or ".join(dict.fromkeys(f"{total(p)}: {describe(joined(p))}" for p in candidates)) or "none"
     raise LayoutError(
-        f"unknown layout of {num_tokens} tokens of {name!r}: {type(model).__name__} has sequences of {known}; "
-        f"{cure(TokenLayout({'tokens': num_tokens}))}"
+        f"unknown layout of {num_tokens} tokens of {name!r}: {type(model).__name__} has sequences of {known}; {CURE}"
     )
 
 

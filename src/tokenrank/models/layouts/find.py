@@ -9,24 +9,33 @@ from torch import Tensor, nn
 
 from ...errors import LayoutError
 from ...layout import Grid, TokenLayout
-from ...recording import AttentionRecord, Evidence
+from ...recording import AttentionRecord, Evidence, Lost, Trail
 from .denoisers import cross_layout, joint_layout
-from .parts import Inputs, ambiguous, cure, describe, times
+from .order import agrees, claims_nothing_else, refuse_lost, seen_layout, seen_sequence
+from .parts import CURE, Inputs, ambiguous, describe, times
 from .pictures import frame_count, measured_grids, patchified_layout, picture, picture_readings, stated_grids
 from .text import multimodal_layout, text_lengths
 from .towers import Structure, Tower
 
 
 def find_layout(
-    model: nn.Module, num_tokens: int, evidence: Evidence, name: str = "", structure: Structure | None = None
+    model: nn.Module,
+    num_tokens: int,
+    evidence: Evidence,
+    name: str = "",
+    structure: Structure | None = None,
+    trail: Trail | Lost | None = None,
 ) -> TokenLayout | None:
     """The layout of an attention over ``num_tokens`` tokens in ``model``.
 
-    Pictures and videos: a grid measured in the forward must, together with the tokens that the
-    model's own parameters name (CLS, distillation token, registers), make exactly ``num_tokens``.
-    Without any measured grid, picture size over patch size stands in. Text: as many tokens as
+    Where the patches of a picture were followed from a convolution to this attention (``trail``), they are where they
+    were seen, in the order in which they were seen. The tokens that the model's own parameters name (CLS, distillation
+    token, registers) name the others where they explain all of them. Text: as many tokens as
     ``input_ids`` has, with the runs of image tokens in it as pictures (``multimodal_layout``).
-    Denoisers: latent patches and text in the order of their class (``joint_layout``).
+    Denoisers: latent patches and text in the order of their class (``joint_layout``). What was seen overrules them.
+
+    Where nobody followed anything, a grid measured in the forward must, together with the tokens that the parameters
+    name, make exactly ``num_tokens``. Without any measured grid, picture size over patch size stands in.
 
     Args:
         model: the module that ran.
@@ -35,22 +44,34 @@ def find_layout(
         name: dotted path of the attention module under ``model``; "" where there is none. It tells
             the parts of a model apart, such as a text tower from a picture tower.
         structure: of ``model``, where it has been read already.
+        trail: of this attention, one row of tokens for each sample; see ``Evidence.trail``.
 
     Returns:
         The layout, without token strings; None when nothing says what the tokens are.
 
     Raises:
-        LayoutError: the evidence contradicts itself, or several readings fit.
+        LayoutError: the evidence contradicts itself, several readings fit, or patches were lost from sight.
     """
-    if (joint := joint_layout(model, num_tokens, evidence, name)) is not None:
-        return joint
-    if (cross := cross_layout(model, num_tokens, evidence, name)) is not None:
-        return cross
     structure = structure or Structure(model)
     tower = structure.tower(name)
-    if (patchified := patchified_layout(model, num_tokens, evidence.inputs, name, tower)) is not None:
-        return patchified
-    return _plain_layout(structure, num_tokens, evidence, name, tower)
+    stated = joint_layout(model, num_tokens, evidence, name)
+    if stated is None:
+        stated = cross_layout(model, num_tokens, evidence, name)
+    if stated is None:
+        stated = patchified_layout(model, num_tokens, evidence.inputs, name, tower)
+    if stated is not None:
+        return _not_against(stated, structure, num_tokens, name, trail)
+    return _plain_layout(structure, num_tokens, evidence, name, tower, trail)
+
+
+def _not_against(
+    stated: TokenLayout, structure: Structure, num_tokens: int, name: str, trail: Trail | Lost | None
+) -> TokenLayout:
+    """What a class or arguments say, where nothing else was seen; otherwise what was seen."""
+    if not isinstance(trail, Trail) or not trail.pictures:
+        return stated
+    seen = seen_sequence(trail, num_tokens, name)
+    return stated if claims_nothing_else(stated, seen) else seen_layout(seen, structure.extras)
 
 
 def expected_layout(model: nn.Module, inputs: Inputs) -> TokenLayout | None:
@@ -67,24 +88,58 @@ def expected_layout(model: nn.Module, inputs: Inputs) -> TokenLayout | None:
 
 
 def _plain_layout(
-    structure: Structure, num_tokens: int, evidence: Evidence, name: str, tower: Tower | None
+    structure: Structure,
+    num_tokens: int,
+    evidence: Evidence,
+    name: str,
+    tower: Tower | None,
+    trail: Trail | Lost | None,
 ) -> TokenLayout | None:
     """Of one picture or video, or of a text, with or without pictures between its words."""
     if tower == "other":
         return None
     if "temporal" in name and num_tokens == frame_count(evidence.inputs):
         return TokenLayout({"frames": num_tokens})
-    grids = [] if tower == "text" else measured_grids(evidence) or stated_grids(structure, evidence.inputs)
+    measured = [] if tower == "text" else measured_grids(evidence)
+    grids = measured or ([] if tower == "text" else stated_grids(structure, evidence.inputs))
     lengths = {} if tower == "vision" else text_lengths(evidence.inputs, name)
-    readings = _pictures(structure, num_tokens, evidence.inputs, grids)
-    if num_tokens in lengths.values():
-        text = multimodal_layout(structure.model, num_tokens, evidence)
-        readings.append(text or TokenLayout({"text": num_tokens}))
+    texts = _texts(structure, num_tokens, evidence, lengths)
+    if isinstance(trail, Trail) and trail.pictures:
+        return _as_seen(structure, num_tokens, name, trail, texts, grids)
+    if isinstance(trail, Lost) and measured and not texts:
+        raise refuse_lost(trail, num_tokens, name)
+    if trail is not None and measured:
+        grids = []  # of other tokens than these
+    readings = _pictures(structure, num_tokens, evidence.inputs, grids) + texts
     if len(readings) > 1:
         raise ambiguous(num_tokens, readings)
     if not readings and (grids or lengths):
         raise _unknown(num_tokens, grids, structure, lengths)
     return readings[0] if readings else None
+
+
+def _texts(structure: Structure, num_tokens: int, evidence: Evidence, lengths: Mapping[str, int]) -> list[TokenLayout]:
+    """A text of ``num_tokens``, with its pictures."""
+    if num_tokens not in lengths.values():
+        return []
+    return [multimodal_layout(structure.model, num_tokens, evidence) or TokenLayout({"text": num_tokens})]
+
+
+def _as_seen(
+    structure: Structure,
+    num_tokens: int,
+    name: str,
+    trail: Trail,
+    texts: Sequence[TokenLayout],
+    grids: Sequence[Grid],
+) -> TokenLayout:
+    """The layout of patches that were followed: in the words of a reading that has them where they were seen."""
+    seen = seen_sequence(trail, num_tokens, name)
+    readings = [text for text in texts if text.grids and claims_nothing_else(text, seen)]
+    readings = readings or [r for r in picture_readings(num_tokens, grids, structure.extras) if agrees(r, seen)]
+    if len(readings) > 1:
+        raise ambiguous(num_tokens, readings)
+    return readings[0] if readings else seen_layout(seen, structure.extras)
 
 
 def _pictures(structure: Structure, num_tokens: int, inputs: Inputs, grids: Sequence[Grid]) -> list[TokenLayout]:
@@ -99,20 +154,17 @@ def _pictures(structure: Structure, num_tokens: int, inputs: Inputs, grids: Sequ
 def _unknown(num_tokens: int, grids: Sequence[Grid], structure: Structure, lengths: Mapping[str, int]) -> LayoutError:
     """What was seen that does not fit, in words, with the cure."""
     clues = [f"{name} has {length} tokens" for name, length in lengths.items()]
-    guess = TokenLayout({"tokens" if grids else "text": num_tokens})
     fitting = [g for g in grids if math.prod(g) <= num_tokens]
     if fitting:
         grid, patches = fitting[-1], math.prod(fitting[-1])
         names = " or ".join(str(e) for e in structure.extras)
         clue = f"the last grid that fits is {times(grid)} = {patches} patches, which leaves {num_tokens - patches}, "
         clues.insert(0, f"{clue}and the model's parameters name {names}")
-        span = "video" if len(grid) == 3 else "image"
-        guess = TokenLayout({"prefix": num_tokens - patches, span: patches}, {span: grid})
     elif grids:
         coarsest = min(grids, key=math.prod)
         clue = f"the coarsest grid seen is {times(coarsest)} = {math.prod(coarsest)} patches, so these are windows, or "
         clues.insert(0, f"{clue}patches were dropped or merged")
-    return LayoutError(f"unknown layout of {num_tokens} tokens: {', and '.join(clues)}; {cure(guess)}")
+    return LayoutError(f"unknown layout of {num_tokens} tokens: {', and '.join(clues)}; {CURE}")
 
 
 def refuse_shuffled(model: nn.Module, inputs: Inputs) -> None:
@@ -145,7 +197,7 @@ def refuse_windows(
         *_, rows, columns = finer[-1]
         raise LayoutError(
             f"ambiguous layout of {num_tokens} tokens: a {window[0]} × {window[1]} window of the "
-            f"{rows} × {columns} grid; or {describe(readings[0])}; {cure(readings[0])}"
+            f"{rows} × {columns} grid; or {describe(readings[0])}; {CURE}"
         )
 
 

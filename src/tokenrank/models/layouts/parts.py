@@ -83,18 +83,15 @@ def picture_part(grid: Grid) -> Part:
 
 def joined(parts: Iterable[Part]) -> TokenLayout:
     """The layout of the parts one after the other: "text", "image", "text_2", …"""
-    spans: dict[str, int] = {}
-    grids: dict[str, Grid] = {}
-    seen: dict[str, int] = {}
-    for part in parts:
-        if not part.count:
-            continue
-        name = numbered(part.kind, seen.get(part.kind, 0))
-        seen[part.kind] = seen.get(part.kind, 0) + 1
-        spans[name] = part.count
-        if part.grid is not None:
-            grids[name] = part.grid
-    return TokenLayout(spans, grids)
+    there = [part for part in parts if part.count]
+    named = list(zip(joined_names([part.kind for part in there]), there, strict=True))
+    spans = {name: part.count for name, part in named}
+    return TokenLayout(spans, {name: part.grid for name, part in named if part.grid is not None})
+
+
+def joined_names(kinds: Sequence[str]) -> list[str]:
+    """Names of spans of these kinds, one after the other: "text", "image", "text_2", …"""
+    return [numbered(kind, kinds[:place].count(kind)) for place, kind in enumerate(kinds)]
 
 
 def total(parts: Sequence[Part]) -> int:
@@ -128,7 +125,7 @@ def parts_of_shapes(shapes: Any) -> list[Part] | None:
 def ambiguous(num_tokens: int, readings: Sequence[TokenLayout]) -> LayoutError:
     """Several readings fit."""
     words = "; or ".join(describe(r) for r in readings)
-    return LayoutError(f"ambiguous layout of {num_tokens} tokens: {words}; {cure(readings[0])}")
+    return LayoutError(f"ambiguous layout of {num_tokens} tokens: {words}; {CURE}")
 
 
 def describe(layout: TokenLayout) -> str:
@@ -137,11 +134,12 @@ def describe(layout: TokenLayout) -> str:
     return " + ".join(f"{n} {name}" for name, n in layout.spans.items()) + grid
 
 
-def cure(layout: TokenLayout) -> str:
-    """What to do, with a layout that is ready to paste."""
-    grids = f", {dict(layout.grids)}" if layout.grids else ""
-    example = f"tr.TokenLayout({dict(layout.spans)}{grids})"
-    return f"say which it is, for example trace.layout = {example} (or layout= to capture), or False for none"
+CURE = (
+    "say which token is what, trace.layout = tr.TokenLayout({name: count, …}, {name: (rows, columns)}), with order= "
+    "where patches are not row by row, or layout= to capture (tr.check_layout shows where patches are), or False for "
+    "none"
+)
+"""How to say it; never a layout that was not proved."""
 
 
 def times(grid: Grid | tuple[int, ...]) -> str:

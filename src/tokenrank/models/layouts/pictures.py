@@ -12,7 +12,7 @@ from ...errors import LayoutError
 from ...layout import Grid, TokenLayout
 from ...recording import Evidence
 from ..preprocess import pair
-from .parts import Inputs, Part, agreeing_rows, cure, joined, picture_part, picture_shapes, shape, total, whole_numbers
+from .parts import CURE, Inputs, Part, agreeing_rows, joined, picture_part, picture_shapes, shape, total, whole_numbers
 from .towers import Extras, Structure, Tower, path, stated
 
 _GRIDS = ("grid_thw", "image_grid_thw", "video_grid_thw")
@@ -111,7 +111,7 @@ def _gridded(model: nn.Module, config: Any, num_tokens: int, inputs: Inputs, tow
         raise LayoutError(
             f"{type(model).__name__} has its patches in the order of the blocks of {merge} × {merge} that it merges "
             f"later, which is not row by row, so that {num_tokens} of its tokens have no grid, expected "
-            f"spatial_merge_size = 1; {cure(TokenLayout({'patches': num_tokens}))}"
+            f"spatial_merge_size = 1; {CURE}{_order_of_blocks(config, merge)}"
         )
     pictures = [(t, r, c) for grids in arguments.values() for t, r, c in grids.tolist()]
     whole = [picture_part((r, c) if t == 1 else (t, r, c)) for t, r, c in pictures]
@@ -120,6 +120,16 @@ def _gridded(model: nn.Module, config: Any, num_tokens: int, inputs: Inputs, tow
     # attention within single frames: one call a frame, or frames of one size in a batch
     frames = {(r, c) for _, r, c in pictures}
     return [picture_part(next(iter(frames)))] if len(frames) == 1 and _area(frames) == num_tokens else None
+
+
+def _order_of_blocks(config: Any, merge: Any) -> str:
+    """How ``order=`` is written for patches block by block; Qwen2.5-VL brings these into windows besides."""
+    if not isinstance(merge, int) or getattr(config, "window_size", None):
+        return ""
+    return (
+        f"; of one picture, block by block, that is order=torch.arange(rows * columns).reshape(rows // {merge}, "
+        f"columns // {merge}, {merge}, {merge}).transpose(1, 2).flatten().tolist()"
+    )
 
 
 def _area(frames: set[tuple[int, int]]) -> int:

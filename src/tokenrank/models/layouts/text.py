@@ -100,7 +100,8 @@ def multimodal_layout(model: nn.Module, num_tokens: int, evidence: Evidence) -> 
         return None
     samples = kinds.reshape(-1, num_tokens).shape[0]
     row = agreeing_rows(kinds, "the places of image tokens in input_ids")
-    shapes = {kind: _shapes(model, evidence, kind, kinds, samples) for kind in _TOKENS}
+    there = [kind for mark, kind in enumerate(_TOKENS, 1) if bool((row == mark).any())]
+    shapes = {kind: _shapes(model, evidence, kind, kinds, samples) for kind in there}
     runs = [(_name(mark), len(list(run))) for mark, run in groupby(row.tolist())]
     return joined(_placed(runs, shapes))
 

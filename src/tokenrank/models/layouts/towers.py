@@ -28,6 +28,7 @@ _BEFORE = {
     "registers": ("register_tokens", "reg_token", "reg_tokens", "register_token", "storage_tokens"),
 }
 _AFTER = {"detection": ("detection_tokens",)}
+_NAMES = frozenset(alias for names in (_BEFORE, _AFTER) for aliases in names.values() for alias in aliases)
 
 
 class Structure:
@@ -36,6 +37,13 @@ class Structure:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self._towers: dict[str, Tower | None] = {}
+        self._reads: dict[nn.Module, Tower | None] = {}
+
+    def reads(self, module: nn.Module) -> Tower | None:
+        """What this module itself says that it reads."""
+        if module not in self._reads:
+            self._reads[module] = _reads(self, module)
+        return self._reads[module]
 
     def tower(self, name: str) -> Tower | None:
         """See ``find_tower``."""
@@ -98,15 +106,20 @@ def find_tower(structure: Structure, name: str) -> Tower | None:
     (a Q-Former, audio). None where none says it.
     """
     for module in path(structure.model, name)[:-1]:
-        config = stated(module, "config")
-        kind = structure.configs.get(type(config)) or _named(type(config).__name__) or _named(type(module).__name__)
+        kind = structure.reads(module)
         if kind is not None:
             return kind
-        if owns_prefix(module):
-            return "vision"
-        if any(isinstance(module._modules.get(n), nn.Embedding) for n in _EMBEDDINGS):
-            return "text"
     return None
+
+
+def _reads(structure: Structure, module: nn.Module) -> Tower | None:
+    config = stated(module, "config")
+    kind = structure.configs.get(type(config)) or _named(type(config).__name__) or _named(type(module).__name__)
+    if kind is not None:
+        return kind
+    if owns_prefix(module):
+        return "vision"
+    return "text" if any(isinstance(module._modules.get(n), nn.Embedding) for n in _EMBEDDINGS) else None
 
 
 def _owned_configs(config: Any) -> Iterator[tuple[type, Tower]]:
@@ -158,24 +171,32 @@ def find_extras(model: nn.Module) -> list[Extras]:
     and their attention layers) that none of those explains. With neither, the one reading "none".
     """
     readings: list[Extras] = []
-    for module in model.modules():
-        own = Extras(_counts(module, _BEFORE), _counts(module, _AFTER))
-        if own.count and own not in readings:
-            readings.append(own)
+    modules = list(model.modules())
+    for module in modules:
+        if _owns_named(module):
+            own = Extras(_counts(module, _BEFORE), _counts(module, _AFTER))
+            if own.count and own not in readings:
+                readings.append(own)
     explained = {sum(r.before.values()) for r in readings} or {0}
-    counts = {n for m in model.modules() if isinstance(n := stated(m, "num_prefix_tokens"), int)}
+    counts = {n for m in modules if isinstance(n := stated(m, "num_prefix_tokens"), int)}
     readings += [Extras({"prefix": n} if n else {}) for n in sorted(counts - explained)]
     return readings or [Extras()]
 
 
 def owns_prefix(module: nn.Module) -> bool:
     """Whether a module, or one right below it, owns tokens that stand beside patches."""
-    return any(_counts(m, _BEFORE) or _counts(m, _AFTER) for m in (module, *module.children()))
+    owners = filter(_owns_named, (module, *module.children()))
+    return any(_counts(m, _BEFORE) or _counts(m, _AFTER) for m in owners)
+
+
+def _owns_named(module: nn.Module) -> bool:
+    """Whether some parameter of its own has one of the names; a quick look, since hardly any module does."""
+    return bool(module._parameters) and not _NAMES.isdisjoint(module._parameters)
 
 
 def _counts(module: nn.Module, names: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
     counts = {}
-    for span, aliases in names.items() if module._parameters else ():
+    for span, aliases in names.items():
         parameter = next((p for alias in aliases if (p := module._parameters.get(alias)) is not None and p.ndim), None)
         count = 0 if parameter is None else 1 if parameter.ndim == 1 else parameter.shape[-2]
         if count:
