@@ -240,7 +240,7 @@ def test_layout_is_known_inside_the_block_and_after_the_model_is_gone() -> None:
 
 
 class Unknown(nn.Module):
-    """Seventeen tokens of which sixteen are patches: nothing says what the other one is."""
+    """Seventeen tokens made of sixteen patches and their mean, all of them normalised over the patches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -248,14 +248,15 @@ class Unknown(nn.Module):
         self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = F.pad(self.patches(image).flatten(2).mT, (0, 0, 0, 1))
+        x = self.patches(image).flatten(2).mT
+        x = torch.cat([x, x.mean(1, keepdim=True)], 1).cumsum(1)
         return self.attention(x, x, x)[0]
 
 
 def test_ambiguous_layout_is_an_error_with_a_cure() -> None:
     inputs = {"image": torch.randn(1, 3, 32, 32)}
     trace = traced(Unknown(), inputs)
-    with pytest.raises(LayoutError, match=r"17 tokens.*trace\.layout"):
+    with pytest.raises(LayoutError, match=r"17 tokens.*could not be followed \(cumsum\).*trace\.layout"):
         trace[0]
     with pytest.raises(LayoutError):
         trace[0]  # still

@@ -95,8 +95,10 @@ def layout_from_json(value: Any, what: str) -> TokenLayout:
     tokens = entry.get("tokens")
     strings = None if tokens is None else tuple(text(t, f"a token of {what}") for t in lists(tokens, what))
     special = tuple(whole(i, f"a special token of {what}") for i in lists(entry.get("special", []), what))
+    places = entry.get("order")
+    order = None if places is None else tuple(whole(i, f"the order of {what}") for i in lists(places, what))
     try:
-        return TokenLayout(spans, grids, strings, special)
+        return TokenLayout(spans, grids, strings, special, order)
     except LayoutError as error:
         raise InputError(f"{what} does not fit: {error}") from None
 

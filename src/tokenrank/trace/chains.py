@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from ..chain import AttentionChain
-from ..errors import CaptureError, LayoutError
+from ..errors import CaptureError, ChainError, LayoutError
 from ..layout import TokenLayout, Windows
 from ..models.partition import CURE
 from ..operators import Blocks, from_query_key, from_weights
 from ..recording import AttentionRecord
+from .parts import blind_tokens, of_sample
 
 SINK = "sink"
 
@@ -27,7 +28,41 @@ def chain_of(record: AttentionRecord) -> AttentionChain:
     Raises:
         CaptureError: only the shapes of the record are known (device "meta").
         LayoutError: which token is what is not known, for a reason; or a layout of another size.
+        ChainError: a token that may attend to nothing, with what drops it; NaN.
     """
+    try:
+        chain = _chain_of(record)
+    except ChainError as error:
+        blind = blind_tokens(record)
+        if blind is None or not bool(blind.any()):
+            raise
+        raise ChainError(_about_blind(record, blind)) from error
+    if record.q is None or record.k is None:  # a uniform row of padding is a distribution as well
+        blind = blind_tokens(record)
+        if blind is not None and bool(blind.any()):
+            raise ChainError(_about_blind(record, blind))
+    return chain
+
+
+def _about_blind(record: AttentionRecord, blind: Tensor) -> str:
+    """What is wrong with a record some of whose tokens may attend to nothing, and what to do."""
+    place = [int(i) for i in blind.expand(record.shape[:-1]).nonzero()[0]]
+    first = record.shape[0] if len(record.shape) > 3 else 1
+    count = record.batch_size or first
+    sample = place[0] * count // first if first > 1 else 0
+    left = blind_tokens(of_sample([record], sample)[0])
+    cure = f"drop padding with trace.select(sample=…), here trace.select(sample={sample})"
+    if left is not None and bool(left.any()):
+        cure = (
+            "others attend to it, so that trace.select(sample=…) cannot drop it as padding: let the mask leave it a key"
+        )
+    return (
+        f"row {place} of the attention of {record.name!r} is fully masked: token {place[-1]} may attend to no key, "
+        f"expected one at least; {cure}"
+    )
+
+
+def _chain_of(record: AttentionRecord) -> AttentionChain:
     if any(tensor.is_meta for tensor in record.tensors.values()):
         raise CaptureError(
             f"the record of {record.name!r} holds shapes only, since it is on the device 'meta'; capture again with "
@@ -59,9 +94,7 @@ def known_layout(record: AttentionRecord) -> TokenLayout | None:
 
 def sink_layout(layout: TokenLayout) -> TokenLayout:
     """``layout`` with the sink before it."""
-    tokens = None if layout.tokens is None else ("<sink>", *layout.tokens)
-    special = (0, *(i + 1 for i in layout.special))
-    return TokenLayout({SINK: 1, **layout.spans}, layout.grids, tokens, special)
+    return layout.after(SINK, "<sink>")
 
 
 def _with_sink(record: AttentionRecord, q: Tensor, k: Tensor, sinks: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

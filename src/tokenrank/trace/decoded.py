@@ -13,6 +13,7 @@ from ..attention_mask import allowed
 from ..errors import CaptureError
 from ..layout import TokenLayout
 from ..recording import AttentionRecord
+from .joined_weights import begins_anew, has_copies, joined_weights, weights_of
 from .parts import spelled
 
 
@@ -21,7 +22,8 @@ def join(records: Sequence[AttentionRecord]) -> list[AttentionRecord]:
 
     Every call must attend to the keys of the call before and to its own, which is verified number by
     number; with a sliding window it attends to the last of them. Cross-attention keeps its keys and
-    gains rows. A square call begins a new text.
+    gains rows. A square call begins a new text. Where only weights are known, their zeros must say the same
+    (``joined_weights``), and nothing else must have told of beams that changed places.
 
     Raises:
         CaptureError: the keys are others: another text, beams that changed places, or a cache that was
@@ -31,7 +33,7 @@ def join(records: Sequence[AttentionRecord]) -> list[AttentionRecord]:
     open_texts: dict[tuple[str, int], list[AttentionRecord]] = {}
     for record in records:
         key = record.name, record.index
-        if key in open_texts and not _begins(record, open_texts[key][0]):
+        if key in open_texts and not _begins(record, open_texts[key]):
             open_texts[key].append(record)
         else:
             open_texts[key] = [record]
@@ -39,27 +41,44 @@ def join(records: Sequence[AttentionRecord]) -> list[AttentionRecord]:
     return [parts[0] if len(parts) == 1 else _with_text(_joined(parts), parts) for parts in texts]
 
 
-def _begins(record: AttentionRecord, first: AttentionRecord) -> bool:
+def _begins(record: AttentionRecord, text: Sequence[AttentionRecord]) -> bool:
     """Whether a text begins here: a prefill, or a call of another batch."""
+    first = text[0]
     if record.shape[:-2] != first.shape[:-2]:
         return True
     if not first.is_square:  # cross-attention: another text has other keys
-        return record.shape[-1] != first.shape[-1]
+        return record.shape[-1] != first.shape[-1] or (record.weights is not None and begins_anew(record.weights))
     return record.is_square and record.shape[-1] > 1
 
 
 def _joined(parts: Sequence[AttentionRecord]) -> AttentionRecord:
     first = parts[0]
     if any(p.q is None or p.k is None for p in parts):
-        raise CaptureError(
-            f"only the weights of {first.name!r} are known, not its q and k, so its {len(parts)} calls cannot be joined"
-        )
+        _refuse_beams(parts)
+        empty = replace(first, kind="weights", q=None, k=None, scale=1.0, mask=None, is_causal=False, sinks=None)
+        return replace(empty, weights=joined_weights(parts))
     if _keeps_its_keys(parts):
         return replace(first, q=_rows(parts), mask=_stacked_masks(parts), is_causal=False)
     cut = [_visible(p) for p in parts]
     keys, begins = _grown_keys(cut)
     is_causal, mask = _whole_mask(cut, begins)
     return replace(first, q=_rows(cut), k=keys, mask=mask, is_causal=is_causal)
+
+
+def _refuse_beams(parts: Sequence[AttentionRecord]) -> None:
+    """Weights of beam search: a row of the batch is another text in each call, and no number shows it."""
+    name, told = parts[0].name, {p.forward.reordered for p in parts}
+    if True in told:
+        raise CaptureError(
+            f"{name!r} generated with beams, which change places, so that its {len(parts)} calls are no one text; "
+            "generate with num_beams=1, or take one forward call, trace.select(step=…)"
+        )
+    if None in told and has_copies(weights_of(parts[0])):
+        raise CaptureError(
+            f"samples of {name!r} begin with the same weights, as beams do, and nothing says whether they changed "
+            "places; pass all of what generate(return_dict_in_generate=True) returned, or take one sample, "
+            "trace.select(sample=…), if there were no beams"
+        )
 
 
 def _grown_keys(parts: Sequence[AttentionRecord]) -> tuple[Tensor, list[int]]:
@@ -161,9 +180,14 @@ def _block(record: AttentionRecord) -> Tensor:
     if record.mask is None:
         return seen
     open_ = allowed(record.mask)
-    if record.mask.dtype == torch.bool or bool((record.mask.masked_fill(~open_, 0) == 0).all()):
+    if record.mask.dtype == torch.bool:
         return open_ & seen
-    return record.mask.expand(*record.mask.shape[:-2], n, m).masked_fill(~(open_ & seen), -torch.inf)
+    numbers = record.mask.expand(*record.mask.shape[:-2], n, m)
+    if not bool((open_ & seen).any(-1).all()):
+        return numbers.masked_fill(~seen, -torch.inf)  # rows that see nothing are uniform by their numbers
+    if bool((record.mask.masked_fill(~open_, 0) == 0).all()):
+        return open_ & seen
+    return numbers.masked_fill(~(open_ & seen), -torch.inf)
 
 
 def _stacked_masks(parts: Sequence[AttentionRecord]) -> Tensor | None:
@@ -194,7 +218,9 @@ def _extended(layout: TokenLayout, count: int) -> TokenLayout:
     last = list(spans)[-1] if spans else ""
     name = last if last.startswith("text") else "generated"
     spans[name] = spans.get(name, 0) + count
-    return TokenLayout(spans, layout.grids, special=layout.special)
+    after = range(layout.num_tokens, layout.num_tokens + count)
+    order = None if layout.order is None else (*layout.order, *after)
+    return TokenLayout(spans, layout.grids, special=layout.special, order=order)
 
 
 def _appended(texts: Sequence[TokenLayout]) -> TokenLayout:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..errors import InputError, printable
 from ..files.checks import as_tensor, check_weights, is_array
@@ -15,6 +16,7 @@ from ..files.foreign import query_key_record
 from ..files.read import read_records
 from ..layout import LayoutChoice
 from ..recording import AttentionRecord, Forward
+from .joined_weights import has_copies
 from .trace import Trace
 
 _CURE = (
@@ -46,7 +48,8 @@ def from_attentions(attentions: Any, names: Sequence[str] | None = None, layout:
 
             - tensors or arrays (…, heads, queries, keys), one a layer: ``outputs.attentions``, what
               BertViz takes; named "attentions.0", "attentions.1", …;
-            - for each step of ``generate`` such a sequence: records of step 0, 1, …;
+            - for each step of ``generate`` such a sequence: records of step 0, 1, …, which ``trace.decoded()``
+              joins;
             - an output of transformers: everything in it whose name ends in "attentions", also in
               the outputs inside it;
             - a mapping from name to a tensor, or to one of the above.
@@ -63,13 +66,16 @@ def from_attentions(attentions: Any, names: Sequence[str] | None = None, layout:
         raise InputError(f"attentions are {_described(attentions)} without any weights; {_CURE}")
     records: list[AttentionRecord] = []
     forwards: dict[int, Forward] = {}
-    places: dict[int, int] = {}
+    places: dict[str, int] = {}  # the same in every step: later ones have no encoder
     for entry in entries:
         weights = as_tensor(_present(entry.value, entry.what), entry.what)
         check_weights(weights, entry.what)
         forward = forwards.setdefault(entry.step, Forward(entry.step))
-        place = places[entry.step] = places.get(entry.step, -1) + 1
+        place = places.setdefault(entry.name, len(places))
         records.append(AttentionRecord(entry.name, "", "weights", place, forward, weights=weights))
+    reordered = _reordered(attentions, [r.weights for r in records if r.step == 0 and r.weights is not None])
+    for forward in forwards.values():
+        forward.reordered = reordered
     if names is not None:
         records = _renamed(records, names, attentions)
     return Trace(records, layout=layout)
@@ -119,6 +125,18 @@ def _layers(attentions: Sequence[Any], name: str) -> Iterator[_Entry]:
                 yield _Entry(f"{name}.{layer}", number, weights, f"{where}[{layer}]")
         else:
             yield _Entry(f"{name}.{number}", 0, value, where)
+
+
+def _reordered(attentions: Any, first: Sequence[Tensor]) -> bool | None:
+    """Whether ``generate`` had beams, which change places in the batch; None where nothing says it.
+
+    Its output has their places. Bare tensors have not: there samples that begin with the same weights may be beams.
+    """
+    from transformers.utils import ModelOutput
+
+    if isinstance(attentions, ModelOutput):
+        return attentions.get("beam_indices") is not None
+    return None if any(map(has_copies, first)) else False
 
 
 def _present(value: Any, what: str) -> Any:

@@ -167,11 +167,12 @@ class Trace(Mapping[str, AttentionChain]):
         """Prefill and cached decoding joined: one record a module and text, with all of its tokens.
 
         While a causal model generates, each forward call attends from the new tokens to a cache. Put
-        together these rows are one causal chain over the whole text. That the keys are the same is verified.
+        together these rows are one causal chain over the whole text. That the keys are the same is verified; where
+        only weights are known, that their zeros are those of one growing text.
 
         Raises:
             CaptureError: the keys of a call do not continue those of the call before (beam search, a
-                cache that was cut), or only weights are known.
+                cache that was cut), or weights may come from beams and nothing says whether they do.
         """
         return Trace(join([self._resolved(record) for record in self._records]), self._opaque, self._layout)
 
@@ -234,6 +235,7 @@ class Trace(Mapping[str, AttentionChain]):
         Raises:
             CaptureError: its attention is not square, or only shapes were recorded.
             LayoutError: which token is what is ambiguous.
+            ChainError: a token may attend to nothing; the message names the sample that drops it.
         """
         if not record.is_square:
             queries, keys = record.shape[-2:]
