@@ -108,8 +108,12 @@ def test_the_choice_in_words(seen: tr.Observation) -> None:
 
 def test_a_batch_of_two(model: tr.Model) -> None:
     inputs = {name: value.repeat(2, 1, 1, 1) for name, value in model.prepare(samples.path("coffee")).items()}
-    with pytest.raises(CaptureError, match="leading dimensions"):
+    with pytest.raises(CaptureError, match=r"leading dimensions.*; give one input, a batch of one"):
         tr.observe(model, inputs=inputs).chain(0)
+    with tr.capture(model, layers=0) as trace:
+        model.forward(inputs)
+    with pytest.raises(CaptureError, match=r"; take one, with trace\.select\(sample=0\)"):
+        tr.observe(trace).chain(0)
 
 
 def test_what_was_captured_before_cannot_run_again(seen: tr.Observation) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .models import Model, load
     from .observation import Observation
     from .reading import observe
-    from .trace import Trace, capture, from_attentions, from_cache, from_query_key, load_trace
+    from .trace import Trace, capture, check_layout, from_attentions, from_cache, from_query_key, load_trace
 
 __version__ = "0.1.0"
 
@@ -31,6 +31,7 @@ __all__ = [
     "baselines",
     "bipartite",
     "capture",
+    "check_layout",
     "compose",
     "errors",
     "evaluate",
@@ -59,6 +60,7 @@ _HOMES = {
     "at": "layout",
     "bipartite": "chain",
     "capture": "trace",
+    "check_layout": "trace",
     "compose": "chain",
     "from_attentions": "trace",
     "from_cache": "trace",

@@ -264,7 +264,7 @@ def _default_start(modality: Modality, chain: AttentionChain) -> Start:
         return CENTRE
     if chain.layout is not None and "text" in chain.layout.spans:
         return "text"
-    return list(range(chain.num_tokens))
+    return range(chain.num_tokens)
 
 
 def _bounced(chain: AttentionChain, begin: Tensor, steps: Sequence[int]) -> dict[int, TokenMap]:
@@ -300,7 +300,7 @@ def _token_labels(layout: TokenLayout | None, count: int) -> list[dict[str, Any]
     labels: list[dict[str, Any]] = []
     for span in layout.spans:
         grid = layout.grids.get(span)
-        for place, i in enumerate(layout.range(span)):
+        for place, i in enumerate(layout.indices(span)):
             label: dict[str, Any] = {"token": i, "span": span}
             if layout.grids:
                 label |= _cell(place, grid)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from .chain import AttentionChain, TokenMap
+from .chain.arranged import arranged
 from .errors import CaptureError, InputError, LayoutError, TokenRankError
 from .html import note, panel, table
-from .layout import TokenLayout
+from .layout import LayoutChoice, TokenLayout
 from .markov import Lambda2
 from .models import Modality, Model
 from .recording import AttentionRecord
@@ -48,19 +49,20 @@ class Observation:
     N × N); what was computed is kept, so that many methods can be compared at the cost of one forward.
 
     Args:
-        run: the forward; returns its trace and the module's output. None for a chain.
+        run: the forward of some inputs; returns its trace and the module's output. None for a chain.
         model: what ran, where it can run again (gradients, masking); None for what was captured before.
         inputs: keyword arguments of the forward.
         picture: what was looked at, upright RGB; None where it is not known.
         modality: "image" or "text", where that is known without looking at the layouts.
         expected: the layout that model and inputs promise, for layers that have none.
         chain: the one layer, where no forward was seen.
+        layout_choice: the layout that was given by hand; None where it is to be found.
         name: of the model, for errors and captions.
     """
 
     def __init__(
         self,
-        run: Callable[[], tuple[Trace, Any]] | None,
+        run: Callable[[Mapping[str, Any]], tuple[Trace, Any]] | None,
         name: str,
         model: Model | None = None,
         inputs: Mapping[str, Any] | None = None,
@@ -68,16 +70,18 @@ class Observation:
         modality: Modality | None = None,
         expected: TokenLayout | None = None,
         chain: AttentionChain | None = None,
+        layout_choice: LayoutChoice = None,
     ) -> None:
         self._forward, self.name, self._model, self._inputs = run, name, model, inputs
         self.picture, self._modality, self._expected, self._chain = picture, modality, expected, chain
+        self.layout_choice = layout_choice
         self._kept: dict[Any, Any] = {}
 
     @cached_property
     def _ran(self) -> tuple[Trace, Any]:
         if self._forward is None:
             raise InputError("this needs what a forward left, and a chain alone was given; give tr.observe its trace")
-        return self._forward()
+        return self._forward(self._inputs or {})
 
     @property
     def trace(self) -> Trace:
@@ -113,11 +117,27 @@ class Observation:
         self.model  # noqa: B018  raises where there is none
         return cast("Mapping[str, Any]", self._inputs)
 
+    @property
+    def can_run(self) -> bool:
+        """Whether the model is there to run again; not so for what was captured before."""
+        return self._model is not None
+
+    def again(self, inputs: Mapping[str, Any]) -> Observation:
+        """The same model on other inputs, such as a changed picture: read in the same way, layers included.
+
+        Raises:
+            InputError: as ``model``.
+        """
+        given = self.name, self.model, inputs, None, self._modality, self._expected, None, self.layout_choice
+        return Observation(self._forward, *given)
+
     @cached_property
     def _chains(self) -> Seen:
         if self._chain is not None:
-            return {"chain": _of_one_input(self._chain, None, "chain")}, {}
-        return _square_chains(self.trace, self._expected, self._modality)
+            return {"chain": _of_one_input(self._chain, None, "chain", "take one by indexing the chain")}, {}
+        return _square_chains(
+            self.trace, self._expected, self._modality, _TAKE_ONE if self._inputs is None else _GIVE_ONE
+        )
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -165,13 +185,17 @@ class Observation:
 
     @property
     def patches(self) -> range:
-        """Indices of the patches among all tokens."""
+        """Indices of the patches among all tokens of the model.
+
+        Raises:
+            LayoutError: no picture, or patches that do not follow each other row by row.
+        """
         return self.layout.range(self.layout.picture)
 
     @property
     def picture_layout(self) -> TokenLayout:
         """The layout of the patches alone."""
-        return TokenLayout({"image": len(self.patches)}, {"image": self.grid})
+        return TokenLayout({"image": math.prod(self.grid)}, {"image": self.grid})
 
     @property
     def size(self) -> tuple[int, int]:
@@ -270,9 +294,8 @@ class Observation:
         layout = self._chains[0][name].layout
         if layout is None:
             raise self._no_layout(name)
-        span = layout.range(layout.picture)
         heads = tensor.reshape(-1, *tensor.shape[-2:])
-        return heads[:, span.start : span.stop].float().transpose(0, 1).flatten(1)
+        return heads[:, layout.indices(layout.picture)].float().transpose(0, 1).flatten(1)
 
     def map(self, values: Tensor, layer: Layer = None) -> TokenMap:
         """A map of the patches from values (P,).
@@ -339,7 +362,7 @@ class Observation:
 
     def _head_chains(self, name: str, kept: tuple[int, ...] | None, tokens: Tokens) -> AttentionChain:
         chain = self._chains[0][name]
-        part = chain if kept is None else chain.restrict(kept)
+        part = arranged(chain if kept is None else chain.restrict(kept))
         caption = f"{self.name}, {self.describe(name, 'each', tokens)}"
         return AttentionChain.from_operator(part.operator, part.layout, self._picture(name), caption)
 
@@ -369,7 +392,14 @@ class Observation:
         )
 
 
-def _square_chains(trace: Trace, expected: TokenLayout | None, modality: Modality | None) -> Seen:
+_TAKE_ONE = "take one, with trace.select(sample=0) or trace.select(branch=…)"
+_GIVE_ONE = (
+    "give one input, a batch of one; or run the model inside tr.capture and give tr.observe one of the trace, "
+    "trace.select(sample=0) or trace.select(branch=…)"
+)
+
+
+def _square_chains(trace: Trace, expected: TokenLayout | None, modality: Modality | None, cure: str) -> Seen:
     """Name → chain (heads, N, N) of every layer that has one; and why others have none.
 
     Where layers look at a picture, those that do not are left out: the text of a dual encoder, a pooling head.
@@ -379,7 +409,7 @@ def _square_chains(trace: Trace, expected: TokenLayout | None, modality: Modalit
     errors: list[TokenRankError] = []
     for name, record in _records(trace).items():
         try:
-            chains[name] = _of_one_input(trace.chain_of(record), expected, name)
+            chains[name] = _of_one_input(trace.chain_of(record), expected, name, cure)
         except (CaptureError, LayoutError) as error:
             skipped[name] = str(error)
             errors.append(error)
@@ -402,14 +432,13 @@ def _records(trace: Trace) -> dict[str, AttentionRecord]:
     return named
 
 
-def _of_one_input(chain: AttentionChain, expected: TokenLayout | None, name: str) -> AttentionChain:
+def _of_one_input(chain: AttentionChain, expected: TokenLayout | None, name: str, cure: str) -> AttentionChain:
     """The chain as (heads, N, N), with a layout where one is known."""
     operator, layout = chain.operator, chain.layout
     if chain.batch[:-1].numel() != 1:
         raise CaptureError(
             f"the attention of {name!r} has leading dimensions {tuple(chain.batch)}, expected (1, heads) or heads "
-            "alone: several inputs, windows or branches apart; take one, with trace.select(sample=0), "
-            "trace.select(branch=…) or by indexing the chain"
+            f"alone: several inputs, windows or branches apart; {cure}"
         )
     if len(chain.batch) != 1:
         operator = operator.reshape(chain.batch[-1] if chain.batch else 1)

@@ -16,13 +16,22 @@ import torch
 from torch import Tensor, nn
 
 from .chain import AttentionChain
-from .errors import CaptureError, InputError, LayoutError, NotFoundError, nearest, printable
+from .errors import (
+    CaptureError,
+    InputError,
+    LayoutError,
+    NotFoundError,
+    TokenRankError,
+    nearest,
+    printable,
+)
 from .layout import LayoutChoice, TokenLayout
 from .models import ImageSource, Modality, Model, load, read_image
 from .observation import Observation
 from .recording import AttentionRecord, LayerSelection
 from .select import whole_number
 from .trace import Trace, capture
+from .trace.running import cannot_run
 
 Source: TypeAlias = "ImageSource | Observation | Trace | AttentionChain | Model | nn.Module"
 Inputs: TypeAlias = "Mapping[str, Any] | Sequence[Any] | Tensor | np.ndarray"
@@ -125,13 +134,11 @@ def _of_content(
         picture = content = read_image(source)
     inputs = model.prepare(content, size)
 
-    def run() -> tuple[Trace, Any]:
-        with capture(model, layers, layout=layout) as trace:
-            output = model.forward(inputs)
-        return trace, output
+    def run(given: Mapping[str, Any]) -> tuple[Trace, Any]:
+        return _seen(model, given, layers, layout)
 
     expected = model.layout_for(inputs) if layout is None else None
-    return Observation(run, model.name, model, inputs, picture, model.kind, expected)
+    return Observation(run, model.name, model, inputs, picture, model.kind, expected, layout_choice=layout)
 
 
 def _of_module(
@@ -153,14 +160,33 @@ def _of_module(
     kind: Modality = "image" if any(_is_picture(value) for value in named.values()) else "text"
     model = source if isinstance(source, Model) else Model(type(source).__name__, source, kind)
 
-    def run() -> tuple[Trace, Any]:
-        with capture(model, layers, layout=layout) as trace:
-            output = model.forward(named)
-        return _without_padding(trace, named), output
+    def run(given: Mapping[str, Any]) -> tuple[Trace, Any]:
+        trace, output = _seen(model, given, layers, layout)
+        return _without_padding(trace, given), output
 
     _warn_if_random(module)
     modality = model.kind if isinstance(source, Model) else None
-    return Observation(run, model.name, model, named, picture, modality)
+    return Observation(run, model.name, model, named, picture, modality, layout_choice=layout)
+
+
+def _seen(model: Model, inputs: Mapping[str, Any], layers: LayerSelection, layout: LayoutChoice) -> tuple[Trace, Any]:
+    """The forward of a model: what it attended to and what it returned.
+
+    Raises:
+        InputError: the module cannot run on these inputs, looked at or not; its own error is the cause.
+    """
+    try:
+        with capture(model, layers, layout=layout) as trace:
+            output = model.forward(inputs)
+    except (TokenRankError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        try:
+            model.forward(inputs)
+        except Exception as own:
+            raise cannot_run(model.module, inputs, own, "tr.observe") from own
+        raise error
+    return trace, output
 
 
 def _of_trace(trace: Trace, layout: LayoutChoice, picture: PIL.Image.Image | None) -> Observation:
@@ -175,7 +201,7 @@ def _of_trace(trace: Trace, layout: LayoutChoice, picture: PIL.Image.Image | Non
     if layout is not None:
         trace = trace.select()
         trace.layout = layout
-    return Observation(lambda: (trace, None), "this trace", picture=picture)
+    return Observation(lambda _: (trace, None), "this trace", picture=picture)
 
 
 def _of_chain(chain: AttentionChain, layout: LayoutChoice, picture: PIL.Image.Image | None) -> Observation:
@@ -263,6 +289,11 @@ def _named_inputs(module: nn.Module, inputs: Inputs) -> dict[str, Any]:
         return dict(inputs)
     if isinstance(inputs, np.ndarray):
         inputs = torch.from_numpy(inputs)
+    if isinstance(inputs, str | bytes) or not isinstance(inputs, Tensor | Sequence):
+        raise InputError(
+            f"inputs of {type(module).__name__} are a {type(inputs).__name__}, expected a mapping of names, a list in "
+            "the order of its forward, or the one tensor; what is not prepared goes to tr.observe(source, model=…)"
+        )
     positional = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     try:
         bound = inspect.signature(module.forward).bind(*positional)

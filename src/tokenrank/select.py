@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from .chain import AttentionChain, start_distribution
+from .chain import AttentionChain, token_set
 from .errors import InputError, LayoutError, NotFoundError, nearest
 from .grammar import LAYER_HELP
 from .layout import TokenLayout
@@ -178,8 +178,7 @@ def tokens_of(tokens: Tokens, layout: TokenLayout | None, num_tokens: int, layer
     elif isinstance(tokens, Sequence) and tokens and all(isinstance(name, str) for name in tokens):
         kept = {i for name in tokens for i in _span(str(name), layout, num_tokens, layer)}
     else:
-        shape = torch.Size((num_tokens, num_tokens))
-        kept = set(start_distribution(tokens, shape, layout).nonzero()[:, 0].tolist())  # type: ignore[arg-type]
+        kept = set(token_set(tokens, num_tokens, layout).nonzero()[:, 0].tolist())
     return None if len(kept) == num_tokens else tuple(sorted(kept))
 
 

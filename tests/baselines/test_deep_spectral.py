@@ -110,7 +110,7 @@ def test_colours_of_a_prepared_picture():
     pixels = np.zeros((48, 64, 3), np.uint8)
     pixels[:, :32], pixels[:, 32:] = (51, 102, 204), (255, 0, 102)
     seen = tr.observe(Image.fromarray(pixels), size=64)
-    colours = grid_colours(seen)
+    colours = grid_colours(seen, seen.grid)
     assert colours.shape == (6, 8, 3)
     assert colours[3, 1].tolist() == pytest.approx([0.2, 0.4, 0.8], abs=1e-6)
     assert colours[2, 7].tolist() == pytest.approx([1, 0, 0.4], abs=1e-6)
@@ -124,7 +124,7 @@ def test_on_the_bundled_model():
     assert torch.equal(found.foreground, expected.reshape(seen.grid) > 0)
     assert 0 < found.foreground.sum() <= found.foreground.numel() / 2
     coloured = deep_spectral(seen, colour=10)
-    assert torch.equal(coloured.values, deep_spectral_from_features(seen.features(), grid_colours(seen), 10))
+    assert torch.equal(coloured.values, deep_spectral_from_features(seen.features(), grid_colours(seen, seen.grid), 10))
     assert not torch.equal(coloured.values, found.values)
 
 

@@ -86,14 +86,15 @@ def test_patches_in_another_order_give_the_same_map_in_that_order():
     assert torch.allclose(shuffled.values, whole.values[order])
 
 
-def test_all_alike_is_all_foreground_and_nothing_at_all_is_none():
-    alike = lost_from_features(torch.ones(6, 2), (2, 3))
-    assert alike.object.seed == 0
-    assert alike.object.mask.all()
-    assert alike.object.box == (0, 0, 1, 1)
-    nothing = lost_from_features(torch.zeros(6, 2), (2, 3))
-    assert not nothing.object.mask.any()
-    assert nothing.object.box is None
+@pytest.mark.parametrize("features", [torch.ones(6, 2), torch.zeros(6, 2), torch.ones(6, 1) * torch.rand(1, 9)])
+def test_a_constant_map_has_no_foreground(features):
+    rounded = features * (1 + torch.finfo(torch.float32).eps * torch.randint(-1, 2, features.shape))
+    for given in (features, rounded, features.double()):
+        found = lost_from_features(given, (2, 3))
+        assert not found.foreground.any()
+        assert not found.object.mask.any()
+        assert found.object.seed is None
+        assert found.object.box is None
 
 
 def test_a_common_mean_can_be_subtracted():

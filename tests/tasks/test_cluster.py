@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -299,3 +301,14 @@ def test_what_cannot_be_is_refused(two_halves: tr.AttentionChain):
 def test_a_number_of_segments_that_cannot_be(k: object) -> None:
     with pytest.raises(InputError, match=rf"k = {k} segments of 40 patches"):
         tr.tasks.cluster(tr.samples.path("chelsea"), k=k, size=64)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{}, {"k": 3}, {"how": "metastable"}, {"layer": [0, 0]}], ids=str)
+def test_a_chain_without_a_picture_is_refused_as_by_the_other_tasks(options: dict[str, Any]) -> None:
+    text = tr.AttentionChain(rows(5, 5), TokenLayout({"text": 5}))
+    with pytest.raises(LayoutError) as expected:
+        tr.tasks.saliency(text)
+    with pytest.raises(LayoutError) as found:
+        cluster(text, **options)
+    assert str(found.value) == str(expected.value)
+    assert "no picture is known among the 5 tokens; give one with a model that reads pictures" in str(found.value)

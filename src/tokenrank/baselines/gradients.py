@@ -179,7 +179,17 @@ def weighed_heads(rows: Tensor, gradients: Tensor) -> Tensor:
 
 
 def read_row(observation: Observation, matrix: Tensor) -> Tensor:
-    """(…, N, N) → (…, P): the row over the patches from which the answer is read, or the mean of such rows."""
+    """(…, N, N) → (…, P): the row over the patches from which the answer is read, or the mean of such rows.
+
+    Raises:
+        CaptureError: the last layer has other tokens than the first, so that it is unknown which of them is read.
+    """
+    count = observation.layout.num_tokens
+    if matrix.shape[-1] != count:
+        raise CaptureError(
+            f"the last layer has {matrix.shape[-1]} tokens and the first one {count}, expected the same in all; take a "
+            "model without pooling of tokens"
+        )
     return on_patches(observation, read_distribution(observation).to(matrix.dtype) @ matrix)
 
 
@@ -190,14 +200,8 @@ def class_logits(observation: Observation) -> Tensor:
         InputError: the model has no classifier, or cannot run again.
     """
     model = observation.model
-    if model.head is None:
-        raise InputError(
-            f"model {model.name!r} has no classifier; load one with tr.load(name, head=True), or say what turns the "
-            "output of your own module into logits (B, classes): tr.observe(tr.Model('mine', module, 'image', "
-            "head=lambda output: output.logits), inputs=…)"
-        )
     with torch.no_grad():
-        return model.classify(observation.output)[0]
+        return model.classify(observation.output if model.head is not None else None)[0]
 
 
 def chosen_class(observation: Observation, target: int | None) -> int:

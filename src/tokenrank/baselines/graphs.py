@@ -10,10 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Unpack
 
+from ..chain.foreground import is_constant
 from ..errors import InputError, NotUniqueWarning
+from ..layout import TokenLayout
 from ..observation import Observation
 from ..reading import Reading, Source, observe
 from ..select import Layer
+from ..tasks.masks import grid_of
+from ..tasks.strength import warn_if_faint
 from .affinity import checked_features, knn_matting_affinity, similarities, smallest_cut, strongest
 from .objects import ForegroundMap, ObjectMap
 from .registry import register
@@ -46,9 +50,9 @@ def tokencut(
     supervised and rotary ones do in the last block: take another layer, a higher τ, or ``centre``.
 
     >>> import tokenrank as tr
-    >>> found = tr.baselines.tokencut(tr.samples.path("chelsea"), size=64, layer=2, centre=True)
+    >>> found = tr.baselines.tokencut(tr.samples.path("astronaut"), size=64, layer=4, centre=True)
     >>> found.grid().shape, found.object.mask.shape, len(found.object.box)
-    (torch.Size([5, 8]), torch.Size([5, 8]), 4)
+    (torch.Size([8, 8]), torch.Size([8, 8]), 4)
 
     Args:
         source, reading: see ``tr.observe``.
@@ -59,6 +63,7 @@ def tokencut(
 
     Warns:
         NotUniqueWarning: no cut is better than another.
+        NothingThereWarning: the foreground hardly stands out (``tokenrank.tasks.strengths``).
 
     Raises:
         InputError: a τ beyond −1 … 1, a picture of one patch, or a chain alone, which has no keys.
@@ -67,10 +72,15 @@ def tokencut(
     """
     observation = observe(source, **reading)
     name = observation.layer(layer)
-    return observation.keep(
-        ("tokencut", name, tau, what, centre),
-        lambda: tokencut_from_features(observation.features(name, what), observation.grid, tau, centre),
-    )
+
+    def find() -> ObjectMap:
+        grid = grid_of(observation.head_chains(name))
+        found = tokencut_from_features(observation.features(name, what), grid, tau, centre).judged(observation)
+        if found.object.seed is not None:  # otherwise it was said that there is none
+            warn_if_faint(found.strength, "what TokenCut found", stacklevel=6)
+        return found
+
+    return observation.keep(("tokencut", name, tau, what, centre), find)
 
 
 def tokencut_from_features(
@@ -125,6 +135,9 @@ def lost(
         centre: subtract the mean key of the picture first; not part of LOST [I]. Without it a network whose keys
             share a large mean has no negative similarities, and everything is foreground.
 
+    Warns:
+        NothingThereWarning: the foreground hardly stands out (``tokenrank.tasks.strengths``), or is everything.
+
     Raises:
         InputError: k < 1, a picture of one patch, or a chain alone, which has no keys.
         CaptureError: the layer was seen as weights alone.
@@ -132,18 +145,22 @@ def lost(
     """
     observation = observe(source, **reading)
     name = observation.layer(layer)
-    return observation.keep(
-        ("lost", name, k, what, centre),
-        lambda: lost_from_features(observation.features(name, what), observation.grid, k, centre),
-    )
+
+    def find() -> ObjectMap:
+        grid = grid_of(observation.head_chains(name))
+        found = lost_from_features(observation.features(name, what), grid, k, centre).judged(observation)
+        warn_if_faint(found.strength, "what LOST found", stacklevel=6)
+        return found
+
+    return observation.keep(("lost", name, k, what, centre), find)
 
 
 def lost_from_features(features: Tensor, grid: tuple[int, int], k: int = 100, centre: bool = False) -> ObjectMap:
     """LOST on features (P, d) of a grid (rows, columns); ``centre`` subtracts their mean first.
 
     Degree is the number of non-negative similarities; patches of equal degree count in reading order. Where no
-    similarity is negative (all features alike), the first patch is therefore the seed and all is foreground. Where all
-    features are zero, nothing is.
+    similarity is negative the first patch is therefore the seed and all is foreground. Where all features are equal
+    the map is constant, and there is neither foreground nor seed.
 
     Raises:
         InputError: features that do not fit the grid or are not finite, one patch, or k < 1.
@@ -155,6 +172,8 @@ def lost_from_features(features: Tensor, grid: tuple[int, int], k: int = 100, ce
     seed = int(lowest[0])
     joined = lowest[alike[seed, lowest] > 0]
     values = alike[joined].sum(0)
+    if bool(is_constant(values.to(features.dtype))):
+        return ObjectMap.grown(values, torch.zeros_like(values, dtype=torch.bool), None, grid)
     return ObjectMap.grown(values, values > 0, seed, grid)
 
 
@@ -196,14 +215,16 @@ def deep_spectral(
     """
     observation = observe(source, **reading)
     name = observation.layer(layer)
+    grid = grid_of(observation.head_chains(name))
 
     def solve() -> Tensor:
-        colours = grid_colours(observation) if colour else None
+        colours = grid_colours(observation, grid) if colour else None
         return deep_spectral_from_features(observation.features(name, what), colours, colour, normalise, centre)
 
     values = observation.keep(("deep_spectral", name, colour, normalise, what, centre), solve)
-    foreground = (values > 0).reshape(observation.grid)
-    return ForegroundMap(values, observation.picture_layout, foreground=foreground)
+    return ForegroundMap(values, TokenLayout.image(*grid, cls_tokens=0), foreground=(values > 0).reshape(grid)).judged(
+        observation
+    )
 
 
 def deep_spectral_from_features(
@@ -252,8 +273,8 @@ def deep_spectral_from_features(
     return -vector if 2 * int((vector > 0).sum()) > len(vector) else vector
 
 
-def grid_colours(observation: Observation) -> Tensor:
-    """The picture as the model saw it, averaged over each patch: (rows, columns, 3) from 0 to 1.
+def grid_colours(observation: Observation, grid: tuple[int, int]) -> Tensor:
+    """The picture as the model saw it, averaged over each patch of a grid: (rows, columns, 3) from 0 to 1.
 
     Raises:
         InputError: inputs without one picture of one or three channels.
@@ -266,5 +287,5 @@ def grid_colours(observation: Observation) -> Tensor:
     pixels = pictures[0].double()
     mean, std = (torch.tensor(s, dtype=torch.float64, device=pixels.device) for s in (settings.mean, settings.std))
     colours = (pixels * std[:, None, None] + mean[:, None, None]) / (255 * settings.scale)
-    pooled = F.interpolate(colours, observation.grid, mode="area")[0].clamp(0, 1)
-    return pooled.permute(1, 2, 0).expand(*observation.grid, 3)
+    pooled = F.interpolate(colours, grid, mode="area")[0].clamp(0, 1)
+    return pooled.permute(1, 2, 0).expand(*grid, 3)

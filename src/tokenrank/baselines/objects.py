@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from ..chain import TokenMap
 from ..components import component_of
 from ..layout import TokenLayout
+from ..observation import Observation
+from ..tasks.strength import strength_words, strengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,10 +22,12 @@ class DiscoveredObject:
     Attributes:
         seed: index of the patch it grew from, row by row; None where the picture has no structure to cut.
         mask: bool (rows, columns), the 4-connected part of the foreground that holds the seed.
+        strength: of the mask, see ``ForegroundMap``.
     """
 
     seed: int | None
     mask: Tensor
+    strength: float | None = None
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
@@ -45,9 +50,22 @@ class ForegroundMap(TokenMap):
 
     Attributes:
         foreground: bool (rows, columns), the patches beyond the method's own threshold.
+        strength: how much the foreground stands out, from −1 to 1; 0 is what a picture of one colour gives, and below
+            0.1 there may be nothing (``tokenrank.tasks.strengths``). None where it is not known, such as of features
+            alone or of attention that was captured before.
     """
 
     foreground: Tensor = field(kw_only=True)
+    strength: float | None = field(kw_only=True, default=None, compare=False)
+
+    def worth_words(self) -> str:
+        """The strength, where it is known."""
+        return "" if self.strength is None else strength_words(self.strength)
+
+    def judged(self, observation: Observation) -> Self:
+        """The same map with its strength, seen by a model."""
+        found = strengths(observation, self.foreground[None].cpu())
+        return self if found is None else replace(self, strength=found[0])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,6 +77,13 @@ class ObjectMap(ForegroundMap):
     """
 
     object: DiscoveredObject = field(kw_only=True)
+
+    def judged(self, observation: Observation) -> Self:
+        """The same map with the strengths of its foreground and its object."""
+        found = strengths(observation, torch.stack([self.foreground, self.object.mask]).cpu())
+        if found is None:
+            return self
+        return replace(self, strength=found[0], object=replace(self.object, strength=found[1]))
 
     @classmethod
     def grown(cls, values: Tensor, foreground: Tensor, seed: int | None, grid: tuple[int, int]) -> ObjectMap:

@@ -7,11 +7,13 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from ..chain import Start, TokenMap, start_distribution
+from ..chain.foreground import is_constant
 from ..errors import ChainError, InputError, LayoutError
 from ..layout import TokenLayout
 from ..observation import Observation
 from ..reading import Reading, Source, observe
 from ..select import HEADS, Heads, Layer
+from ..tasks.masks import grid_of
 from .objects import ForegroundMap
 from .registry import register
 
@@ -39,13 +41,14 @@ def raw_row(
 
     Args:
         source, reading: see ``tr.observe``.
-        start: ``tr.at(x, y)``, the number of a patch (row by row), or several, a bool mask (P,) or a distribution
-            (P,), whose rows are averaged. Required.
+        start: ``tr.at(x, y)``, the number of a patch (row by row), or several, a bool mask (P,), float weights (P,) or
+            ``{patch: weight}``, whose rows are averaged (``tokenrank.chain.start_distribution``). Required.
         layer, heads: see ``tokenrank.select``.
 
     Raises:
         InputError: no start, or no choice of heads.
-        ChainError: a patch out of range, an empty mask, or no distribution.
+        ChainError: a patch out of range, an empty mask, weights that cannot be normalised, or whole numbers that could
+            be patches or weights.
         NotFoundError: no such layer or head.
     """
     observation = observe(source, **reading)
@@ -126,10 +129,15 @@ def dino_mass(
         ChainError: a share beyond (0, 1].
     """
     observation = observe(source, **reading)
-    kept = kept_mass(cls_rows(observation, layer), share)
+    rows = cls_rows(observation, layer)
+    kept = kept_mass(rows, share)
     weights = observation.head_weights(layer, heads).to(kept.device)
-    votes = weights @ (kept > 0).double()
-    return ForegroundMap(weights @ kept, observation.picture_layout, foreground=(votes > 0.5).reshape(observation.grid))
+    # a head that looks at all patches alike votes for none of them
+    votes = weights @ ((kept > 0) & ~is_constant(rows)[:, None]).double()
+    grid = grid_of(observation.head_chains(layer))
+    foreground = (votes > 0.5).reshape(grid)
+    layout = TokenLayout.image(*grid, cls_tokens=0)
+    return ForegroundMap(weights @ kept, layout, foreground=foreground).judged(observation)
 
 
 def cls_rows(observation: Observation, layer: Layer = -1) -> Tensor:

@@ -184,7 +184,7 @@ def write_labels(segmentation: Segmentation, file_name: str, out: OutFolder, pre
     }
     for name, make in makers.items():
         _print(out.write(name, make()))
-    note(f"{file_name}: {segmentation.caption}")
+    note(f"{file_name}: {segmentation.caption}; {segmentation.strength_words()}")
 
 
 def _print(path: Path) -> None:

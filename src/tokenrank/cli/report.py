@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..errors import NotConvergedWarning, TokenRankError
+from ..errors import NotConvergedWarning, NothingThereWarning, TokenRankError
 
 FAILED, MISUSED = 1, 2
 
@@ -36,7 +36,8 @@ def reported() -> Iterator[None]:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("always", NotConvergedWarning)
+        for told in (NotConvergedWarning, NothingThereWarning):
+            warnings.simplefilter("always", told)
         warnings.showwarning = _show_warning
         try:
             yield

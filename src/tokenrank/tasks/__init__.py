@@ -6,6 +6,7 @@ from .refine import bilateral_solver, guided, random_walk
 from .saliency import saliency, saliency_map
 from .segment import segment
 from .segmentation import Segmentation
+from .strength import strengths
 
 __all__ = [
     "Segmentation",
@@ -20,4 +21,5 @@ __all__ = [
     "saliency",
     "saliency_map",
     "segment",
+    "strengths",
 ]

@@ -21,6 +21,7 @@ from ..select import HEADS, Heads, Layers, whole_number
 from .masks import grid_of
 from .merging import AnchorGrid, auto_tau, merge, tau_for, tokenrank_grid, uniform_grid
 from .segmentation import Segmentation
+from .strength import strengths, warn_if_faint
 
 ClusterWay: TypeAlias = Literal["merge", "metastable"]
 
@@ -66,7 +67,10 @@ def cluster(
 
     Returns:
         Labels from 1 without gaps, in the order of the anchors or the states (heaviest first); no background. Scores
-        are the proposals (or memberships) in pixels of ``Observation.size``.
+        are the proposals (or memberships) in pixels of ``Observation.size``; strengths say which stand out.
+
+    Warns:
+        NothingThereWarning: the segments together hardly stand out from each other (``strengths``).
 
     Raises:
         InputError: a picture or argument that cannot be used. NotFoundError: no such model, layer or head.
@@ -79,10 +83,12 @@ def cluster(
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise InputError(f"n = {n!r} bounces, expected a whole number from 1")
     observation = observe(source, **reading)
+    names = (observation.layer(None),) if layer is None else observation.several_layers(layer)
+    for name in names:
+        grid_of(observation.head_chains(name))
     if k is not None and (whole_number(k) is None or not 1 <= k <= len(observation.patches)):
         count = len(observation.patches)
         raise InputError(f"k = {k!r} segments of {count} patches, expected a whole number from 1 to {count}")
-    names = (observation.layer(None),) if layer is None else observation.several_layers(layer)
     chain = _joined(observation, names, heads)
     if how == "metastable":
         states = chain.metastable(k)
@@ -93,14 +99,18 @@ def cluster(
         proposals = merged_maps(chain, maps, k, tau, anchors, grid, sort, iterations)
     seen = "; ".join(observation.describe(name, heads) for name in names)
     labels = from_proposals(proposals, grid_of(chain), observation.size)
-    return replace(labels, picture=observation.picture, caption=f"{observation.name}, {seen}, {how}")
+    parts = labels.labels == np.arange(1, len(labels.names))[:, None, None]
+    caption = f"{observation.name}, {seen}, {how}"
+    answer = replace(labels, picture=observation.picture, caption=caption, strengths=strengths(observation, parts))
+    if k != 1:
+        warn_if_faint(answer.strength, "the division of cluster")
+    return answer
 
 
 def _joined(observation: Observation, names: Sequence[str], heads: Heads) -> AttentionChain:
     """One chain (P, P) of the picture; of several layers a matrix on the finest grid."""
     chains = [observation.chain(name, heads) for name in names]
     if len(chains) == 1:
-        grid_of(chains[0])
         return chains[0]
     maps = [(chain.operator.to_dense(torch.float64), grid_of(chain)) for chain in chains]
     finest = max((own for _, own in maps), key=lambda g: g[0] * g[1])

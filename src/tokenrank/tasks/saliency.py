@@ -11,13 +11,14 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from ..chain import AttentionChain, TokenMap
-from ..chain.foreground import ForegroundRule, foreground
+from ..chain.foreground import ForegroundRule, foreground, is_constant
 from ..errors import InputError
 from ..observation import Observation
 from ..reading import Reading, Source, observe
 from ..select import HEADS, Heads, Layers
 from .masks import Refinement, check_refinement, grid_of, part_at, refined
 from .segmentation import Segmentation
+from .strength import strengths, warn_if_faint
 
 SaliencyWay: TypeAlias = Literal["border", "slow", "metastable", "tokenrank", "tokenrank-backward"]
 Side: TypeAlias = Literal["border", "seed"]
@@ -55,7 +56,10 @@ def saliency(
         **reading: what ``tr.observe`` takes beside the source: model, size, image, …
 
     Returns:
-        One label, "object", and its map, in pixels of ``Observation.size``.
+        One label, "object", its map and its strength, in pixels of ``Observation.size``.
+
+    Warns:
+        NothingThereWarning: the object hardly stands out (``strengths``); what is cut out of an even picture is none.
 
     Raises:
         InputError: a picture or argument that cannot be used. CaptureError, LayoutError: no grid of patches.
@@ -65,7 +69,8 @@ def saliency(
     check_refinement(refine, picture)
     patches = saliency_map(observation, how, layer=layer, heads=heads, side=side)
     values = patches.upsample(observation.size).double().cpu().numpy()
-    values = values - values.min()
+    # a constant map is zero, and not what rounding leaves of it
+    values = np.zeros_like(values) if bool(is_constant(values, 2)) else values - values.min()
     if refine and picture is not None:
         rows, columns = patches.grid().shape
         values = refined(values, picture, (rows, columns))
@@ -76,7 +81,10 @@ def saliency(
     seen = observation.describe(names[0], heads) if len(names) == 1 else f"{len(names)} layers, heads {heads}"
     caption = f"{observation.name}, {seen}, {how}, rule {rule}"
     scores = values[None].astype(np.float32)
-    return Segmentation(mask.astype(np.int64), ("background", "object"), scores, picture, caption)
+    found = strengths(observation, mask[None])
+    if found is not None and rule is not None:
+        warn_if_faint(found[0], "the object of saliency")
+    return Segmentation(mask.astype(np.int64), ("background", "object"), scores, picture, caption, found)
 
 
 def saliency_map(

@@ -22,6 +22,7 @@ from ..reading import Reading, Source, observe
 from ..select import HEADS, Heads, Layer
 from .masks import Refinement, check_refinement, grid_of, part_at, refined
 from .segmentation import Segmentation
+from .strength import strengths, warn_if_faint
 
 Box: TypeAlias = tuple[float, float, float, float]
 """x0, y0, x1, y1: four whole numbers are pixels (x1, y1 beyond the box), anything else fractions from 0 to 1."""
@@ -77,7 +78,10 @@ def segment(
     Returns:
         Labels from 1 in the order of the starts, in pixels of ``Observation.size``: of the picture, of what the model
         was given, or one pixel a patch, whichever is known first. Where several claim a pixel the largest value wins;
-        each map has sum one over the patches.
+        each map has sum one over the patches. Strengths say which stand out.
+
+    Warns:
+        NothingThereWarning: a label hardly stands out (``strengths``), such as one from a point of an even surface.
 
     Raises:
         InputError: a picture, place or argument that cannot be used. NotFoundError: no such model, layer, span or
@@ -102,7 +106,11 @@ def segment(
         masks.append(part_at(mask, values, _cell(place, size)) if component else mask)
     labels, names = combined(scores, masks), ("background", *places)
     caption = _caption(observation, places.values(), layer, heads, f"n = {n}, {towards}, rule {rule}")
-    return Segmentation(labels, names, np.stack(scores).astype(np.float32), picture, caption)
+    found = strengths(observation, labels == np.arange(1, len(names))[:, None, None])
+    if found is not None and rule is not None:
+        weakest = min(range(len(found)), key=found.__getitem__)
+        warn_if_faint(found[weakest], f"{names[1 + weakest]!r} of segment")
+    return Segmentation(labels, names, np.stack(scores).astype(np.float32), picture, caption, found)
 
 
 def start_map(chain: AttentionChain, place: Place, n: Bounces, direction: Direction, size: tuple[int, int]) -> TokenMap:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..files.whole import write_whole
 from ..html import escape, figure, image, panel
 from ..models import ImageSource, read_image
+from .strength import strength_words, total_strength
 
 MOST_LABELS = 255  # of an indexed picture, beside the background
 SHOWN = 4  # labels named by ``repr``
@@ -34,9 +35,12 @@ class Segmentation:
         scores: float32 (len(names) − 1, H, W), the map that each label came from; None where there is none.
         picture: what was divided, where that is known; shown beneath the labels.
         caption: how, in words: model, layer, heads, tokens, and what the task was told.
+        strengths: how much each label above 0 stands out, from −1 to 1; 0 is what a picture of one colour gives, and
+            below 0.1 there may be nothing (``tokenrank.tasks.strengths``). None where it is not known: attention that
+            was captured before, so that the model cannot be asked what it makes of one colour.
 
     Raises:
-        InputError: labels of another shape or type, or without a name; scores that do not fit.
+        InputError: labels of another shape or type, or without a name; scores or strengths that do not fit.
     """
 
     labels: np.ndarray
@@ -44,6 +48,7 @@ class Segmentation:
     scores: np.ndarray | None = None
     picture: PIL.Image.Image | None = None
     caption: str = ""
+    strengths: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels)
@@ -61,6 +66,15 @@ class Segmentation:
                 f"scores have shape {self.scores.shape}, expected {(len(self.names) - 1, *labels.shape)}: one map for "
                 "each label above 0"
             )
+        if self.strengths is not None and len(self.strengths) != len(self.names) - 1:
+            raise InputError(f"{len(self.strengths)} strengths of {len(self.names) - 1} labels, expected one each")
+
+    @property
+    def strength(self) -> float | None:
+        """One number for all labels above 0: the mean of their strengths by area, 0 where none has any; or None."""
+        if self.strengths is None:
+            return None
+        return total_strength(self.strengths, [*self.areas().values()][1:])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -100,7 +114,10 @@ class Segmentation:
 
     def coco(self, file_name: str = "", description: str = "tokenrank") -> dict[str, Any]:
         """A COCO data set of this one picture, with uncompressed run lengths; see ``coco_dataset``."""
-        return coco_dataset(self.labels, self.names, file_name, description)
+        data = coco_dataset(self.labels, self.names, file_name, description, self.strengths)
+        if self.strength is not None:
+            data["info"]["strength"] = round(self.strength, 6)
+        return data
 
     def overlay(self, image: ImageSource | None = None, opacity: float = 0.55) -> PIL.Image.Image:
         """The labels above 0 in colour over their picture, in the labels' size.
@@ -145,13 +162,18 @@ class Segmentation:
         """The bytes of ``save``: ``form`` is ".png" or ".json", ``maker`` stands in the file's own notes."""
         if form == ".json":
             return json.dumps(self.coco(file_name, maker), ensure_ascii=False).encode("utf-8", "backslashreplace")
-        return png_bytes(self.indexed(), maker)
+        return png_bytes(self.indexed(), maker, {} if self.strengths is None else {"Strength": f"{self.strength:.4f}"})
+
+    def strength_words(self) -> str:
+        """``strength`` as a person reads it."""
+        return strength_words(self.strength)
 
     def __repr__(self) -> str:
         height, width = self.size
         shares = [f"{name} {share:.0%}" for name, share in list(self.areas().items())[1:]]
         told = ", ".join(shares[:SHOWN]) + (f", … {len(shares)} labels" if len(shares) > SHOWN else "")
-        return f"Segmentation({height} × {width} pixels: {told or 'background alone'})"
+        known = "" if self.strengths is None else f"; {self.strength_words()}"
+        return f"Segmentation({height} × {width} pixels: {told or 'background alone'}{known})"
 
     def _repr_html_(self) -> str:
         picture = self.overlay()
@@ -160,7 +182,8 @@ class Segmentation:
             picture = picture.resize((picture.width * factor, picture.height * factor), PIL.Image.Resampling.NEAREST)
         names = ", ".join(self._name(label) for label in range(1, min(len(self.names), MOST_LABELS + 1)))
         content = f"{image(picture, 'labels over their picture')}<div>{names}</div>"
-        return panel(f"Segmentation of {self.size[0]} × {self.size[1]} pixels", figure(content, self.caption))
+        told = ", ".join(filter(None, [self.caption, "" if self.strengths is None else self.strength_words()]))
+        return panel(f"Segmentation of {self.size[0]} × {self.size[1]} pixels", figure(content, told))
 
     def _name(self, label: int) -> str:
         """A label's name and area, with its colour, as HTML."""
@@ -172,10 +195,11 @@ class Segmentation:
         return palette()[(self.labels - 1) % MOST_LABELS + 1]
 
 
-def png_bytes(picture: PIL.Image.Image, maker: str) -> bytes:
-    """A picture as png, with who made it."""
+def png_bytes(picture: PIL.Image.Image, maker: str, told: Mapping[str, str] | None = None) -> bytes:
+    """A picture as png, with who made it and what else is told about it."""
     notes, buffer = PIL.PngImagePlugin.PngInfo(), io.BytesIO()
-    notes.add_text("Software", maker)
+    for name, words in {"Software": maker, **(told or {})}.items():
+        notes.add_text(name, words)
     picture.save(buffer, format="png", pnginfo=notes)
     return buffer.getvalue()
 
@@ -193,13 +217,20 @@ def run_lengths(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
 
 
-def coco_dataset(labels: np.ndarray, names: Sequence[str], file_name: str, description: str) -> dict[str, Any]:
+def coco_dataset(
+    labels: np.ndarray,
+    names: Sequence[str],
+    file_name: str,
+    description: str,
+    strengths: Sequence[float] | None = None,
+) -> dict[str, Any]:
     """Labels (H, W) of one picture as a COCO data set: one annotation for each label above 0 that occurs.
 
     Args:
         names: of every label from 0 on; ids of categories are the labels.
         file_name: of the picture.
         description: for the field ``info``.
+        strengths: of every label from 1 on, for a field ``strength`` of its annotation.
     """
     height, width = labels.shape
     annotations: list[dict[str, Any]] = []
@@ -219,6 +250,7 @@ def coco_dataset(labels: np.ndarray, names: Sequence[str], file_name: str, descr
                 "bbox": [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1],
                 "iscrowd": 0,
             }
+            | ({} if strengths is None else {"strength": round(strengths[label - 1], 6)})
         )
     return {
         "info": {"description": description},

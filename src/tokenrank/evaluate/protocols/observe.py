@@ -18,6 +18,7 @@ from ...layout import Point
 from ...models import Model
 from ...observation import Observation
 from ...reading import observe
+from ...tasks.strength import unjudged
 from ..metrics.checks import min_max
 
 if TYPE_CHECKING:
@@ -27,19 +28,21 @@ if TYPE_CHECKING:
 def observe_image(model: Model, image: PIL.Image.Image, size: int | None = None, native: bool = False) -> Observation:
     """The picture as the model sees it, in its own aspect ratio.
 
+    What is found in it is measured against a mask, so that its strength is not asked, which would cost a forward.
+
     Args:
         size: long side in pixels; the model's own where None.
         native: the picture's own size, each side rounded to whole patches, resized by LANCZOS: TokenCut's
             preprocessing [V]. ``size`` must be None then.
     """
     if not native:
-        return observe(image, model, size=size)
+        return unjudged(observe(image, model, size=size))
     check_native(size)
     if model.images is None:
         raise InputError(f"model {model.name!r} reads {model.kind}, expected one that reads pictures")
     lanczos = replace(model, images=replace(model.images, resample=PIL.Image.Resampling.LANCZOS))
     # a long side of the picture's own length leaves nothing but the rounding
-    return observe(image, lanczos, size=max(image.size))
+    return unjudged(observe(image, lanczos, size=max(image.size)))
 
 
 def check_native(size: int | None) -> None:
@@ -52,7 +55,7 @@ def observe_square(model: Model, image: PIL.Image.Image, side: int) -> Observati
     """The picture squeezed to ``side`` × ``side`` pixels by bilinear interpolation, aspect ratio not kept: Chefer's
     preprocessing [V]. A side that is no multiple of the model's patch is then rounded to one.
     """
-    return observe(squeezed(image, side), model, size=side)
+    return unjudged(observe(squeezed(image, side), model, size=side))
 
 
 def squeezed(image: PIL.Image.Image, side: int) -> PIL.Image.Image:

@@ -163,8 +163,18 @@ def _answers(
     answers: dict[Job, Tensor] = {}
     for group in _groups(counts, many, by_length, batch):
         rows = torch.tensor([picture for _, picture in group])
-        answers |= zip(group, answer(group, repeated(inputs, rows)), strict=True)
+        answers |= zip(group, _checked_answer(answer(group, repeated(inputs, rows)), len(group)), strict=True)
     return torch.stack([torch.stack([answers[place, i] for i in range(many)]) for place in range(len(counts))])
+
+
+def _checked_answer(answer: object, many: int) -> Tensor:
+    if not isinstance(answer, Tensor) or not answer.ndim or len(answer) != many:
+        found = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+        raise InputError(
+            f"what was read from the model's output is {found}, expected a tensor ({many}, …): one entry a picture; "
+            "read= is a function of what the module returns"
+        )
+    return answer
 
 
 def _groups(counts: Sequence[int], many: int, by_length: bool, batch: int) -> list[list[Job]]:

@@ -56,11 +56,12 @@ def find_sites(observation: Observation) -> Sites:
     """
     model, inputs = observation.model, observation.inputs
     _, pixels = pixels_of(inputs)
-    known = _known.setdefault(model.module, {})
+    known = _known.setdefault(model.module, {}) if observation.layout_choice is None else {}
     shape = tuple(pixels.shape[1:])
     if shape not in known:
         # anew, since what is given may have recorded some layers only
-        one = _checked(observe(model, inputs=repeated(inputs, slice(0, 1))))
+        first = repeated(inputs, slice(0, 1))
+        one = _checked(observe(model, inputs=first, layout=observation.layout_choice))
         known[shape] = Sites(one.layout, one.grid, one.layers, _blocks(model.module, one.layers))
     return known[shape]
 
@@ -73,6 +74,8 @@ def pixels_of(inputs: Mapping[str, Any]) -> tuple[str, Tensor]:
     """
     for name, value in inputs.items():
         if isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4:
+            if not len(value):
+                raise InputError(f"inputs {name!r} have shape {tuple(value.shape)}, expected one picture at least")
             return name, value
     raise InputError(
         f"inputs {list(inputs)} hold no pictures (B, C, H, W), expected those of a model that reads pictures: "
@@ -124,7 +127,10 @@ def black(model: Model) -> Tensor:
         InputError: a model without settings for pictures.
     """
     if model.images is None:
-        raise InputError(f"model {model.name!r} reads {model.kind}, expected one that reads pictures")
+        raise InputError(
+            f"model {model.name!r} does not say how its pictures are prepared, so that it is unknown what black is; "
+            "load it by name with tr.load, or mask tokens with how='keys'"
+        )
     return -torch.tensor(model.images.mean) / torch.tensor(model.images.std)
 
 
