@@ -167,7 +167,7 @@ def judged(case: Case, call: Call, answer: Any, how: dict[str, Any]) -> list[Ver
         try:
             with np.errstate(all="ignore"):
                 return call.judge(case, answer, how, numbers)
-        except (UnsureError, ZeroDivisionError):
+        except (UnsureError, ZeroDivisionError, np.linalg.LinAlgError):
             return None
 
     kinds = [FAST]

@@ -75,7 +75,7 @@ def spectrum(case: Case, answer: Any, how: How, numbers: Numbers) -> list[Verdic
         values = case.flat(answer.values)[head, :count].numpy()
         sure = bool(worth.sure[head] if worth.sure.ndim == 1 else worth.sure[head, :count].all())
         least = min(how["k"], case.n)
-        fewer = (least - 1,) if not sure and how["k"] > 1 else ()  # as documented
+        fewer = (least - 1,) if how["k"] > 1 else ()  # as documented
         found.append(Verdict(head, "count", 0, float(count not in (*fewer, least, least + 1))))
         found += in_order(head, values, sure)
         reported = float(residual[head] if residual.ndim == 1 else residual[head].max())

@@ -76,7 +76,7 @@ def absorption(operator: Operator, targets: Tensor, tol: float = 1e-8, max_appli
     if bool(caught.any()):
         misses = reaches(operator, caught[..., None], ~ending)[..., 0] & ~ending
         into = torch.cat([targets, caught[..., None]], -1)
-    solved = solve_transient(operator, alive, operator @ into.double(), tol, max_applies, entering=True)
+    solved = solve_transient(operator, alive, into.double(), tol, max_applies, entering=True)
     count = targets.shape[-1]
     # clamping brings no answer further from the exact one
     found = solved.values.clamp(0, 1)

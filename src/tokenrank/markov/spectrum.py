@@ -29,7 +29,7 @@ class Spectrum(Result):
         values: λ₁ = 1, λ₂, …, complex128 (*batch, K). Moduli descending, larger real parts first among equal ones;
             the two of a conjugate pair are neighbours, positive imaginary part first; NaN beyond ``count``.
         count: how many are given, (*batch): k, or k + 1 where k would cut a pair, or N if that is less;
-            perhaps one fewer in an uncertain answer, where what was found would cut a pair.
+            one fewer where rounding makes a pair of the last two, as of zeros.
         right: orthonormal basis of the right invariant subspace, A Q = Q T, float64 (*batch, N, K). Its first
             column is constant; every leading part that cuts no pair is invariant itself; zero beyond ``count``.
         left: the same for Aᵀ, its first column along π; None unless asked for.

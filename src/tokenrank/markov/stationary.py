@@ -117,7 +117,7 @@ def _shares(operator: Operator, found: Classes, jump: Tensor, max_applies: int) 
     begun = torch.where(walking, jump, 0.0)
     if not bool((begun > 0).any()):
         return shares, torch.zeros_like(shares[..., 0]), 0
-    ends = solve_transient(operator, walking, operator @ members, SHARES, max_applies)
+    ends = solve_transient(operator, walking, members, SHARES, max_applies, entering=True)
     shares = shares + (begun[..., None] * ends.values).sum(-2)
     spent = ends.certificate
     bound = torch.full_like(shares[..., 0], torch.inf) if spent.error_bound is None else spent.error_bound

@@ -24,7 +24,8 @@ class Killed:
         rhs: (h, N, 1 + c), zero off ``alive``: ones, which give the times until the walk is out, and b.
         row_error: η (h,), a bound of max_i Σ_j |Â_ij − A_ij|, where A was asked for and Â is applied.
         entry_error: δ (h,), a bound of |log Â_ij − log A_ij|.
-        entering: whether b are probabilities of steps of the same operator, with its errors.
+        into: (h, N, 1 + c), y of the columns with b = A y, 0 ≤ y ≤ 1, zero for others; None if there are none. Such b
+            have the errors of the operator, and residuals take A (x + y) in one product, whose rows sum to one.
         tol: what is wanted of x.
         kept: bool (h,): every possible step of A is a number of Â with all its digits; see ``steps_kept``.
     """
@@ -34,24 +35,40 @@ class Killed:
     rhs: Tensor
     row_error: Tensor
     entry_error: Tensor
-    entering: bool
+    into: Tensor | None
     tol: float
     kept: Tensor
+
+    @property
+    def entering(self) -> bool:
+        """Whether columns of b are probabilities of steps of the operator."""
+        return self.into is not None
 
     def index(self, heads: Tensor | slice) -> Killed:
         """The same of some of the heads."""
         part: dict[str, Any] = {
             name: getattr(self, name)[heads] for name in ("alive", "rhs", "row_error", "entry_error", "kept")
         }
-        return replace(self, operator=self.operator.index(heads), **part)
+        into = None if self.into is None else self.into[heads]
+        return replace(self, operator=self.operator.index(heads), into=into, **part)
+
+    def of(self, operator: Operator) -> Killed:
+        """The same with another form of the operator, whose own steps b then are."""
+        if self.into is None:
+            return replace(self, operator=operator)
+        steps = torch.where(self.alive[..., None], operator @ self.into, 0.0)
+        return replace(self, operator=operator, rhs=torch.where(_columns_of(self.into), steps, self.rhs))
 
     def columns(self, part: slice) -> Killed:
         """The same for some of the right-hand sides."""
-        return replace(self, rhs=self.rhs[..., part])
+        return replace(self, rhs=self.rhs[..., part], into=None if self.into is None else self.into[..., part])
 
     def left(self, x: Tensor) -> Tensor:
         """Qx + b − x, (h, N, 1 + c)."""
-        return self.rhs + torch.where(self.alive[..., None], self.operator @ x, 0.0) - x
+        if self.into is None:
+            return self.rhs + torch.where(self.alive[..., None], self.operator @ x, 0.0) - x
+        steps = torch.where(self.alive[..., None], self.operator @ (x + self.into), 0.0)
+        return self.rhs.masked_fill(_columns_of(self.into), 0.0) + steps - x
 
     def unit(self) -> Tensor:
         """What rounding may hide in ``left``, relative to max |x|, (h,): in the sums, and in rows off one."""
@@ -121,6 +138,11 @@ class Answer:
         """With other answers for some of the heads."""
         fields = {name: getattr(self, name).index_copy(0, heads, getattr(part, name)) for name in self.TENSORS}
         return Answer(**fields, applies=part.applies, method=part.method)
+
+
+def _columns_of(into: Tensor) -> Tensor:
+    """Which columns are steps, bool (h, 1, 1 + c)."""
+    return (into != 0).any(-2, keepdim=True)
 
 
 def steps_kept(operator: Operator, a: Tensor) -> Tensor:

@@ -55,8 +55,8 @@ def solve_transient(
         tol: bound of ‖x − exact‖∞ / max(1, ‖x‖∞) wanted, per head; where b ≥ 0 and the chain is factored, of the
             relative error of every entry.
         max_applies: attention applications allowed for each 16 columns.
-        entering: whether b are probabilities of steps of this operator, A y with 0 ≤ y ≤ 1: its errors are then
-            errors of b.
+        entering: whether b is y of A y, with 0 ≤ y ≤ 1, in the place of b: probabilities of steps of this operator,
+            whose errors are then errors of b.
 
     The bound is proved: with t ≈ (I − Q)⁻¹ 1 and m = min(t − Qt) > 0, t ≥ m (I − Q)⁻¹ 1, since I − Q is an M-matrix;
     hence ‖(I − Q)⁻¹‖∞ ≤ max t / m, the longest expected time to get out. It holds for the chain that was asked for:
@@ -72,10 +72,12 @@ def solve_transient(
     n, columns, count = operator.num_tokens, b.shape[-1], math.prod(operator.batch)
     alive = alive.expand(*operator.batch, n).reshape(count, n)
     b = b.double().expand(*operator.batch, n, columns).reshape(count, n, columns)
-    rhs = torch.cat([alive[..., None].double(), b], -1).masked_fill(~alive[..., None], 0.0)
     flat = operator.reshape(count)
+    into = torch.cat([torch.zeros_like(b[..., :1]), b], -1) if entering else None
+    steps = flat @ b if entering else b
+    rhs = torch.cat([alive[..., None].double(), steps], -1).masked_fill(~alive[..., None], 0.0)
     rows, entries = flat.row_error(torch.float64), flat.entry_error(torch.float64)
-    asked = Killed(flat, alive, rhs, rows, entries, entering, tol, kept=entries == 0)
+    asked = Killed(flat, alive, rhs, rows, entries, into, tol, kept=entries == 0)
     answer = Answer.joined(list(_answers(asked, max_applies)), ORDER)
     x = answer.x.reshape(*operator.batch, n, 1 + columns)
 
@@ -111,7 +113,8 @@ def _materialised(asked: Killed, group: Operator) -> Killed:
     kept = asked.kept
     if isinstance(group, Dense) and not bool(kept.all()):
         kept = kept | steps_kept(asked.operator, group.weights)
-    return replace(asked, operator=group, kept=kept)
+    # what was built is not what products take to the last digit: all has to be of one of them
+    return replace(asked.of(group) if group is not asked.operator else asked, kept=kept)
 
 
 def _factored(asked: Killed) -> Answer:
