@@ -1,36 +1,45 @@
-"""Random crops and the blob masks that paste one image into another."""
+"""One random crop of every picture, at any size: the student looks at 8 pixels where the teacher looks at 14."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
+from .data import normalise
+
+AREA = (0.3, 1.0)
+ASPECT = 0.25  # e^±
+COLOUR = (0.75, 1.25)  # brightness and contrast
 
 
-def random_crops(images: torch.Tensor, size: int) -> torch.Tensor:
-    """uint8 (B, 3, H, W) to float crops (B, 3, size, size) in [0, 1].
+class Crops:
+    """The same crops of pictures (B, 3, H, W) in uint8, whatever the size that is asked for.
 
-    Area 40–100 %, aspect e^±0.25, horizontal flips, brightness and contrast ±25 %.
+    Area 30–100 %, aspect e^±0.25, horizontal flips, brightness and contrast ±25 %, all drawn once.
     """
-    b = images.shape[0]
-    side = torch.empty(b).uniform_(0.4, 1).sqrt()
-    aspect = torch.empty(b).uniform_(-0.25, 0.25).exp()
-    sx, sy = (side * aspect).clamp(max=1), (side / aspect).clamp(max=1)
-    theta = torch.zeros(b, 2, 3)
-    theta[:, 0, 0] = sx * torch.where(torch.rand(b) < 0.5, -1.0, 1.0)
-    theta[:, 0, 2] = (torch.rand(b) * 2 - 1) * (1 - sx)
-    theta[:, 1, 1] = sy
-    theta[:, 1, 2] = (torch.rand(b) * 2 - 1) * (1 - sy)
-    grid = F.affine_grid(theta, [b, 3, size, size], align_corners=False)
-    x = F.grid_sample(images.float() / 255, grid, align_corners=False, padding_mode="reflection")
-    brightness, contrast = torch.empty(2, b, 1, 1, 1).uniform_(0.75, 1.25)
-    centre = x.mean((1, 2, 3), keepdim=True)
-    return ((x - centre) * contrast + centre * brightness).clamp(0, 1)
 
+    def __init__(self, pictures: Tensor) -> None:
+        count, device = len(pictures), pictures.device
 
-def blob_masks(batch: int, size: int) -> torch.Tensor:
-    """Random smooth regions, float (B, 1, size, size) in {0, 1}, covering 25–60 % of the image."""
-    field = F.interpolate(torch.randn(batch, 1, 5, 5), (size, size), mode="bicubic").flatten(1)
-    covered = torch.empty(batch).uniform_(0.25, 0.6)
-    last = field.shape[1] - 1
-    threshold = field.sort(1).values.gather(1, ((1 - covered) * last).long()[:, None])
-    return (field > threshold).float().view(batch, 1, size, size)
+        def drawn(low: float, high: float, *shape: int) -> Tensor:
+            return torch.empty(*shape, device=device).uniform_(low, high)
+
+        side, aspect = drawn(*AREA, count).sqrt(), drawn(-ASPECT, ASPECT, count).exp()
+        across, down = (side * aspect).clamp(max=1), (side / aspect).clamp(max=1)
+        self.place = torch.zeros(count, 2, 3, device=device)
+        self.place[:, 0, 0] = across * torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0)
+        self.place[:, 0, 2] = drawn(-1, 1, count) * (1 - across)
+        self.place[:, 1, 1] = down
+        self.place[:, 1, 2] = drawn(-1, 1, count) * (1 - down)
+        brightness, contrast = drawn(*COLOUR, count, 1, 1, 1), drawn(*COLOUR, count, 1, 1, 1)
+        values = pictures.float() / 255
+        centre = values.mean((1, 2, 3), keepdim=True)
+        self.pictures = ((values - centre) * contrast + centre * brightness).clamp(0, 1)
+
+    def at(self, size: int) -> Tensor:
+        """Normalised crops (B, 3, size, size): sampled at twice the size and averaged, against aliasing."""
+        wanted = [len(self.place), 3, 2 * size, 2 * size]
+        grid = F.affine_grid(self.place, wanted, align_corners=False)
+        fine = F.grid_sample(self.pictures, grid, align_corners=False, padding_mode="reflection")
+        return normalise(F.avg_pool2d(fine, 2))

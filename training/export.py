@@ -1,28 +1,36 @@
-"""Write the trained network as a model folder: half precision, heads beside it, its figures."""
+"""Write the student as a model folder: half precision, classifiers beside it, what was done."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 
-from .data import MEAN, STD, load_split, normalise
-from .network import Classifier
+from .data import MEAN, STD
+from .network import SIZE, Student
+
+BICUBIC = 3  # Pillow's number
 
 
-def export(network: Classifier, folder: Path, data: Path, facts: dict[str, object]) -> None:
-    """``save_pretrained`` in float16, ``heads.safetensors``, ``preprocessor_config.json`` and
-    ``training.json`` (what was done and what was reached on the validation split)."""
-    network.eval()
+def export(student: Student, folder: Path, facts: Mapping[str, object]) -> None:
+    """``save_pretrained`` in float16, ``heads.safetensors`` (``cls.*``, ``patch.*``), ``preprocessor_config.json`` and
+    ``training.json`` (the facts). The student is left in half precision on the CPU.
+
+    Raises:
+        ValueError: a weight that half precision cannot hold.
+    """
+    student = student.cpu().half()
+    beyond = [name for name, value in student.named_parameters() if not value.isfinite().all()]
+    if beyond:
+        raise ValueError(f"{', '.join(beyond[:3])} are not finite in float16; train with a lower rate, or longer")
     folder.mkdir(parents=True, exist_ok=True)
-    facts = facts | {"torch": torch.__version__} | validate(network, data)
-    heads = {"cls": network.cls_head, "patch": network.patch_head}
-    tensors = {f"{n}.{k}": v.half().contiguous() for n, h in heads.items() for k, v in h.state_dict().items()}
-    network.backbone.set_attn_implementation("sdpa")
-    network.backbone.half().save_pretrained(folder)
-    save_file(tensors, folder / "heads.safetensors")
+    student.backbone.set_attn_implementation("sdpa")
+    student.backbone.save_pretrained(folder)
+    heads = {"cls": student.cls_head, "patch": student.patch_head}
+    held = {f"{name}.{key}": value for name, head in heads.items() for key, value in head.state_dict().items()}
+    save_file(held, folder / "heads.safetensors")
     processor = {
         "image_processor_type": "DINOv3ViTImageProcessorFast",
         "do_rescale": True,
@@ -31,21 +39,8 @@ def export(network: Classifier, folder: Path, data: Path, facts: dict[str, objec
         "image_mean": MEAN,
         "image_std": STD,
         "do_resize": True,
-        "size": {"height": 192, "width": 192},
-        "resample": 2,
+        "size": {"height": SIZE, "width": SIZE},
+        "resample": BICUBIC,
     }
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
-    (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-
-
-@torch.no_grad()
-def validate(network: Classifier, data: Path, batch: int = 250) -> dict[str, object]:
-    """Top-1 accuracy on the validation split at 64 px: of CLS, and of the mean patch vote."""
-    images, labels = load_split(data, "val")
-    cls = patch = 0
-    for x, y in zip(images.split(batch), labels.split(batch), strict=True):
-        cls_logits, patch_logits = network(normalise(x.float() / 255))
-        cls += int((cls_logits.argmax(-1) == y).sum())
-        patch += int((patch_logits.softmax(-1).mean(1).argmax(-1) == y).sum())
-    n = len(labels)
-    return {"validation_images": n, "top1_cls": cls / n, "top1_patch_vote": patch / n}
+    for name, content in (("preprocessor_config.json", processor), ("training.json", facts)):
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -72,8 +72,6 @@ def load(
 
 
 def _timm(name: str, source: str, size: int | None, kind: Modality | None) -> Model:
-    pass
-
     if kind == "text":
         raise InputError(f"model {printable(name)} reads pictures, but kind='text' was asked; leave kind out")
     return load_timm(name, source, size)
@@ -89,7 +87,7 @@ def _transformers(
 
 
 def _bundled_folder() -> Path:
-    folder = Path(__file__).parent / BUNDLED
+    folder = Path(__file__).parent / BUNDLED / "image"
     if not folder.is_dir():
         raise NotFoundError(
             f"this installation has no bundled model: {printable(folder)} is missing; reinstall tokenrank"
