@@ -79,7 +79,7 @@ ASKED: dict[str, Callable[[tr.Observation], float | None]] = {
     "segment, from the centre": lambda seen: tr.tasks.segment(seen).strength,
     "cluster, merge": lambda seen: tr.tasks.cluster(seen).strength,
     "cluster, two states": lambda seen: tr.tasks.cluster(seen, how="metastable", k=2).strength,
-    "tokencut": lambda seen: tr.baselines.tokencut(seen).strength,
+    "tokencut": lambda seen: tr.baselines.tokencut(seen, layer=-1, what="k").strength,
     "lost": lambda seen: tr.baselines.lost(seen).strength,
 }
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import tokenrank as tr
 from tokenrank.models import read_image
 
-SIZE, CLUSTERS = 192, 6
+CLUSTERS = 6
 
 
 def main() -> None:
@@ -24,13 +24,12 @@ def main() -> None:
     for row, name in zip(panels, names, strict=True):
         picture = read_image(tr.samples.path(name))
         grey = picture.convert("L").convert("RGB")  # so that the labels' colours stand out
-        observation = tr.observe(picture, model, size=SIZE)
-        segments = tr.tasks.cluster(observation, k=CLUSTERS, layer=1, heads="uniform")
+        observation = tr.observe(picture, model)
         shown = {
             name: picture,
             "saliency": tr.tasks.saliency(observation, refine="guided").overlay(grey),
-            "segment, n = 2": tr.tasks.segment(observation, tr.samples.start(name), layer=1).overlay(grey),
-            f"cluster, k = {CLUSTERS}": segments.overlay(grey),
+            "segment, n = 2": tr.tasks.segment(observation, tr.samples.start(name)).overlay(grey),
+            f"cluster, k = {CLUSTERS}": tr.tasks.cluster(observation, k=CLUSTERS).overlay(grey),
         }
         for axes, (title, image) in zip(row, shown.items(), strict=True):
             axes.imshow(image)

@@ -11,6 +11,7 @@ import torch
 import tokenrank as tr
 from tokenrank import samples
 from tokenrank.errors import CaptureError, InputError, LayoutError, NotFoundError
+from tokenrank.select import default_layer
 
 
 @pytest.fixture(scope="module")
@@ -86,24 +87,25 @@ def test_features_are_the_keys_head_by_head(seen: tr.Observation) -> None:
     assert record.k is not None
     features = seen.features()
     assert features.shape == (len(seen.patches), 192)
-    torch.testing.assert_close(features[3, 48:96], record.k[0, 1, seen.patches.start + 3])
+    torch.testing.assert_close(features[3, 32:64], record.k[0, 1, seen.patches.start + 3])
 
 
 def test_layers_by_number_name_and_glob(seen: tr.Observation) -> None:
-    assert seen.layer() == seen.layers[3]
-    assert seen.layer(-1) == seen.layer(seen.layers[5]) == seen.layer("*.layer.5.*") == seen.layers[5]
+    assert seen.layer() == seen.layers[default_layer(12)]
+    assert seen.layer(-1) == seen.layer(seen.layers[11]) == seen.layer("*.layer.11.*") == seen.layers[11]
     assert seen.several_layers() == seen.layers
     assert seen.several_layers("*") == seen.layers
-    for wrong in (6, -7, "model.layer.9"):
+    for wrong in (12, -13, "model.layer.12"):
         with pytest.raises(NotFoundError):
             seen.layer(wrong)
 
 
 def test_the_choice_in_words(seen: tr.Observation) -> None:
-    assert seen.describe() == f"layer 3 of 6 ({seen.layers[3]}), heads lambda2, tokens image"
+    place = default_layer(12)
+    assert seen.describe() == f"layer {place} of 12 ({seen.layers[place]}), heads lambda2, tokens image"
     assert seen.describe(tokens=["cls", "image"]).endswith("tokens cls+image")
     assert seen.describe(tokens=[0, 1, 2]).endswith("tokens 3 chosen")
-    assert seen.describe(0, [1, 2], "all") == f"layer 0 of 6 ({seen.layers[0]}), heads [1, 2], tokens all"
+    assert seen.describe(0, [1, 2], "all") == f"layer 0 of 12 ({seen.layers[0]}), heads [1, 2], tokens all"
 
 
 def test_a_batch_of_two(model: tr.Model) -> None:
@@ -136,7 +138,7 @@ def test_an_unknown_layout_leaves_all_tokens(seen: tr.Observation) -> None:
 
 def test_a_map_is_checked(seen: tr.Observation) -> None:
     assert seen.map(torch.zeros(40)).layout == seen.picture_layout
-    assert seen.map(torch.zeros(40), 2).caption == f"layer 2 of 6 ({seen.layers[2]})"
+    assert seen.map(torch.zeros(40), 2).caption == f"layer 2 of 12 ({seen.layers[2]})"
     for wrong in (torch.zeros(7), [0.0] * 40, None):
         with pytest.raises(InputError, match=r"expected a tensor of shape \(40,\)"):
             seen.map(wrong)  # type: ignore[arg-type]
@@ -161,4 +163,4 @@ def test_a_notebook_shows_the_layers(seen: tr.Observation) -> None:
     seen.chain()
     page = seen._repr_html_()
     assert all(name in page for name in seen.layers)
-    assert "by default layer 3 of 6" in page or "default: layer 3 of 6" in page
+    assert f"default: layer {default_layer(12)} of 12" in page

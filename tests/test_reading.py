@@ -16,6 +16,7 @@ import tokenrank as tr
 from tests.tiny import SENTENCE, save_albert, save_bert, save_gpt2, save_vit
 from tokenrank import samples
 from tokenrank.errors import CaptureError, InputError, LayoutError, NotFoundError
+from tokenrank.models.texts import reads_as_text
 
 COFFEE = samples.path("coffee")
 
@@ -63,17 +64,101 @@ def test_the_size_of_the_picture(bundled: tr.Model) -> None:
 def test_texts(bert: tr.Model) -> None:
     seen = tr.observe(SENTENCE, bert)
     assert seen.modality == "text"
-    assert seen.chain().num_tokens == 12
     assert seen.layout.tokens == ("[CLS]", *SENTENCE.split(), "[SEP]")
-    assert seen.chain(tokens="content").num_tokens == 10
+    assert seen.chain().num_tokens == seen.chain(tokens="content").num_tokens == 10
+    assert seen.chain().layout == tr.TokenLayout.text(SENTENCE.split())
+    assert "layer 2 of 3" in seen.describe()
+    assert seen.describe().endswith("tokens content")
     dense = seen.trace[1][0].to_dense().double().mean(0)
-    torch.testing.assert_close(seen.chain(1, "uniform").to_dense(), dense, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(seen.chain(1, "uniform", "all").to_dense(), dense, rtol=1e-5, atol=1e-7)
 
 
 def test_a_text_module_with_its_inputs(bert: tr.Model) -> None:
     seen = tr.observe(bert.module, inputs=bert.prepare(SENTENCE))
-    assert seen.modality == "text"
-    torch.testing.assert_close(seen.chain(0).to_dense(), tr.observe(SENTENCE, bert).chain(0).to_dense())
+    assert seen.modality == "text"  # and without a tokenizer nobody knows which tokens are special
+    assert seen.chain(0).num_tokens == 12
+    whole = tr.observe(SENTENCE, bert).chain(0, tokens="all")
+    torch.testing.assert_close(seen.chain(0).to_dense(), whole.to_dense())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The cat sat on the mat", "cat mat", " a\tb ", "He runs Node.js", "One is 2.5 more", "see https://example.org now",
+     "either/or, I think", "x " * 3000, "nul \0 byte"],
+)  # fmt: skip
+def test_strings_that_are_texts(text: str) -> None:
+    assert reads_as_text(text)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["cat.jpg", "my cat.jpg", "my cat.JPEG ", "a/my cat.png", "my clip.mp4", "my voice.wav", "a drawing.svg", "word",
+     " word ", "", "  ", Path("my cat"), b"my cat", None, 3],
+)  # fmt: skip
+def test_sources_that_are_no_texts(source: Any) -> None:
+    assert not reads_as_text(source)
+
+
+def test_a_file_with_spaces_in_its_name_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    PIL.Image.open(COFFEE).save(tmp_path / "a cup of coffee", "png")
+    assert not reads_as_text("a cup of coffee")
+    assert tr.observe("a cup of coffee", size=64).modality == "image"
+    assert tr.observe("a cup of tea").modality == "text"
+    assert tr.observe("a cup of coffee", kind="text").layout.num_tokens == 6
+
+
+@pytest.mark.parametrize("name", ["my cat.jpg", "my folder/my cat.jpg"])
+def test_a_picture_that_is_missing_is_no_text(name: str) -> None:
+    with pytest.raises(InputError, match=f"no file '{name}'.*if it is a text, say so"):
+        tr.observe(name)
+
+
+def test_a_picture_that_is_missing_is_looked_for_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my cat.png").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"no file 'my cta\.png'; in its folder, nearest: 'my cat\.png'; if it is"):
+        tr.observe("my cta.png")
+
+
+def test_a_text_that_ends_like_a_sound() -> None:
+    assert tr.observe("they listened to a.wav", kind="text").modality == "text"
+    with pytest.raises(InputError, match="no bundled network reads sounds"):
+        tr.observe("they listened to a.wav")
+    with pytest.raises(InputError, match="no bundled network reads sounds"):
+        tr.observe(torch.zeros(100), rate=100)
+    with pytest.raises(InputError, match="no bundled model reads sounds; name one"):
+        tr.load(kind="audio")
+
+
+def test_a_file_of_text_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("the cat sat")
+    with pytest.raises(InputError, match=r"is a file of text; give what is in it: tr\.observe\(open\(path\)\.read\(\)"):
+        tr.observe(tmp_path / "notes.txt")
+
+
+def test_a_sound_for_a_model_of_texts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is a sound, and model .* reads text; name one that reads sounds"):
+        tr.observe(tr.Sound(torch.zeros(100), 100), tr.load(save_gpt2(tmp_path)))
+
+
+def test_a_script_that_the_model_cannot_read() -> None:
+    with pytest.warns(UserWarning, match="4 of 4 tokens of the text are unknown to model 'bundled'"):
+        tr.observe("القط جلس على الحصيرة")
+    assert tr.observe("the cat sat on the 猫").chain().num_tokens == 6
+
+
+def test_the_default_model_reads_what_it_is_given() -> None:
+    seen = tr.observe("The cat sat on the mat")
+    assert (seen.modality, seen.name, seen.chain().num_tokens) == ("text", "bundled", 6)
+    assert tr.analyze("The cat sat on the mat").source == ("the", "cat", "sat", "on", "the", "mat")
+    assert tr.observe("word", kind="text").chain().num_tokens == 1
+    with pytest.raises(InputError, match="no file 'The cat sat on the mat'; in its folder"):
+        tr.observe("The cat sat on the mat", kind="image")
+    with pytest.raises(InputError, match=r"no file 'word'; if it is a text, say so: tr\.observe\(text, kind='text'\)"):
+        tr.observe("word")
+    with pytest.raises(InputError, match="is a file, and model 'bundled' reads text"):
+        tr.observe(Path(COFFEE), kind="text")
 
 
 def test_layers_that_share_a_module_are_told_apart(tmp_path: Path) -> None:
@@ -122,8 +207,13 @@ def test_a_trace_of_two_forwards(tmp_path: Path) -> None:
     ("source", "words"),
     [
         ("https://example.org/cat.jpg", "an address, and nothing is downloaded"),
+        ("https://example.org/speech.wav", "an address, and nothing is downloaded"),
         ("clip.mp4", "a video; give one of its frames"),
-        ("the cat sat on the mat", "if it is a text, name a model that reads text"),
+        (
+            "the cat sat on the mat",
+            r"no file 'the cat sat on the mat'; if it is a text, say so: tr\.observe\(text, kind=",
+        ),
+        ("mat", r"no file 'mat'; if it is a text, say so: tr\.observe\(text, kind='text'\)"),
         ("no-such-file.jpg", "no file 'no-such-file.jpg'"),
         ([COFFEE, COFFEE], "one picture or text at a time"),
         ({"pixel_values": torch.rand(1, 3, 8, 8)}, "give the module with it"),
@@ -197,7 +287,8 @@ def test_padding_of_one_text_is_dropped(bert: tr.Model) -> None:
     padded = {name: torch.cat([value, value.new_zeros(1, 3)], -1) for name, value in inputs.items()}
     seen = tr.observe(bert.module, inputs=padded)
     assert seen.chain(0).num_tokens == 12
-    torch.testing.assert_close(seen.chain(0).to_dense(), tr.observe(SENTENCE, bert).chain(0).to_dense())
+    whole = tr.observe(SENTENCE, bert).chain(0, tokens="all")
+    torch.testing.assert_close(seen.chain(0).to_dense(), whole.to_dense())
     assert tr.analyze(seen).chain.num_tokens == 12
 
 
@@ -225,7 +316,7 @@ def test_an_observed_chain_keeps_its_picture_and_its_words(bundled: tr.Model) ->
     chain = tr.observe(COFFEE, bundled).chain(1, "uniform")
     again = tr.observe(chain)
     assert again.picture is chain.picture
-    assert "layer 1 of 6" in again.describe()
+    assert "layer 1 of 12" in again.describe()
     assert "heads uniform" in again.describe()
     assert tr.tasks.segment(again, tr.at(0.5, 0.5)).labels.shape == (again.picture.height, again.picture.width)
 

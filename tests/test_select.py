@@ -15,10 +15,14 @@ from tokenrank.select import default_layer, head_weights, layer_of, layers_of, m
 NAMES = ("encoder.layer.0.attention", "encoder.layer.1.attention", "decoder.layer.0.attention")
 
 
-@pytest.mark.parametrize(("count", "place"), [(1, 0), (2, 1), (3, 1), (6, 3), (12, 7), (24, 15)])
+@pytest.mark.parametrize(("count", "place"), [(1, 0), (2, 1), (3, 2), (4, 3), (6, 4), (12, 9), (24, 18)])
 def test_default_layer(count: int, place: int) -> None:
     assert default_layer(count) == place
-    assert layer_of(None, [str(i) for i in range(count)]) == str(place)
+    names = [str(i) for i in range(count)]
+    assert layer_of(None, names) == str(place)
+    assert layer_of(None, names, "text") == names[-1]
+    assert layers_of([None], names) == (str(place),)  # type: ignore[list-item]
+    assert layers_of(None, names, "text") == (names[-1],)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,7 @@ def test_what_is_no_layer(layer: Any) -> None:
 def test_several_layers_keep_their_order_and_come_once() -> None:
     assert layers_of("encoder", NAMES) == NAMES[:2]
     assert layers_of([-1, "encoder.*", 2], NAMES) == (NAMES[2], *NAMES[:2])
-    assert layers_of(None, NAMES) == (NAMES[1],)
+    assert layers_of(None, NAMES) == (NAMES[2],)
     with pytest.raises(InputError, match="no layers given"):
         layers_of([], NAMES)
 

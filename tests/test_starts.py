@@ -435,7 +435,7 @@ def test_an_argument_is_called_by_its_name(name: str, ask: Callable[[AttentionCh
         (torch.zeros(N, dtype=torch.bool), f"the mask given as {name} selects no token"),
         ([True, False], rf"{name} has shape \(2,\)"),
         (0.5, f"{name} = 0.5 is neither a token nor weights"),
-        ([[0], [1, 2]], rf"{name} = \[\[0\], \[1, 2\]\], expected a token index"),
+        ([1j, 0], rf"{name} = \[1j, 0\], expected a token index"),
         ([], f"no tokens given as {name}"),
         ([2, 2], rf"{name} = \[2, 2\] names token 2 2 times"),
     ]

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import baselines, errors, evaluate, samples, tasks, view
     from .analysis import Analysis, analyze
-    from .chain import AttentionChain, TokenMap, bipartite, compose
+    from .chain import AttentionChain, CrossAttention, TokenMap, bipartite, compose
     from .layout import TokenLayout, at
     from .markov import Certificate, Lambda2
-    from .models import Model, load
+    from .models import Model, Sound, load
     from .observation import Observation
     from .reading import observe
     from .trace import Trace, capture, check_layout, from_attentions, from_cache, from_query_key, load_trace
@@ -20,9 +20,11 @@ __all__ = [
     "Analysis",
     "AttentionChain",
     "Certificate",
+    "CrossAttention",
     "Lambda2",
     "Model",
     "Observation",
+    "Sound",
     "TokenLayout",
     "TokenMap",
     "Trace",
@@ -50,9 +52,11 @@ _HOMES = {
     "Analysis": "analysis",
     "AttentionChain": "chain",
     "Certificate": "markov",
+    "CrossAttention": "chain",
     "Lambda2": "markov",
     "Model": "models",
     "Observation": "observation",
+    "Sound": "models",
     "TokenLayout": "layout",
     "TokenMap": "chain",
     "Trace": "trace",

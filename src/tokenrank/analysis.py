@@ -1,4 +1,4 @@
-"""Analysis: everything that one layer's attention says about a picture or a text, in one call."""
+"""Analysis: everything that one layer's attention says about a picture, text or sound, in one call."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .chain import AttentionChain, Start, TokenMap, start_distribution
 from .chain.drawing import small
 from .errors import InputError
 from .html import board, figure, note, panel
-from .layout import Grid, Point, TokenLayout, at
+from .layout import Grid, Moment, Point, TokenLayout, at
 from .markov import Certificate, Lambda2
-from .models import Modality
+from .models import Modality, Sound
 from .observation import Observation
 from .reading import Reading, Source, observe
 from .select import HEADS, Heads, Layer, Tokens
@@ -27,13 +27,15 @@ Report: TypeAlias = Callable[[str], None]
 
 BOUNCES = (1, 2, 4, 8)
 CENTRE = at(0.5, 0.5)
+_THING: dict[Modality, str] = {"image": "a picture", "text": "a text", "audio": "a sound"}
 
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """What ``analyze`` computed. Batch size one: every chain is (heads, N, N), every map (N,).
 
-    All numbers are about the same tokens: the picture's patches, all tokens of a text, or what ``tokens`` asked for.
+    All numbers are about the same tokens: the picture's patches, the frames of a sound, all tokens of a text, or what
+    ``tokens`` asked for.
 
     Attributes:
         observation: the source, seen by the model.
@@ -69,8 +71,10 @@ class Analysis:
     alpha: float
 
     @property
-    def source(self) -> PIL.Image.Image | tuple[str, ...] | None:
-        """The upright RGB picture, or the token strings of the text; None where neither is known."""
+    def source(self) -> PIL.Image.Image | Sound | tuple[str, ...] | None:
+        """The upright RGB picture, the sound, or the token strings of the text; None where none is known."""
+        if self.modality == "audio":
+            return self.observation.sound
         if self.modality == "image":
             return self.observation.picture
         return None if self.layout is None else self.layout.tokens
@@ -82,7 +86,7 @@ class Analysis:
 
     @property
     def modality(self) -> Modality:
-        """What was read: "image" or "text"."""
+        """What was read: "image", "text" or "audio"."""
         return self.observation.modality
 
     @property
@@ -135,7 +139,7 @@ class Analysis:
     def tokens_table(self) -> list[dict[str, Any]]:
         """One row a token: what it is, its share of the start, of each bounce and of TokenRank.
 
-        Columns: token, span, row and column (patches) or text (words), start, bounce_1 …,
+        Columns: token, span, row and column (patches), seconds (frames) or text (words), start, bounce_1 …,
         tokenrank, tokenrank_backward.
         """
         maps = {f"bounce_{n}": bounced.values for n, bounced in self.bounces.items()}
@@ -156,11 +160,7 @@ class Analysis:
             "lambda2": float(self.chain_lambda2.values),
             "lambda2_uncertain": bool(self.chain_lambda2.certificate.uncertain),
             "alpha": self.alpha,
-            "start": [start.x, start.y]
-            if isinstance(start, Point)
-            else start
-            if isinstance(start, str | int)
-            else None,
+            "start": _plain_start(start),
             "bounces": list(self.bounces),
             "tokens": self.chain.num_tokens,
             "caption": self.caption,
@@ -175,7 +175,7 @@ class Analysis:
         maps |= {"TokenRank": self.forward, "TokenRank backward": self.backward}
         moduli = f"together |λ2| {float(self.chain_lambda2.values):.2f}, {self.chain_lambda2.certificate}"
         return panel(
-            f"Analysis of {'a picture' if self.modality == 'image' else 'a text'} by {self.model}",
+            f"Analysis of {_THING[self.modality]} by {self.model}",
             board([figure(small(single), title) for title, single in maps.items()], 0),
             note(f"{self.caption}; each map on a scale of its own; {moduli}"),
             note(f"TokenRank: {self.forward.certificate}"),
@@ -201,7 +201,7 @@ def analyze(
     progress: Report | None = None,
     **reading: Unpack[Reading],
 ) -> Analysis:
-    """Everything about one picture or one text: |λ2| of all heads, bounces, TokenRank.
+    """Everything about one picture, text or sound: |λ2| of all heads, bounces, TokenRank.
 
     Args:
         source: an ``Observation``, or what ``tr.observe`` takes.
@@ -209,7 +209,7 @@ def analyze(
         heads: how its heads become one chain; see ``tokenrank.select.Heads``.
         tokens: which tokens stay; see ``tokenrank.select.Tokens``.
         start: as in ``AttentionChain.bounce``; by default the centre of the picture, or the whole
-            text evenly. Token numbers count the tokens of the chain: patches, for a picture.
+            text or sound evenly. Token numbers count the tokens of the chain: patches, for a picture.
         bounces: numbers of bounces to show.
         alpha: probability of following attention in TokenRank.
         progress: called with a few words before each stage.
@@ -259,6 +259,14 @@ def analyze(
     )
 
 
+def _plain_start(start: Start) -> Any:
+    if isinstance(start, Point):
+        return [start.x, start.y]
+    if isinstance(start, Moment):
+        return {"seconds": start.seconds}
+    return start if isinstance(start, str | int) else None
+
+
 def _default_start(modality: Modality, chain: AttentionChain) -> Start:
     if modality == "image" and chain.layout is not None and chain.layout.grids:
         return CENTRE
@@ -304,6 +312,9 @@ def _token_labels(layout: TokenLayout | None, count: int) -> list[dict[str, Any]
             label: dict[str, Any] = {"token": i, "span": span}
             if layout.grids:
                 label |= _cell(place, grid)
+            if span in layout.seconds:
+                begin, step = layout.seconds[span]
+                label["seconds"] = round(begin + place * step, 6)
             if layout.tokens is not None:
                 label["text"] = layout.tokens[i]
             labels.append(label)

@@ -5,7 +5,10 @@ What the words mean is in ``tokenrank.select``.
 
 LAYER_HELP = (
     "a layer's number (negative from the last), its name, the name of a module above it, or a glob that fits one; "
-    "two thirds up the stack by default"
+    "by default three quarters up the stack for pictures, the last one for texts and for what starts from a place"
 )
 HEADS_HELP = "lambda2 (each by its |λ2|, the default), uniform, the number of one head, or several with + between them"
-TOKENS_HELP = "all, or a span such as image or text; the patches of a picture by default, every token of a text"
+TOKENS_HELP = (
+    "all, or a span such as image or text; the patches of a picture by default, every token of a text but special ones "
+    "(content)"
+)

@@ -118,18 +118,22 @@ def test_colours_of_a_prepared_picture():
 
 def test_on_the_bundled_model():
     seen = tr.observe(tr.samples.path("chelsea"), size=64)
-    expected = deep_spectral_from_features(seen.features())
+    outputs = seen.features(-1, "h")
+    expected = deep_spectral_from_features(outputs)
+    published = deep_spectral_from_features(seen.features(-1, "k"))
+    assert torch.equal(deep_spectral(seen, what="k").values, published)
+    assert not torch.equal(expected, published)
     found = deep_spectral(seen)
     assert torch.equal(found.values, expected)
     assert torch.equal(found.foreground, expected.reshape(seen.grid) > 0)
     assert 0 < found.foreground.sum() <= found.foreground.numel() / 2
     coloured = deep_spectral(seen, colour=10)
-    assert torch.equal(coloured.values, deep_spectral_from_features(seen.features(), grid_colours(seen, seen.grid), 10))
+    assert torch.equal(coloured.values, deep_spectral_from_features(outputs, grid_colours(seen, seen.grid), 10))
     assert not torch.equal(coloured.values, found.values)
 
 
 def test_colours_of_what_was_captured_before_are_refused_with_the_cure():
     trace = tr.observe(tr.samples.path("chelsea"), size=64).trace
-    assert deep_spectral(trace).values.any()
+    assert deep_spectral(trace, what="k").values.any()
     with pytest.raises(InputError, match=r"tr\.observe\(source, model=…\)"):
-        deep_spectral(trace, colour=10)
+        deep_spectral(trace, colour=10, what="k")

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import tokenrank as tr
 from tests.baselines.conftest import TOLERANCE
 from tokenrank import AttentionChain, TokenLayout
-from tokenrank.baselines import attention_flow, rollout
+from tokenrank.baselines import attention_flow, flow, rollout
 from tokenrank.baselines.flow import flow_values, pooled, pooling_factor, token_groups
 from tokenrank.errors import ChainError, InputError
 
@@ -252,3 +255,37 @@ def test_no_patch_at_all_is_refused(observe: Observe) -> None:
     seen = observe("ViT")
     with pytest.raises(InputError, match="patches = 0"):
         attention_flow(seen, patches=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(2, 12), st.integers(4, 9), st.floats(0, 0.8), st.sampled_from([0.0, 0.5]))
+def test_what_is_proved_on_a_few_layers_is_the_flow_through_all(
+    seed: int, n: int, count: int, masked: float, residual: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    layers = []
+    for _ in range(count):
+        weights = np.exp(2 * generator.normal(size=(n, n))) * (generator.random((n, n)) >= masked)
+        weights += 1e-6 * np.eye(n)
+        layers.append(residual * np.eye(n) + (1 - residual) * weights / weights.sum(1, keepdims=True))
+    given = [torch.from_numpy(layer) for layer in layers]
+    expected = [by_networkx(given, 0, token) for token in range(n)]
+    assert flow_values(given, 0).tolist() == pytest.approx(expected, abs=1e-7)
+
+
+def test_most_flows_of_the_bundled_network_need_few_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = tr.observe(tr.samples.path("chelsea"), size=64)
+    whole = []
+    solved = flow._solved
+
+    def counted(inner: Any, above: Any, wanted: Any) -> Any:
+        if len(inner) == len(seen.layers) - 2:
+            whole.append(wanted.shape[1])
+        return solved(inner, above, wanted)
+
+    monkeypatch.setattr(flow, "_solved", counted)
+    found = attention_flow(seen).values
+    assert sum(whole) <= 4
+    monkeypatch.setattr(flow, "SHORTCUTS", ())
+    assert (attention_flow(seen).values - found).abs().max() < 1e-7
+    assert sum(whole) >= 40

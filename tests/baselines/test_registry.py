@@ -59,12 +59,12 @@ def test_all_there_are_with_what_they_need() -> None:
         "raw_row": {"seed"},
         "bounce": {"seed"},
         "random": {"random"},
-        **{name: {"features"} for name in ("tokencut", "lost", "deep_spectral")},
+        **{name: {"features"} for name in ("tokencut", "lost", "deep_spectral", "arrival", "saliency")},
         **{name: {"class", "gradients"} for name in ("grad_cam", "pytorch_grad_cam", "generic_relevance")},
         **{name: {"class", "gradients"} for name in ("transformer_attribution", "partial_lrp")},
     }
     without = {"column_sum", "cls_row", "dino_mass", "rollout", "attention_flow", "centre_prior", "lattice"}
-    without |= {"cls_bounce", "tokenrank", "saliency"}
+    without |= {"cls_bounce", "tokenrank"}
     assert {name for name, method in methods().items() if not method.needs} >= without
 
 
@@ -94,7 +94,7 @@ def test_every_public_function_is_its_method(name: str) -> None:
 def test_options_have_the_defaults_of_the_signature_and_fillings_are_none_of_them() -> None:
     assert dict(methods()["raw_row"].options) == {"layer": None, "heads": "lambda2"}
     assert methods()["raw_row"].filled == ("start",)
-    assert dict(methods()["tokencut"].options) == {"layer": -1, "tau": 0.2, "what": "k", "centre": False}
+    assert dict(methods()["tokencut"].options) == {"layer": None, "tau": 0.2, "what": "v", "centre": False}
     assert methods()["grad_cam"].filled == ("target",)
     assert "start" in methods()["rollout"].options  # one may be given, none is needed
 
@@ -208,7 +208,7 @@ def test_a_decorator_without_a_name_is_refused_with_the_cure() -> None:
         (lambda observation: observation.features(0).norm(dim=-1), "returned Tensor, expected a TokenMap"),
         (lambda observation: None, "returned NoneType"),
         (lambda observation: tr.TokenMap(torch.rand(40)), "a map of unknown tokens, expected patches alone"),
-        (lambda observation: observation.head_chains().tokenrank(), r"shape \(4, 40\), expected one map"),
+        (lambda observation: observation.head_chains().tokenrank(), r"shape \(6, 40\), expected one map"),
         (lambda observation: observation.chain(tokens="all").tokenrank(), "a map of cls 1, .* expected patches alone"),
         (lambda observation: observation.map(torch.rand(7)), r"values are \(7,\), expected a tensor of shape \(40,\)"),
     ],

@@ -114,7 +114,7 @@ def test_rotary_positions_of_the_bundled_model_keep_relevance_finite_and_in_plac
     inputs = {"pixel_values": torch.randn(1, 3, 32, 40, generator=torch.Generator().manual_seed(2))}
     seen = tr.observe(model, inputs=inputs)
     found = attention_relevance(seen)
-    assert len(found) == len(seen.layers) == 6
+    assert len(found) == len(seen.layers) == 12
     assert all(torch.isfinite(layer.relevance).all() for layer in found)
     assert not found[-1].relevance[:, 1:].any()  # its classifier reads CLS
 

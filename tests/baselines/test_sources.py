@@ -33,7 +33,8 @@ def asked(name: str, source: Any, **given: Any) -> tr.TokenMap:
 @pytest.mark.filterwarnings("ignore::tokenrank.errors.NotUniqueWarning")
 def test_a_trace_says_what_the_observation_says(name: str, observe: Observe) -> None:
     seen = observe("DINOv3")
-    assert torch.equal(asked(name, seen.trace).values, asked(name, seen).values)
+    keys: Any = {"what": "k"} if name in FEATURES else {}  # values need the model
+    assert torch.equal(asked(name, seen.trace, **keys).values, asked(name, seen, **keys).values)
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -54,7 +55,9 @@ def test_features_of_weights_alone_are_refused(name: str, observe: Observe) -> N
         asked(name, seen.head_chains(1, "all"))
     weights = tr.from_attentions([seen.head_chains(1, "all").to_dense()[None]], layout=seen.layout)
     with pytest.raises(CaptureError, match="expected queries and keys"):
-        asked(name, weights)
+        asked(name, weights, what="k")
+    with pytest.raises(InputError, match=r"another forward.*tr\.observe\(source, model=…\), or take what='k'"):
+        asked(name, seen.trace)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -156,11 +156,23 @@ def test_a_real_model_is_cut_by_the_keys_of_its_last_block(vit, inputs):
     vit.forward(inputs)
     handle.remove()
     expected = oracle(keys[0][0, 1:].double().numpy(), 0.2)
-    found = tokencut(vit, inputs=inputs)
+    found = tokencut(vit, inputs=inputs, layer=-1, what="k")
     assert found.grid().shape == (4, 4)
     assert found.values.numpy() == pytest.approx(expected, abs=1e-4)
     assert torch.equal(found.mask(), found.foreground)
     assert (found.object.mask <= found.foreground).all()
+
+
+def test_values_three_quarters_up_unless_otherwise_asked(vit, inputs):
+    outputs = []
+    names = [n for n, _ in vit.module.named_modules() if n.rpartition(".")[2] in ("value", "v_proj")]
+    handle = vit.module.get_submodule(names[3 * len(names) // 4]).register_forward_hook(
+        lambda m, a, out: outputs.append(out)
+    )
+    vit.forward(inputs)
+    handle.remove()
+    found = tokencut(vit, inputs=inputs)
+    assert found.values.numpy() == pytest.approx(oracle(outputs[0][0, 1:].double().numpy(), 0.2), abs=1e-4)
 
 
 def test_layer_threshold_and_features_are_options(vit, inputs):

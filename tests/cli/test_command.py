@@ -11,6 +11,7 @@ import pytest
 
 import tokenrank
 from tokenrank.cli import main
+from tokenrank.select import default_layer
 
 SOURCE = Path(tokenrank.__file__).parent.parent
 
@@ -46,7 +47,9 @@ def test_the_bundled_model_needs_no_network_and_no_display(picture: Path, tmp_pa
     ran = python(code, "image", picture, "--size", 48, "--out", tmp_path, DISPLAY="", MPLCONFIGDIR=str(tmp_path / "m"))
     assert ran.returncode == 0, ran.stderr
     chosen, timed, imported = ran.stderr.splitlines()
-    assert chosen == "noise.png: bundled, layer 3 of 6 (model.layer.3.attention), heads lambda2, tokens image"
+    place = default_layer(12)
+    where = f"layer {place} of 12 (model.layer.{place}.attention)"
+    assert chosen == f"noise.png: bundled, {where}, heads lambda2, tokens image"
     assert timed.startswith("noise.png: ")
     assert imported == "clean"
     assert len(ran.stdout.splitlines()) == 5
@@ -78,10 +81,16 @@ print(sorted({"torch", "numpy", "transformers", "matplotlib", "PIL"} & set(sys.m
     assert heavy == "[]"
 
 
+def test_help_names_the_extra_that_refining_needs(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["segment", "--help"])
+    assert "tokenrank[refine]" in capsys.readouterr().out  # rich takes square brackets for markup
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["text", "hello"], "--model"),
+        (["audio", "hello.wav"], "--model"),
         (["image", "a.png", "--alpha", "much"], "--alpha"),
         (["image", "a.png", "--table", "csv"], "csv"),
         (["image", "a.png", "--modle", "x"], "--model"),

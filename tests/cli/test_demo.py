@@ -34,7 +34,7 @@ def test_bundled_model(run: Run, tmp_path: Path):
     assert ran.code == 0, ran.stderr
     facts = json.loads((tmp_path / "chelsea-table.json").read_text("utf-8"))["analysis"]
     assert facts["model"] == "bundled"
-    assert facts["layers"] == 6
+    assert facts["layers"] == 12
 
 
 def test_foreign_files_are_safe(run: Run, vit: Path, tmp_path: Path):

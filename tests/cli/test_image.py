@@ -30,7 +30,7 @@ def test_files_are_written_and_their_paths_printed(run: Run, picture: Path, vit:
     ran = run("image", picture, "--model", vit, "--start", "59,0", "--out", out)
     assert ran.code == 0
     chosen, timed = ran.stderr.splitlines()
-    assert chosen.endswith(", layer 1 of 3 (model.layer.1.attention), heads lambda2, tokens image")
+    assert chosen.endswith(", layer 2 of 3 (model.layer.2.attention), heads lambda2, tokens image")
     assert chosen.startswith("noise.png: ")
     assert timed.startswith("noise.png: ")
     names = ["bounces.png", "bounces.pdf", "lambda2.png", "lambda2.pdf", "table.json"]
@@ -41,7 +41,7 @@ def test_files_are_written_and_their_paths_printed(run: Run, picture: Path, vit:
 
     table = read_json(out / "table.json")
     assert table["analysis"]["pixels"] == [60, 40]
-    assert table["analysis"]["layer"] == 1
+    assert table["analysis"]["layer"] == 2
     assert table["analysis"]["start"] == pytest.approx([59.5 / 60, 0.5 / 40])
     assert len(table["heads"]) == 3 * 2
     assert len(table["tokens"]) == 4 * 6
@@ -177,7 +177,7 @@ def test_bad_pictures(run: Run, vit: Path, tmp_path: Path, name: str):
         ),
         (["--layer", "3"], "no layer 3: there are 3"),
         (["--layer", "model"], "fits 3 layers"),
-        (["--heads", "2"], "no head 2 in layer 'model.layer.1.attention': it has 2"),
+        (["--heads", "2"], "no head 2 in layer 'model.layer.2.attention': it has 2"),
         (["--heads", "lambda"], "no heads 'lambda'; nearest: 'lambda2'"),
         (["--start", "60,0"], "outside the picture of 60 × 40 pixels: x from 0 to 59, y from 0 to 39"),
         (["--start", "-1,0"], "outside the picture"),

@@ -255,9 +255,21 @@ def test_no_tokenizer(save: Save) -> None:
     assert "has no tokenizer" in refused(InputError, save(bert()))
 
 
-def test_sound_is_neither(save: Save) -> None:
+def test_no_feature_extractor(save: Save) -> None:
     config = tf.ASTConfig(**TINY, patch_size=8, max_length=32, num_mel_bins=16)
-    assert "reads input_values, neither" in refused(InputError, save(tf.ASTModel(config)))
+    folder = save(tf.ASTModel(config))
+    message = refused(InputError, folder)
+    assert "has no feature extractor of sounds" in message
+    assert "feature_extractor.save_pretrained" in message
+    tf.ASTFeatureExtractor(num_mel_bins=16, max_length=32).save_pretrained(folder)
+    assert tr.load(folder).kind == "audio"
+
+
+def test_what_is_neither_picture_text_nor_sound(save: Save) -> None:
+    config = tf.TimesFmConfig(
+        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, head_dim=16
+    )
+    assert "neither pictures nor text nor sounds" in refused(InputError, save(tf.TimesFmModel(config)))
 
 
 # ------------------------------------------------------------------------------------------ names

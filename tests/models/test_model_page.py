@@ -17,9 +17,9 @@ from .cases import TINY
 
 def test_a_picture_model() -> None:
     model = load("bundled")
-    assert repr(model) == "Model('bundled', image, 2.3 M parameters, float32 on cpu)"
+    assert repr(model) == "Model('bundled', image, 5.4 M parameters, float32 on cpu)"
     page = model._repr_html_()
-    for words in ("Model bundled", "64 × 64 pixels (other sizes, too)", "8 × 8", "cls 1, registers 4, image 8 × 8"):
+    for words in ("Model bundled", "128 × 128 pixels (other sizes, too)", "8 × 8", "cls 1, registers 4, image 16 × 16"):
         assert words in page, words
 
 

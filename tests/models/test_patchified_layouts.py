@@ -199,7 +199,7 @@ def test_the_encoder_and_the_decoder_of_a_text_by_name() -> None:
         find_layout(model, 9, evidence, decoder)
 
 
-def test_an_encoder_of_sound_has_no_text() -> None:
+def test_an_encoder_of_sound_has_frames_and_no_text() -> None:
     config = tf.WhisperConfig(d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, vocab_size=64,
                               decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48, num_mel_bins=8,
                               max_source_positions=10, pad_token_id=0, bos_token_id=1, eos_token_id=2,
@@ -208,7 +208,7 @@ def test_an_encoder_of_sound_has_no_text() -> None:
     ids = torch.arange(3, 13)[None]
     records, evidence = observed(model, input_features=torch.randn(1, 8, 20), decoder_input_ids=ids, use_cache=False)
     found = {r.name.split(".")[0]: find_layout(model, 10, evidence, r.name) for r in records if "self" in r.name}
-    assert found == {"encoder": None, "decoder": TokenLayout({"text": 10})}
+    assert found == {"encoder": TokenLayout({"audio": 10}), "decoder": TokenLayout({"text": 10})}
 
 
 def test_a_backbone_with_a_configuration_of_its_own() -> None:

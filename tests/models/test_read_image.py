@@ -298,8 +298,8 @@ def test_grey_and_boolean_arrays() -> None:
     [
         (np.zeros((2, 2, 3)) + 255, "floats from 255 to 255; expected 0 to 1"),
         (np.zeros((2, 2, 3)) - 0.1, "expected 0 to 1"),
-        (np.full((2, 2, 3), np.nan), "floats from nan to nan"),
-        (np.full((2, 2), np.inf), "floats from inf"),
+        (np.full((2, 2, 3), np.nan), "12 of 12 numbers that are NaN or infinite"),
+        (np.full((2, 2), np.inf), "4 of 4 numbers that are NaN or infinite"),
         (np.zeros((2, 2, 3), np.int64), "type int64"),
         (np.zeros((2, 2, 3), complex), "type complex128"),
         (np.zeros((2, 2, 2)), r"shape (2, 2, 2)"),

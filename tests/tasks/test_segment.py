@@ -248,7 +248,7 @@ def test_one_forward_serves_all_tasks(picture: PIL.Image.Image):
     assert tr.tasks.cluster(observation, k=6).labels.all()
     tr.baselines.tokencut(observation, layer=2, centre=True)
     handle.remove()
-    assert len(forwards) == 2  # one of the picture, one of its mean colour
+    assert len(forwards) == 3  # one of the picture, one more for its values, one of its mean colour
 
 
 def test_without_a_picture_the_models_input_or_the_grid_gives_the_size(picture: PIL.Image.Image, vit_chain):
@@ -265,7 +265,7 @@ def test_without_a_picture_the_models_input_or_the_grid_gives_the_size(picture: 
 def test_the_picture_and_the_choice_are_remembered(picture: PIL.Image.Image):
     found = segment(picture, [0, "cls"], size=32, layer=2, heads=[0, 1], n=3, rule=0.5)
     assert found.picture.size == (56, 40)
-    where = "bundled, layer 2 of 6 (model.layer.2.attention), heads [0, 1], tokens"
+    where = "bundled, layer 2 of 12 (model.layer.2.attention), heads [0, 1], tokens"
     assert found.caption == f"{where} image (all from cls), n = 3, forward, rule 0.5"
     alone = segment(picture, "cls", size=32, layer=2, heads=[0, 1])
     assert alone.caption == f"{where} all, n = 2, forward, rule mean"

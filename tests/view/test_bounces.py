@@ -36,7 +36,7 @@ def test_one_panel_for_the_picture_every_n_and_both_tokenranks(of_picture: Analy
 
 def test_what_is_written_under_it(of_picture: Analysis):
     caption = words(bounces_figure(of_picture))
-    assert "layer 1 of 0–2 (model.layer.1.attention)" in caption
+    assert "layer 2 of 0–2 (model.layer.2.attention)" in caption
     assert "2 heads weighted by |λ₂|" in caption
     assert f"|λ₂| = {float(of_picture.chain_lambda2.values):.2f}" in caption
     assert "α = 0.99" in caption

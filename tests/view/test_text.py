@@ -54,8 +54,13 @@ def test_one_row_for_every_n_and_both_tokenranks(of_text: Analysis):
         ("TokenRank", "backward"),
     ]
     for axes in rows(figure):
-        assert tokens(axes) == ["[CLS]", *SENTENCE.split(), "[SEP]"]
-    assert "layer 1 of 0–2" in " ".join(text.get_text() for text in figure.texts)
+        assert tokens(axes) == SENTENCE.split()
+    assert "layer 2 of 0–2" in " ".join(text.get_text() for text in figure.texts)
+
+
+def test_no_row_is_selected_where_the_walk_starts_everywhere(of_text: Analysis):
+    everywhere = analyze(of_text.observation)
+    assert rows(text_figure(everywhere))[0].texts[1].get_text() == "one bounce"
 
 
 def test_shade_follows_the_values_and_the_start_is_framed(of_text: Analysis):
@@ -66,13 +71,13 @@ def test_shade_follows_the_values_and_the_start_is_framed(of_text: Analysis):
         assert light[int(values.argmax())] == min(light)
         assert light[int(values.argmin())] == max(light)
     framed = [[box.get_linewidth() > 0 for box in axes.patches] for axes in rows(text_figure(of_text))]
-    assert [row.index(True) for row in framed[:4]] == [2] * 4
+    assert [row.index(True) for row in framed[:4]] == [1] * 4
     assert not any(map(any, framed[4:]))
 
 
 def test_hostile_strings_are_drawn_as_they_are(tmp_path: Path):
     found = analyze(" ".join(HOSTILE), model=load(save_bert(tmp_path, HOSTILE)))
-    assert found.source[1:-1] == tuple(HOSTILE)
+    assert found.source == tuple(HOSTILE)
     figure = text_figure(found)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # such as a glyph that no font has

@@ -9,7 +9,7 @@ from .objects import DiscoveredObject, ForegroundMap, ObjectMap
 from .registry import FILLED, Method, methods, register
 from .relevance import attention_relevance, partial_lrp, transformer_attribution
 from .rows import cls_row, column_sum, dino_mass, raw_row
-from .walks import bounce, cls_bounce, saliency, tokenrank
+from .walks import arrival, bounce, cls_bounce, saliency, tokenrank
 
 __all__ = [
     "FILLED",
@@ -17,6 +17,7 @@ __all__ = [
     "ForegroundMap",
     "Method",
     "ObjectMap",
+    "arrival",
     "attention_flow",
     "attention_gradients",
     "attention_relevance",

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..observation import Observation
 from ..reading import Reading, Source, observe
 from ..select import whole_number
-from ..tasks.saliency import border
+from ..tasks.absorbed import border
 from .registry import register
 
 SIGMA = 0.25

@@ -1,9 +1,8 @@
-"""Graphs of patches whose keys are alike, cut or grown into an object: TokenCut, LOST, Deep Spectral Methods."""
+"""Graphs of patches whose features are alike, cut or grown into an object: TokenCut, LOST, Deep Spectral Methods."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,7 @@ from typing_extensions import Unpack
 from ..chain.foreground import is_constant
 from ..errors import InputError, NotUniqueWarning
 from ..layout import TokenLayout
-from ..observation import Observation
+from ..observation import Observation, What
 from ..reading import Reading, Source, observe
 from ..select import Layer
 from ..tasks.masks import grid_of
@@ -21,8 +20,6 @@ from ..tasks.strength import warn_if_faint
 from .affinity import checked_features, knn_matting_affinity, similarities, smallest_cut, strongest
 from .objects import ForegroundMap, ObjectMap
 from .registry import register
-
-What: TypeAlias = Literal["k", "q"]
 
 FAINT = 1e-5
 """Weight of patches that are not alike in TokenCut: the graph is in one piece, whatever the picture."""
@@ -32,41 +29,47 @@ FAINT = 1e-5
 def tokencut(
     source: Source,
     *,
-    layer: Layer = -1,
+    layer: Layer = None,
     tau: float = 0.2,
-    what: What = "k",
+    what: What = "v",
     centre: bool = False,
     **reading: Unpack[Reading],
 ) -> ObjectMap:
     """TokenCut's map: the second eigenvector, positive at the seed (Wang et al., CVPR 2022).
 
-    S = F Fᵀ of the unit keys of the last block, all heads side by side; W = 1 where S > τ, else 1e-5; (D − W) x = λ D x
-    [V]. ``map.foreground`` is the side of the mean of x that holds the seed, as ``map.mask()`` has it, and
-    ``map.object`` the part around the seed. The published numbers (DINO ViT-S/16) are for pictures at their native
-    scale, sides rounded to multiples of 16 and resized with LANCZOS [V]: give ``size``.
+    S = F Fᵀ of unit features, all heads side by side; W = 1 where S > τ, else 1e-5; (D − W) x = λ D x [V].
+    ``map.foreground`` is the side of the mean of x that holds the seed, as ``map.mask()`` has it, and ``map.object``
+    the part around the seed. The published numbers (DINO ViT-S/16) are for pictures at their native scale, sides
+    rounded to multiples of 16 and resized with LANCZOS [V]: give ``size``.
 
-    Where all keys are alike, or none, no cut is better than another: the map is zero, its mask empty, and a warning
-    says so. That is the rule, not the exception, for networks whose keys share a large mean, as those of many
-    supervised and rotary ones do in the last block: take another layer, a higher τ, or ``centre``.
+    As published the features are the keys of the last block: ``layer=-1, what="k"``. Those are DINO's; of networks
+    trained since, many have last keys that share a large mean, all of which are alike, so that nothing is found. Values
+    three quarters up, the default, serve DINOv2 and the bundled model; networks that read captions (CLIP) want block
+    outputs there (docs/evidence.md).
+
+    Where all features are alike, or none, no cut is better than another: the map is zero, its mask empty, and a warning
+    says so. Take another layer, other features, a higher τ, or ``centre``.
 
     >>> import tokenrank as tr
-    >>> found = tr.baselines.tokencut(tr.samples.path("astronaut"), size=64, layer=4, centre=True)
+    >>> found = tr.baselines.tokencut(tr.samples.path("astronaut"), size=64)
     >>> found.grid().shape, found.object.mask.shape, len(found.object.box)
     (torch.Size([8, 8]), torch.Size([8, 8]), 4)
 
     Args:
         source, reading: see ``tr.observe``.
-        layer: whose keys; as published the last.
+        layer: whose features; three quarters up where None, as published the last.
         tau: the cosine beyond which patches are alike.
-        what: "k" for keys, "q" for queries.
-        centre: subtract the mean key of the picture first; not part of TokenCut [I].
+        what: which features: "k" for keys, "q" for queries, "v" for values, "h" for what the block returns
+            (``Observation.features``). "v" and "h" take one more forward, once for all layers.
+        centre: subtract the mean feature of the picture first; not part of TokenCut [I].
 
     Warns:
         NotUniqueWarning: no cut is better than another.
         NothingThereWarning: the foreground hardly stands out (``tokenrank.tasks.strengths``).
 
     Raises:
-        InputError: a τ beyond −1 … 1, a picture of one patch, or a chain alone, which has no keys.
+        InputError: a τ beyond −1 … 1, a picture of one patch, or a chain alone, which has no
+            features; values or block outputs of what was captured before.
         CaptureError: the layer was seen as weights alone.
         MissingExtraError: scipy is not installed.
     """
@@ -114,32 +117,37 @@ def tokencut_from_features(
 def lost(
     source: Source,
     *,
-    layer: Layer = -1,
+    layer: Layer = None,
     k: int = 100,
-    what: What = "k",
+    what: What = "v",
     centre: bool = False,
     **reading: Unpack[Reading],
 ) -> ObjectMap:
     """LOST's map: how much a patch resembles the grown seeds, signed (Siméoni et al., BMVC 2021).
 
-    With A = K Kᵀ of the last block's keys, all heads side by side and not normalised: the seed is the patch of lowest
+    With A = F Fᵀ of features, all heads side by side and not normalised: the seed is the patch of lowest
     degree; it is joined by those of the k = 100 patches of lowest degree that are positively correlated with it; a
     patch's value is the sum of its similarities to them. ``map.foreground`` is where that is positive [V], and
     ``map.object`` the part around the seed; ``map.mask()`` keeps what is above the mean instead.
 
+    As published the features are the keys of the last block: ``layer=-1, what="k"``. Where these share a large mean, as
+    DINOv2's, all is foreground; values three quarters up, the default, serve better (docs/evidence.md).
+
     Args:
         source, reading: see ``tr.observe``.
-        layer: whose keys; as published the last.
+        layer: whose features; three quarters up where None, as published the last.
         k: how many patches of low degree may join the seed, itself included; at most all are taken.
-        what: "k" for keys, "q" for queries.
-        centre: subtract the mean key of the picture first; not part of LOST [I]. Without it a network whose keys
-            share a large mean has no negative similarities, and everything is foreground.
+        what: which features: "k" for keys, "q" for queries, "v" for values, "h" for what the block returns
+            (``Observation.features``). "v" and "h" take one more forward, once for all layers.
+        centre: subtract the mean feature of the picture first; not part of LOST [I]. Without it features that
+            share a large mean have no negative similarities, and everything is foreground.
 
     Warns:
         NothingThereWarning: the foreground hardly stands out (``tokenrank.tasks.strengths``), or is everything.
 
     Raises:
-        InputError: k < 1, a picture of one patch, or a chain alone, which has no keys.
+        InputError: k < 1, a picture of one patch, or a chain alone, which has no
+            features; values or block outputs of what was captured before.
         CaptureError: the layer was seen as weights alone.
         MissingExtraError: scipy is not installed.
     """
@@ -184,32 +192,36 @@ def deep_spectral(
     layer: Layer = -1,
     colour: float = 0.0,
     normalise: bool = True,
-    what: What = "k",
+    what: What = "h",
     centre: bool = False,
     **reading: Unpack[Reading],
 ) -> ForegroundMap:
     """The second eigenvector of Deep Spectral Methods, its smaller side positive (Melas-Kyriazi et al., CVPR 2022).
 
-    W = (F Fᵀ)⁺ + λ_color · W_knn of the last block's keys, all heads side by side; (D − W) x = λ D x. Foreground is
+    W = (F Fᵀ)⁺ + λ_color · W_knn of features, all heads side by side; (D − W) x = λ D x. Foreground is
     x > 0, negated where that is more than half of the patches [V]: ``map.foreground``. x has the D-weighted mean zero,
     so that ``map.mask()``, which splits at the plain mean, comes close to it. The published numbers crop a picture to
     whole patches instead of resizing it, and DSM + CRF refines by a dense CRF [V]; neither is done here.
 
+    As published the features are the keys of the last block: ``what="k"``. What that block returns, the default, serves
+    better (docs/evidence.md).
+
     Args:
         source, reading: see ``tr.observe``.
-        layer: whose keys; as published the last.
+        layer: whose features; the last by default.
         colour: λ_color, the weight of KNN matting's affinity of the picture shrunk to the grid. The published command
             line has 0, the function beneath it 10 [V].
-        normalise: unit keys, and W divided by its largest entry [R].
-        what: "k" for keys, "q" for queries.
-        centre: subtract the mean key of the picture first; not part of the method [I].
+        normalise: unit features, and W divided by its largest entry [R].
+        what: which features: "k" for keys, "q" for queries, "v" for values, "h" for what the block returns
+            (``Observation.features``). "v" and "h" take one more forward, once for all layers.
+        centre: subtract the mean feature of the picture first; not part of the method [I].
 
     Warns:
         NotUniqueWarning: all cuts are alike, and the map is zero.
 
     Raises:
-        InputError: a negative weight, a picture of one patch, keys that are all zero, a chain alone, which has none,
-            or colours of a picture that was captured before.
+        InputError: a negative weight, a picture of one patch, features that are all zero, a chain alone, which has
+            none, or colours, values or block outputs of what was captured before.
         CaptureError: the layer was seen as weights alone.
         MissingExtraError: scipy (or scikit-learn, for colours) is not installed.
     """

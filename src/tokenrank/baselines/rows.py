@@ -12,7 +12,7 @@ from ..errors import ChainError, InputError, LayoutError
 from ..layout import TokenLayout
 from ..observation import Observation
 from ..reading import Reading, Source, observe
-from ..select import HEADS, Heads, Layer
+from ..select import HEADS, SEED_LAYER, Heads, Layer
 from ..tasks.masks import grid_of
 from .objects import ForegroundMap
 from .registry import register
@@ -43,7 +43,7 @@ def raw_row(
         source, reading: see ``tr.observe``.
         start: ``tr.at(x, y)``, the number of a patch (row by row), or several, a bool mask (P,), float weights (P,) or
             ``{patch: weight}``, whose rows are averaged (``tokenrank.chain.start_distribution``). Required.
-        layer, heads: see ``tokenrank.select``.
+        layer, heads: see ``tokenrank.select``; the last layer where None.
 
     Raises:
         InputError: no start, or no choice of heads.
@@ -54,7 +54,7 @@ def raw_row(
     observation = observe(source, **reading)
     if start is None:
         raise InputError("raw_row starts from a place and start is None; give start=tr.at(x, y) or a patch's number")
-    return observation.chain(layer, heads).bounce(start, n=1)
+    return observation.chain(SEED_LAYER if layer is None else layer, heads).bounce(start, n=1)
 
 
 @register("column_sum")
@@ -68,7 +68,7 @@ def column_sum(source: Source, *, layer: Layer = None, heads: Heads = HEADS, **r
 
     Args:
         source, reading: see ``tr.observe``.
-        layer, heads: see ``tokenrank.select``.
+        layer, heads: see ``tokenrank.select``; three quarters up where None.
 
     Raises:
         NotFoundError: no such layer or head. InputError: no choice of heads.

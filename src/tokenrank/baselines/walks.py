@@ -9,9 +9,13 @@ from ..chain.core import Direction
 from ..errors import InputError
 from ..layout import Point
 from ..markov import Bounces
+from ..observation import What
 from ..reading import Reading, Source, observe
-from ..select import HEADS, Heads, Layer, Layers
-from ..tasks.saliency import SaliencyWay, Side, saliency_map
+from ..select import HEADS, SEED_LAYER, Heads, Layer, Layers
+from ..tasks import arrival as _arrival
+from ..tasks.arrival import ArrivalStart
+from ..tasks.halves import Side
+from ..tasks.saliency import SaliencyWay, saliency_map
 from .registry import register
 
 
@@ -36,7 +40,7 @@ def bounce(
         source, reading: see ``tr.observe``.
         start: ``tr.at(x, y)``. Required.
         n, direction: see ``AttentionChain.bounce``.
-        layer, heads: see ``tokenrank.select``.
+        layer, heads: see ``tokenrank.select``; the last layer where None.
 
     Raises:
         InputError: no start. NotFoundError: no such layer or head.
@@ -46,7 +50,7 @@ def bounce(
     observation = observe(source, **reading)
     if start is None:
         raise InputError("bounce starts from a place and start is None; give start=tr.at(x, y)")
-    return observation.chain(layer, heads).bounce(start, n, direction)
+    return observation.chain(SEED_LAYER if layer is None else layer, heads).bounce(start, n, direction)
 
 
 @register("cls_bounce")
@@ -64,12 +68,13 @@ def cls_bounce(
     Args:
         source, reading: see ``tr.observe``.
         n, direction: see ``AttentionChain.bounce``.
-        layer, heads: see ``tokenrank.select``.
+        layer, heads: see ``tokenrank.select``; the last layer where None.
 
     Raises:
         NotFoundError: no such layer or head, or no CLS.
     """
     observation = observe(source, **reading)
+    layer = SEED_LAYER if layer is None else layer
     every = observation.head_chains(layer, "all").aggregate(observation.head_weights(layer, heads))
     values = every.bounce("cls", n, direction).values
     return observation.map(values[observation.patches.start : observation.patches.stop], observation.layer(layer))
@@ -89,7 +94,7 @@ def tokenrank(
 
     Args:
         source, reading: see ``tr.observe``.
-        layer, heads: see ``tokenrank.select``.
+        layer, heads: see ``tokenrank.select``; three quarters up where None.
         direction, alpha: see ``AttentionChain.tokenrank``.
 
     Raises:
@@ -101,17 +106,51 @@ def tokenrank(
     return observation.chain(layer, heads).tokenrank(alpha=alpha, direction=direction)
 
 
-@register("saliency")
+@register("arrival", needs=("features",))
+def arrival(
+    source: Source,
+    *,
+    layer: Layers = None,
+    heads: Heads = "uniform",
+    start: ArrivalStart = "tokenrank",
+    backward: bool = True,
+    n: int = 2,
+    what: What = "h",
+    features_layer: Layer = -1,
+    tau: float | None = None,
+    **reading: Unpack[Reading],
+) -> TokenMap:
+    """TokenRank spread over the patches that look alike to the model, as ``tr.tasks.saliency`` takes it.
+
+    Args:
+        source, reading: see ``tr.observe``.
+        layer, heads, start, backward, n, what, features_layer, tau: see ``tr.tasks.arrival``.
+    """
+    observation = observe(source, **reading)
+    return _arrival(
+        observation,
+        layer=layer,
+        heads=heads,
+        start=start,
+        backward=backward,
+        n=n,
+        what=what,
+        features_layer=features_layer,
+        tau=tau,
+    )
+
+
+@register("saliency", needs=("features",))
 def saliency(
     source: Source,
     *,
-    how: SaliencyWay = "border",
+    how: SaliencyWay = "arrival",
     layer: Layers = None,
-    heads: Heads = HEADS,
-    side: Side = "border",
+    heads: Heads | None = None,
+    side: Side = "tokenrank",
     **reading: Unpack[Reading],
 ) -> TokenMap:
-    """The map behind ``tr.tasks.saliency``; all layers where none is named.
+    """The map behind ``tr.tasks.saliency``.
 
     Args:
         source, reading: see ``tr.observe``.

@@ -1,7 +1,9 @@
 """AttentionChain, the object people hold; one file a kind of question."""
 
 from .core import Direction
+from .cross import CrossAttention
 from .derived import Derived
+from .many_starts import Starts, start_distributions
 from .passage import Passage
 from .starts import Start, TokenSet, start_distribution, token_set
 from .token_map import TokenMap
@@ -9,13 +11,16 @@ from .walks import Walks
 
 __all__ = [
     "AttentionChain",
+    "CrossAttention",
     "Direction",
     "Start",
+    "Starts",
     "TokenMap",
     "TokenSet",
     "bipartite",
     "compose",
     "start_distribution",
+    "start_distributions",
     "token_set",
 ]
 

@@ -13,6 +13,7 @@ from ..errors import ChainError
 from ..layout import TokenLayout
 from ..operators import Bipartite, Kernel, Lazy, Product, Relay, checks
 from . import AttentionChain
+from .cross import CrossAttention
 
 RESIDUAL = 0.5  # attention rollout: the residual connection counts as much as attention
 STEP = 0.1
@@ -65,7 +66,7 @@ def compose(chains: Sequence[AttentionChain], residual: float = RESIDUAL) -> Att
 
 def bipartite(
     self_chain: AttentionChain,
-    cross: Tensor | np.ndarray,
+    cross: CrossAttention | Tensor | np.ndarray,
     step: float = STEP,
     how: Literal["absorb", "relay"] = "absorb",
     back: Tensor | np.ndarray | None = None,
@@ -83,7 +84,9 @@ def bipartite(
 
     Args:
         self_chain: A, (*batch, N, N), of the image tokens.
-        cross: C, (*batch, N, M), rows of image queries over text keys, summing to one: cross-attention weights.
+        cross: C, (*batch, N, M), rows of image queries over text keys, summing to one: cross-attention weights. Or
+            ``trace.cross(name)``, which is turned round (its columns divided by their sums) where its columns are the
+            tokens of the chain, as in decoders of speech, whose words attend to frames.
         step: p, probability of crossing over at a bounce, above 0 and at most 1 ("absorb").
         how: "absorb" or "relay".
         back: R, (*batch, M, N), rows summing to one ("relay"); by default the reversed step
@@ -106,6 +109,8 @@ def bipartite(
         tensor([[0.7750, 0.2250],
                 [0.7250, 0.2750]], dtype=torch.float64)
     """
+    if isinstance(cross, CrossAttention):
+        cross, text = _towards(cross, self_chain, text)
     c = _rectangular("cross", cross)
     n, m = c.shape[-2:]
     if n != self_chain.num_tokens:
@@ -130,6 +135,25 @@ def bipartite(
     if tuple(r.shape[-2:]) != (m, n):
         raise ChainError(f"back has shape {tuple(r.shape)}, expected (…, {m}, {n}): from text tokens to image tokens")
     return AttentionChain.from_operator(Relay(Kernel(c), Kernel(r.to(c.device))), self_chain.layout)
+
+
+def _towards(
+    cross: CrossAttention, chain: AttentionChain, text: Sequence[str] | None
+) -> tuple[Tensor, Sequence[str] | None]:
+    """The weights from the tokens of ``chain`` to the others, and the strings of these."""
+    n, (rows, columns) = chain.num_tokens, cross.shape[-2:]
+    if rows == columns == n and cross.rows != cross.columns and chain.layout in (cross.rows, cross.columns):
+        turn = chain.layout == cross.columns
+    elif rows == columns == n:
+        raise ChainError(
+            f"the cross-attention is {rows} × {columns}, and which side is the chain's {n} tokens no layout says; give "
+            "cross.weights or cross.turned().weights"
+        )
+    else:
+        turn = columns == n
+    from_chain = cross.turned() if turn else cross
+    names = None if from_chain.columns is None else from_chain.columns.tokens
+    return from_chain.weights, names if text is None else text
 
 
 def _rectangular(name: str, weights: Tensor | np.ndarray) -> Tensor:
@@ -172,4 +196,5 @@ def _joint_layout(layout: TokenLayout | None, n: int, m: int, text: Sequence[str
     strings = None if text is None and tokens is None else (*(tokens or [""] * n), *(text or [""] * m))
     special = () if layout is None else layout.special
     order = None if layout is None or layout.order is None else (*layout.order, *range(n, n + m))
-    return TokenLayout(spans | {"text": m}, grids, strings, special, order)
+    seconds = {} if layout is None else layout.seconds
+    return TokenLayout(spans | {"text": m}, grids, strings, special, order, seconds)

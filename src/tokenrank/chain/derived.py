@@ -59,7 +59,7 @@ class Derived(Spectral):
             if weights == "uniform":
                 w = torch.ones(self.batch, dtype=self.dtype, device=self.device)
             elif weights == "lambda2":
-                w = self.lambda2().values
+                w = self.lambda2(proved=False).values
                 w = torch.where(w.sum(-1, keepdim=True) > 0, w, torch.ones_like(w))
             else:
                 raise ChainError(f"weights = {weights!r}, expected 'lambda2', 'uniform' or numbers")

@@ -19,14 +19,17 @@ from ..markov import (
 )
 from .answers import EntropyRate, Metastable, Spectrum, placed
 from .core import Core
-from .starts import Start, start_distribution
+from .many_starts import Starts, start_distributions
 
 
 class Spectral(Core):
     """Eigenvalues, what follows from them, and speeds of mixing."""
 
-    def lambda2(self) -> Lambda2:
+    def lambda2(self, proved: bool = True) -> Lambda2:
         """|λ2|, the second-largest eigenvalue modulus of every head, with its residual.
+
+        Args:
+            proved: False for values to weigh heads by: without proofs, which up to 128 tokens are most of the work.
 
         Near one: a slow chain with metastable groups of tokens; near zero: one bounce forgets
         where it started. See ``tokenrank.markov.lambda2``.
@@ -40,7 +43,7 @@ class Spectral(Core):
             >>> print(slow.certificate)
             converged, error ≤ 2.1e-13 (proved of the stored weights), 1 apply, eigenvalues
         """
-        return lambda2(self.operator)
+        return lambda2(self.operator, proved=proved)
 
     def spectrum(self, k: int = 8, left: bool = False) -> Spectrum:
         """The k leading complex eigenvalues of every head, with bases of the slow subspaces.
@@ -59,11 +62,11 @@ class Spectral(Core):
         """
         return placed(Spectrum, spectrum(self.operator, k, left), self)
 
-    def half_life(self, start: Start, limit: int = 64) -> HalfLife:
+    def half_life(self, start: Starts, limit: int = 64) -> HalfLife:
         """Bounces until half of what one bounce tells of its start is forgotten, for every head.
 
         Args:
-            start: where the walk begins, read as in ``bounce``.
+            start: where the walk begins, or several starts, read as in ``bounce``.
             limit: the most bounces looked at.
 
         See ``tokenrank.markov.half_life``; ``bounce(n="halflife")`` uses it.
@@ -74,7 +77,7 @@ class Spectral(Core):
             >>> chain.half_life(0).values
             tensor(2)
         """
-        return half_life(self.operator, start_distribution(start, self.shape, self.layout).to(self.device), limit)
+        return half_life(self.operator, start_distributions(start, self.shape, self.layout).to(self.device), limit)
 
     def metastable(self, k: int | None = None, largest: int = 8) -> Metastable:
         """Groups of tokens that the walk rarely leaves (PCCA+): memberships, and the chain between the groups.

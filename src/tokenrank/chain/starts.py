@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ChainError, LayoutError, NotFoundError, nearest
-from ..layout import Point, TokenLayout
+from ..layout import Moment, Point, TokenLayout
 
-Place: TypeAlias = "int | str | Point"
+Place: TypeAlias = "int | str | Point | Moment"
 
-TokenSet: TypeAlias = "Place | Sequence[int] | Sequence[str | Point] | Tensor | np.ndarray"
+TokenSet: TypeAlias = "Place | Sequence[int] | Sequence[str | Point | Moment] | Tensor | np.ndarray"
 """Some of the tokens; see ``token_set``."""
 
 Start: TypeAlias = "TokenSet | Mapping[Place, float]"
@@ -25,7 +25,10 @@ Start: TypeAlias = "TokenSet | Mapping[Place, float]"
 SHOWN = 6  # entries of a list that an error repeats
 LONGEST = 80  # letters of anything else
 
-_SET = "a token index, a list of them, a bool mask, tr.at(x, y), a span's name or a word, or a list of names"
+_SET = (
+    "a token index, a list of them, a bool mask, tr.at(x, y) or tr.at(seconds=…), a span's name or a word, or "
+    "a list of names"
+)
 _START = f"{_SET}, float weights or {{token: weight}}"
 
 
@@ -35,8 +38,8 @@ def start_distribution(start: Start, shape: torch.Size, layout: TokenLayout | No
     Args:
         start: one of
 
-            - a place: a token index (negative from the end), a point of the picture (``tr.at(x, y)``), a span's name,
-              a word; several tokens share the start evenly;
+            - a place: a token index (negative from the end), a point of the picture (``tr.at(x, y)``), a moment
+              of the sound (``tr.at(seconds=…)``), a span's name, a word; several tokens share the start evenly;
             - several points, spans or words, no token of which is named twice; their tokens share the start evenly;
             - several token indices, each once and fewer than N of them, or a ``range``; they share the start evenly;
             - a bool mask (…, N), whose tokens share it evenly;
@@ -68,6 +71,12 @@ def start_distribution(start: Start, shape: torch.Size, layout: TokenLayout | No
         return _weights(_checked_width(given, n, name), batch, name)
     if given.numel() > 1 and not isinstance(start, range):
         _refuse_two_readings(given, n, name)
+    if given.ndim > 1:
+        raise ChainError(
+            f"{name} = {_shown(given)} has token indices in rows, which can be read in two ways: as one start on all "
+            "of these tokens, or as one for each row. For one give them flat; several, where they can be taken, are a "
+            "list of lists, [[0], [3, 4]], or a mask (k, N)"
+        )
     return _even(_mask(token_indices(given.reshape(-1).tolist(), n), n, given.device), batch, name)
 
 
@@ -176,9 +185,10 @@ def _of_mapping(start: Mapping[Any, Any], n: int, layout: TokenLayout | None, na
     total = torch.zeros(n, dtype=torch.float64)
     named: dict[tuple[int, ...], Any] = {}
     for place, weight in zip(start, weights, strict=True):
-        if not isinstance(place, Point | str | int | np.integer | tuple | range):
+        if not isinstance(place, Point | Moment | str | int | np.integer | tuple | range):
             raise ChainError(
-                f"key {_shown(place)} of {name}, expected a token index, tr.at(x, y), a span's name or a word"
+                f"key {_shown(place)} of {name}, expected a token index, tr.at(x, y), tr.at(seconds=…), a span's name "
+                "or a word"
             )
         share = start_distribution(cast("TokenSet", place), torch.Size((n, n)), layout, f"key of {name}")
         tokens = tuple(share.nonzero()[:, 0].tolist())
@@ -203,20 +213,20 @@ def _weight(place: Any, weight: Any, name: str) -> float:
     return value
 
 
-def _places(start: Any) -> list[Point | str] | None:
-    """The points, spans and words that were given, one or several; None where it is something else."""
-    if isinstance(start, Point | str):
+def _places(start: Any) -> list[Point | Moment | str] | None:
+    """The points, moments, spans and words that were given, one or several; None where it is something else."""
+    if isinstance(start, Point | Moment | str):
         return [start]
     if isinstance(start, np.ndarray) and start.dtype.kind == "U":
         start = start.reshape(-1).tolist()
-    if isinstance(start, Sequence) and len(start) and all(isinstance(place, Point | str) for place in start):
+    if isinstance(start, Sequence) and len(start) and all(isinstance(place, Point | Moment | str) for place in start):
         return list(start)
     return None
 
 
-def _tokens_of(places: Sequence[Point | str], n: int, layout: TokenLayout | None, name: str) -> list[int]:
+def _tokens_of(places: Sequence[Point | Moment | str], n: int, layout: TokenLayout | None, name: str) -> list[int]:
     """Their tokens, none of which two of them have."""
-    found: dict[int, Point | str] = {}
+    found: dict[int, Point | Moment | str] = {}
     for place in places:
         for token in token_indices(_tokens_in(place, layout, name), n):
             if token in found:
@@ -228,13 +238,13 @@ def _tokens_of(places: Sequence[Point | str], n: int, layout: TokenLayout | None
     return list(found)
 
 
-def _tokens_in(start: Point | str, layout: TokenLayout | None, name: str) -> list[int]:
+def _tokens_in(start: Point | Moment | str, layout: TokenLayout | None, name: str) -> list[int]:
     if layout is None:
         raise LayoutError(
             f"{name} = {start!r} needs to know which token is what, and this chain has no layout; pass "
             "layout=tr.TokenLayout(...), or give a token index"
         )
-    if isinstance(start, Point):
+    if isinstance(start, Point | Moment):
         return [layout.token_at(start)]
     if start in layout.spans:
         return layout.indices(start)

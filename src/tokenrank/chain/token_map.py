@@ -141,7 +141,7 @@ class TokenMap(Result):
         return Image.blend(picture, colourise(values.cpu().numpy(), colours), opacity)
 
     def figure(self) -> Figure:
-        """The map as a matplotlib figure: a heat map of the grid, or a bar a token."""
+        """The map as a matplotlib figure: a heat map of the grid, a curve over the seconds, or a bar a token."""
         from matplotlib.figure import Figure
 
         single = self._single()
@@ -150,6 +150,12 @@ class TokenMap(Result):
         if self.layout is not None and len(self.layout.grids) == 1:
             axes.imshow(side_by_side(single.grid()).cpu().numpy(), cmap=COLOURS)
             axes.set_axis_off()
+        elif self.layout is not None and len(self.layout.seconds) == 1:
+            figure.set_size_inches(6.9, 1.6)
+            frames = single.values[self.layout.indices(self.layout.sound)].detach().cpu().numpy()
+            axes.plot(self.layout.times(), frames, color="#5b2a86", linewidth=0.8)
+            axes.set(xlabel="seconds", ylabel="probability", ylim=(0, None))
+            axes.spines[["top", "right"]].set_visible(False)
         else:
             top = single.top(24)[::-1]
             places = range(len(top))

@@ -15,7 +15,8 @@ from ..markov.bounce import certificate_of_steps
 from ..operators import Operator
 from .answers import QuasiStationary, placed
 from .core import Core, Direction, probability
-from .starts import Start, TokenSet, start_distribution, token_set
+from .many_starts import Starts, start_distributions
+from .starts import Start, TokenSet, token_set
 from .token_map import TokenMap
 
 MAX_APPLIES = 5000  # attention applications of one TokenRank
@@ -25,23 +26,27 @@ WIDE = 2048  # tokens up to which bounces are taken in double precision on a CPU
 class Walks(Core):
     """Bounces and stationary distributions."""
 
-    def bounce(self, start: Start, n: Bounces = 1, direction: Direction = "forward", path: bool = False) -> TokenMap:
-        """Multi-bounce attention from ``start``: vᵀAⁿ.
+    def bounce(self, start: Starts, n: Bounces = 1, direction: Direction = "forward", path: bool = False) -> TokenMap:
+        """Multi-bounce attention from ``start``, or from several at once: vᵀAⁿ.
 
         Args:
             start: a token index, several (each once, fewer than N), a bool mask, ``tr.at(x, y)``, a span's name, a
                 word, several of these, float weights (…, N) of any scale, or ``{token or word: weight}``. Whole
                 numbers that could be indices or weights, such as [0, 0, 1] of three tokens, are refused.
+                Or k starts, which cost little more than one: a list of starts, [[0], [3, 4], ["cat"]], or weights or
+                masks (k, N); of chains with heads (k, 1, N), since (heads, N) is one start that differs from
+                head to head.
             n: bounces; 1 is row selection (forward) or normalised column selection (backward),
                 0 the start itself. Or "halflife", the number after which half is forgotten, for every head
-                its own (see ``half_life``).
+                and start its own (see ``half_life``).
             direction: "forward" follows attention; "backward" walks the column-normalised
                 reversed chain, towards the tokens that attend to the start.
-            path: also return the way: values (n + 1, *batch, N), entry k after k bounces. With "halflife" n is the
+            path: also return the way: values (n + 1, *batch, N), entry i after i bounces. With "halflife" n is the
                 largest number of any head, and a head rests after its own.
 
         Returns:
-            TokenMap of values (*batch, N), each a distribution. Of stored weights they are exact but for the rounding
+            TokenMap of values (*batch, N), each a distribution; (k, *batch, N) of k starts, and with ``path``
+            (n + 1, k, *batch, N). Of stored weights they are exact but for the rounding
             of sums. The softmax of queries and keys is not: its certificate bounds the ℓ1 error: 1e-7 of a
             chain in single precision on a CPU, whose bounces are taken in double (up to 2,048 tokens), about
             1e-3 a bounce elsewhere.
@@ -57,9 +62,12 @@ class Walks(Core):
             tensor([0.3750, 0.5000, 0.1250], dtype=torch.float64)
             >>> chain.bounce(0, n=2, direction="backward").values  # who attends to token 0
             tensor([0.5556, 0.3333, 0.1111], dtype=torch.float64)
+            >>> chain.bounce([[0], [1, 2]]).values  # from token 0, and from tokens 1 and 2
+            tensor([[0.5000, 0.5000, 0.0000],
+                    [0.1250, 0.5000, 0.3750]], dtype=torch.float64)
         """
         operator = self._towards(direction)
-        v = start_distribution(start, self.shape, self.layout).to(self.device)
+        v = start_distributions(start, self.shape, self.layout).to(self.device)
         if isinstance(n, str) and n == "halflife":
             each = half_life(operator, v).values
             most = int(each.max())

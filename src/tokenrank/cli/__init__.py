@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .audio import audio
 from .cluster import cluster
 from .demo import demo
 from .evaluate import evaluate
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(image)
 app.command()(text)
+app.command()(audio)
 app.command()(segment)
 app.command()(cluster)
 app.command()(evaluate)

@@ -62,7 +62,8 @@ def evaluate(
         str,
         typer.Argument(
             metavar="PROTOCOL",
-            help="What is measured: saliency, seed, imagenet-segmentation, voc-single, regions, clustering, masking.",
+            help="What is measured: saliency, seed, several, imagenet-segmentation, voc-single, regions, clustering, "
+            "masking.",
             show_default=False,
         ),
     ],

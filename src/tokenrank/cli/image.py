@@ -1,14 +1,15 @@
-"""``tokenrank image``, and what it shares with ``tokenrank text``."""
+"""``tokenrank image``, and what it shares with ``tokenrank text`` and ``tokenrank audio``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .options import (
+    FIGURES,
     AlphaOption,
     BouncesOption,
     FormatsOption,
@@ -75,10 +76,11 @@ def image(
 
 
 class Follow:
-    """What ``image`` and ``text`` do; made before any work, so that bad options stop it first.
+    """What ``image``, ``text`` and ``audio`` do; made before any work, so that bad options stop it first.
 
     Args:
         layer, heads, tokens, bounces, alpha, out, formats, table: as typed.
+        figures: names of the figures that are written.
 
     Raises:
         InputError: an option that cannot be used. MissingExtraError: parquet without pyarrow.
@@ -94,14 +96,17 @@ class Follow:
         out: Path,
         formats: str,
         table: TableFormat,
+        figures: Sequence[str] = FIGURES,
     ) -> None:
         from .output import OutFolder, check_table_format, result_names
+
+        self.figures = figures
 
         self.choice: dict[str, Any] = {"layer": layer_of(layer), "heads": heads_of(heads), "tokens": tokens_of(tokens)}
         self.choice |= {"bounces": bounces_of(bounces), "alpha": alpha}
         self.formats, self.table = formats_of(formats), table
         check_table_format(table)
-        self.folder = OutFolder(out, result_names(self.formats, table))
+        self.folder = OutFolder(out, result_names(self.formats, table, figures=figures))
 
     def __call__(
         self,

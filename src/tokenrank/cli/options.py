@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_BOUNCES = 10_000
 FORMATS = ("png", "pdf", "svg")
+FIGURES = ("bounces", "lambda2")
+"""What is drawn of every analysis."""
 
 
 class TableFormat(str, Enum):
@@ -201,6 +203,21 @@ def point_of(text: str, width: int, height: int) -> Point:
             f"y from 0 to {height - 1}"
         )
     return at((x + 0.5) / width, (y + 0.5) / height)
+
+
+def seconds_of(text: str, option: str) -> float:
+    """Seconds as typed.
+
+    Raises:
+        InputError: no number, or one below 0.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise InputError(f"{option} = {printable(text)}, expected seconds from 0, such as 1.3")
+    return value
 
 
 def start_of(text: str, width: int, height: int) -> Any:

@@ -15,7 +15,7 @@ from .. import __version__
 from ..errors import InputError, MissingExtraError, printable
 from ..files.whole import write_whole
 from ..plain import parquet_bytes, plain
-from .options import TableFormat
+from .options import FIGURES, TableFormat
 from .report import note
 
 MARK = "made by tokenrank"
@@ -130,10 +130,12 @@ def _parquet(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> byt
     return parquet_bytes(plain(rows, digits=DIGITS), notes)
 
 
-def result_names(formats: Sequence[str], table: TableFormat, prefix: str = "") -> list[str]:
-    """Names of the files of one analysis."""
-    figures = [f"{figure}.{form}" for figure in ("bounces", "lambda2") for form in formats]
-    return [prefix + name for name in (*figures, *table_names(table))]
+def result_names(
+    formats: Sequence[str], table: TableFormat, prefix: str = "", figures: Sequence[str] = FIGURES
+) -> list[str]:
+    """Names of the files that one analysis can give."""
+    drawn = [f"{figure}.{form}" for figure in figures for form in formats]
+    return [prefix + name for name in (*drawn, *table_names(table))]
 
 
 def write_results(
@@ -152,10 +154,13 @@ def write_results(
         facts: about it, for the table.
         prefix: of the files' names.
     """
-    from ..view import bounces_figure, lambda2_figure, render, text_figure
+    from ..view import bounces_figure, lambda2_figure, render, sound_figure, text_figure, words_figure
 
-    draw = bounces_figure if analysis.modality == "image" else text_figure
-    figures = {"bounces": draw(analysis), "lambda2": lambda2_figure(analysis)}
+    draw = {"image": bounces_figure, "text": text_figure, "audio": sound_figure}[analysis.modality]
+    figures = {"bounces": draw(analysis)}
+    if analysis.modality == "audio" and analysis.observation.has_words:
+        figures["words"] = words_figure(analysis.observation)
+    figures["lambda2"] = lambda2_figure(analysis)
     files = {f"{figure}.{form}": render(drawn, form, MAKER) for figure, drawn in figures.items() for form in formats}
     files |= table_files(analysis, table, facts)
     for file, content in files.items():

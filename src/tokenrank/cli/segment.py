@@ -56,7 +56,7 @@ def segment(
         str, typer.Option(help="mean: what is above the mean; a share of the map's mass, such as 0.6; all.")
     ] = "mean",
     component: Annotated[bool, typer.Option("--component", help="Keep the connected part at the start.")] = False,
-    refine: Annotated[bool, typer.Option("--refine", help="Follow the picture's edges; needs tokenrank[refine].")] = (
+    refine: Annotated[bool, typer.Option("--refine", help="Follow the picture's edges; needs tokenrank\\[refine].")] = (
         False
     ),
     size: SizeOption = None,

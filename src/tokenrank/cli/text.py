@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import InputError, printable
 from .image import Follow
 from .options import (
     AlphaOption,
@@ -23,6 +24,7 @@ from .options import (
 from .report import reported
 
 if TYPE_CHECKING:
+    from ..chain import Start
     from ..observation import Observation
 
 
@@ -31,10 +33,10 @@ def text(
     model: Annotated[
         str,
         typer.Option(
-            help="A folder, or OWNER/NAME on the Hugging Face hub (downloaded once), of a model that reads text.",
-            show_default=False,
+            help="bundled (English), a folder, or OWNER/NAME on the Hugging Face hub (downloaded once), of one that "
+            "reads text.",
         ),
-    ],
+    ] = "bundled",
     layer: LayerOption = None,
     heads: HeadsOption = "lambda2",
     tokens: TokensOption = None,
@@ -42,7 +44,8 @@ def text(
         str | None,
         typer.Option(
             metavar="WORD",
-            help="Where the walk starts: a word of the text, or the index of a token (for a word that occurs twice).",
+            help="Where the walk starts: a word of the text, or the index of a token (for a word that occurs twice), "
+            "special tokens not counted where they are left out.",
             show_default="everywhere, evenly",
         ),
     ] = None,
@@ -52,8 +55,10 @@ def text(
     formats: FormatsOption = "png,pdf",
     table: TableOption = TableFormat.json,
 ) -> None:
-    """Follow attention through a text: figures bounces and lambda2, and a table."""
+    """Follow attention through a text: figures bounces and lambda2, and a table. Without a model of your own nothing is
+    downloaded."""
     with reported():
+        _refuse_files(text)
         follow = Follow(layer, heads, tokens, bounces, alpha, out, formats, table)
 
         def observed() -> Observation:
@@ -61,4 +66,16 @@ def text(
 
             return observe(text, model, kind="text")
 
-        follow("text", observed, lambda seen: None if start is None else word_of(start, seen.layout), {"text": text})
+        def begin(seen: Observation) -> Start | None:
+            layout = seen.head_chains(follow.choice["layer"], follow.choice["tokens"]).layout
+            return None if start is None or layout is None else word_of(start, layout)
+
+        follow("text", observed, begin, {"text": text})
+
+
+def _refuse_files(text: str) -> None:
+    """A file's name is seldom the text that was meant."""
+    from ..models.texts import is_path
+
+    if Path(text).suffix and is_path(text):
+        raise InputError(f'{printable(text)} is a file; give what is in it: tokenrank text "$(cat FILE)"')

@@ -14,7 +14,7 @@ from dataclasses import fields
 from typing import Any, NoReturn, get_args
 
 from ..errors import InputError, LayoutError, first_line, nearest, printable
-from ..layout import TokenLayout
+from ..layout import LayoutChoice, TokenLayout
 from ..recording import AttentionKind, Forward
 
 VERSION = 1
@@ -75,6 +75,7 @@ def layout_to_json(layout: TokenLayout) -> dict[str, Any]:
     entry: dict[str, Any] = {name: getattr(layout, name) for name in _LAYOUT_FIELDS}
     entry["spans"] = [[name, count] for name, count in layout.spans.items()]
     entry["grids"] = [[name, list(grid)] for name, grid in layout.grids.items()]
+    entry["seconds"] = [[name, list(clock)] for name, clock in layout.seconds.items()]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in entry.items()}
 
 
@@ -97,8 +98,12 @@ def layout_from_json(value: Any, what: str) -> TokenLayout:
     special = tuple(whole(i, f"a special token of {what}") for i in lists(entry.get("special", []), what))
     places = entry.get("order")
     order = None if places is None else tuple(whole(i, f"the order of {what}") for i in lists(places, what))
+    seconds = {
+        text(n, what): _clock(clock, f"seconds of {what}")
+        for n, clock in _pairs(entry.get("seconds", []), f"seconds of {what}")
+    }
     try:
-        return TokenLayout(spans, grids, strings, special, order)
+        return TokenLayout(spans, grids, strings, special, order, seconds)
     except LayoutError as error:
         raise InputError(f"{what} does not fit: {error}") from None
 
@@ -111,6 +116,32 @@ def _grid(value: Any, what: str) -> tuple[int, int] | tuple[int, int, int]:
             return frames, rows, columns
         case _:
             _refuse(what, value, "two or three numbers")
+
+
+def _clock(value: Any, what: str) -> tuple[float, float]:
+    match [number(n, what) for n in lists(value, what)]:
+        case [begin, step]:
+            return begin, step
+        case _:
+            _refuse(what, value, "two numbers")
+
+
+def choice_to_json(choice: LayoutChoice) -> Any:
+    """A layout given by hand: one, false or null, or pairs of a glob of layers and its layout or false."""
+    if isinstance(choice, Mapping):
+        return [[glob, layout_to_json(one) if one else False] for glob, one in choice.items()]
+    return layout_to_json(choice) if choice else choice
+
+
+def choice_from_json(value: Any, what: str) -> LayoutChoice:
+    """The choice that ``choice_to_json`` wrote.
+
+    Raises:
+        InputError: another type.
+    """
+    if isinstance(value, list):
+        return {glob: False if one is False else layout_from_json(one, what) for glob, one in _pairs(value, what)}
+    return value if value is None or value is False else layout_from_json(value, what)
 
 
 def _pairs(value: Any, what: str) -> list[tuple[Any, Any]]:

@@ -100,9 +100,7 @@ def _restored(tensors: Mapping[str, Tensor], stated: Mapping[str, Any], device: 
             raise InputError(f"tensor {printable(name)} belongs to no record; the file is damaged")
     opaque = manifest.objects(stated.get("opaque", {}), "opaque")
     counts = {name: manifest.whole(count, "a count of opaque") for name, count in opaque.items()}
-    layout = stated.get("layout")
-    by_hand = layout if layout is None or layout is False else manifest.layout_from_json(layout, "the trace's layout")
-    return Contents(records, counts, by_hand)
+    return Contents(records, counts, manifest.choice_from_json(stated.get("layout"), "the trace's layout"))
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], stated: Mapping[str, Any]) -> None:
@@ -192,7 +190,18 @@ class _Reader:
             "windows": None if windows is None else manifest.place(windows, self._windows, f"windows of {what}"),
             "batch_size": None if size is None else manifest.whole(size, f"batch_size of {what}"),
             "texts": tuple(manifest.place(text, self._layouts, f"a text of {what}") for text in texts),
+            "sides": self._sides(entry.get("sides"), f"sides of {what}"),
         }
+
+    def _sides(self, value: Any, what: str) -> tuple[TokenLayout | None, TokenLayout | None]:
+        if value is None:
+            return None, None
+        sides = [None if i is None else manifest.place(i, self._layouts, what) for i in manifest.lists(value, what)]
+        if len(sides) != 2 or any(isinstance(side, LayoutError) for side in sides):
+            raise InputError(
+                f"{what} are {len(sides)} entries, expected the layouts of queries and keys; the file is damaged"
+            )
+        return sides[0], sides[1]
 
     def _window_entry(self, value: Any, what: str) -> Windows:
         entry = manifest.objects(value, what)
@@ -234,6 +243,11 @@ def _check_layout(record: AttentionRecord, what: str) -> None:
             f"the layout of {what} has {record.layout.num_tokens} tokens, expected the record's {n}; the file is "
             "damaged"
         )
+    for side, count in zip(record.sides, record.shape[-2:], strict=True):
+        if side is not None and side.num_tokens != count:
+            raise InputError(
+                f"a side of {what} has {side.num_tokens} tokens, expected the record's {count}; the file is damaged"
+            )
     for text in record.texts:
         if not isinstance(text, TokenLayout) or text.tokens is None or text.num_tokens != record.shape[-2]:
             raise InputError(

@@ -84,14 +84,13 @@ def _described(contents: Contents) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError("a trace without records, expected one at least; capture something before it is saved")
     writer = _Writer()
     entries = [writer.entry(number, record) for number, record in enumerate(contents.records)]
-    layout = contents.layout
     return writer.tensors, {
         "version": manifest.VERSION,
         "records": entries,
         "forwards": writer.forwards.entries,
         "layouts": writer.layouts.entries,
         "windows": writer.windows.entries,
-        "layout": manifest.layout_to_json(layout) if layout else layout,
+        "layout": manifest.choice_to_json(contents.layout),
         "opaque": dict(contents.opaque),
         "tensors": {name: summary(tensor) for name, tensor in writer.tensors.items()},
     }
@@ -164,6 +163,8 @@ class _Writer:
             entry["windows"] = self.windows.number(windows, lambda: self._windows(windows))
         if record.texts:
             entry["texts"] = [self._layout(text) for text in record.texts]
+        if any(record.sides):
+            entry["sides"] = [None if side is None else self._layout(side) for side in record.sides]
         return entry
 
     def _layout(self, layout: TokenLayout | LayoutError) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -25,17 +26,29 @@ SUM_TOLERANCE = 1e-4  # of a start given in single precision
 def bounces(operator: Operator, start: Tensor, n: int, each: Tensor | None = None) -> Iterator[Tensor]:
     """vᵀAᵏ for k = 0 … n, one after the other, (*batch, N) each.
 
-    With ``each`` (*batch) a chain rests after so many bounces of its own.
-    ``start`` (*batch, N) is v, a distribution over tokens. k = 1 from a single token is that
-    token's row of A; k = 1 from the uniform distribution is the column sum over N; the limit
-    is TokenRank ("Attention (as Discrete-Time Markov) Chains", multi-bounce attention).
+    ``start`` (*batch, N) is v, a distribution over tokens; or several for every chain, (*starts, *batch, N), which
+    move together, as columns of one product; so do the answers lie then. With ``each`` (*starts, *batch) a walk rests
+    after so many bounces of its own. k = 1 from a single token is that token's row of A; k = 1 from the uniform
+    distribution is the column sum over N; the limit is TokenRank ("Attention (as Discrete-Time Markov) Chains",
+    multi-bounce attention).
     """
-    v = start
-    yield v
+    yield start
+    v = _columns(operator, start)
+    rests = None if each is None else _columns(operator, each[..., None])
     for k in range(1, n + 1):
         moved = operator.T @ v
-        v = moved if each is None else torch.where((k <= each)[..., None], moved, v)
-        yield v
+        v = moved if rests is None else torch.where(k <= rests, moved, v)
+        yield _rows(v, start.shape)
+
+
+def _columns(operator: Operator, start: Tensor) -> Tensor:
+    """Numbers (*starts, *batch, N) as columns (*batch, N, c), c of them."""
+    return start.reshape(-1, *operator.batch, start.shape[-1]).movedim(0, -1)
+
+
+def _rows(columns: Tensor, shape: torch.Size) -> Tensor:
+    """Columns (*batch, N, c) as (*starts, *batch, N) = ``shape``."""
+    return columns.movedim(-1, 0).reshape(shape)
 
 
 def certificate_of_steps(
@@ -62,8 +75,8 @@ class HalfLife(Result):
     """How many bounces until half of what one bounce tells of its start is forgotten.
 
     Attributes:
-        values: int64 (*batch), 1 … limit: bounces for every chain.
-        curve: D(0), D(1), … in nats, float64 (*batch, …), as far as it was followed.
+        values: int64 (*batch), 1 … limit: bounces for every chain; (*starts, *batch) of several starts.
+        curve: D(0), D(1), … in nats, float64 (*batch, …), as far as it was followed; likewise.
         limit: the most bounces looked at.
         certificate: converged where half was reached; elsewhere the value is ``limit``, and ``residual`` is what D is
             above half there.
@@ -81,14 +94,14 @@ def half_life(operator: Operator, start: Tensor, limit: int = LIMIT) -> HalfLife
     D(n) is what the map after n bounces still tells of having begun in v and not anywhere; it never grows (data
     processing inequality: one chain moves both). Its mean over single-token starts is the mutual information of
     the start and the state after n bounces. Every u_j Aⁿ is at least v_j Aⁿ / (N max v), so D(n) ≤ log(N max v).
-    Two vectors are walked; no eigenvalue is needed.
+    The starts and u are walked; no eigenvalue is needed.
 
     The answer is 1 where one bounce tells nothing (the uniform start, one token, a chain of rank one) and ``limit``
     where half is remembered for ever.
 
     Args:
         operator: (*batch, N, N).
-        start: v, (*batch, N) or broadcastable, a distribution.
+        start: v, (*batch, N) or broadcastable, a distribution; or several for every chain, (*starts, *batch, N).
         limit: the most bounces looked at, at least 1.
 
     Raises:
@@ -97,35 +110,38 @@ def half_life(operator: Operator, start: Tensor, limit: int = LIMIT) -> HalfLife
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise ChainError(f"limit = {limit!r} bounces, expected a whole number ≥ 1, such as {LIMIT}")
     n = operator.num_tokens
-    v = _distribution(operator, start).reshape(-1, n)
-    pair = torch.stack([v, torch.full_like(v, 1 / n)], -1)
+    start = _distribution(operator, start)
+    shape, heads = start.shape[:-1], math.prod(operator.batch)
+    walks = _columns(operator, start).reshape(heads, n, -1)
+    walks = torch.cat([walks, torch.full_like(walks[..., :1], 1 / n)], -1)
     groups = list(head_groups(operator, torch.float64))
-    curve = [_divergence(pair)]
+    curve = [_divergence(walks)]
     while len(curve) <= limit:
-        pair = torch.cat([group.T @ pair[heads] for heads, group in groups])
-        curve.append(_divergence(pair))
+        walks = torch.cat([group.T @ walks[part] for part, group in groups])
+        curve.append(_divergence(walks))
         if bool(_halved(curve[-1], curve[1]).all()):
             break
-    told = torch.stack(curve, -1)
-    halved = _halved(told[:, 1:], told[:, 1:2])
+    told = torch.stack(curve, -1).movedim(1, 0).reshape(*shape, len(curve))
+    halved = _halved(told[..., 1:], told[..., 1:2])
     never = ~halved.any(-1)
-    steps = torch.where(never, limit, halved.long().argmax(-1) + 1)
-    left = torch.where(never, told[:, -1] - told[:, 1] / 2, 0.0).reshape(operator.batch)
     return HalfLife(
-        values=steps.reshape(operator.batch),
-        curve=told.reshape(*operator.batch, -1),
+        values=torch.where(never, limit, halved.long().argmax(-1) + 1),
+        curve=told,
         limit=limit,
-        certificate=Certificate(~never.reshape(operator.batch), left, None, len(curve) - 1, "two walks"),
+        certificate=Certificate(
+            ~never, torch.where(never, told[..., -1] - told[..., 1] / 2, 0.0), None, len(curve) - 1, "walks"
+        ),
     )
 
 
 def _distribution(operator: Operator, start: Tensor) -> Tensor:
-    """The start in float64, (*batch, N)."""
+    """The start in float64, (*starts, *batch, N)."""
     wanted = tuple(operator.shape[:-1])
     if start.shape[-1:] != operator.shape[-1:]:
         raise ChainError(f"start has shape {tuple(start.shape)}, expected {wanted}: one number a token")
+    several = start.shape[: max(0, start.ndim - len(wanted))]
     try:
-        v = start.double().expand(wanted)
+        v = start.double().expand(*several, *wanted)
     except RuntimeError:
         raise ChainError(f"start has shape {tuple(start.shape)}, expected one that broadcasts to {wanted}") from None
     if not torch.isfinite(v).all() or v.amin() < 0 or (v.sum(-1) - 1).abs().max() > SUM_TOLERANCE:
@@ -137,9 +153,9 @@ def _halved(now: Tensor, first: Tensor) -> Tensor:
     return (now <= first / 2) | (first <= FORGOTTEN)
 
 
-def _divergence(pair: Tensor) -> Tensor:
-    """KL(v ‖ u), (h,), of the two columns of (h, N, 2)."""
-    v, u = pair.unbind(-1)
+def _divergence(walks: Tensor) -> Tensor:
+    """KL(v ‖ u), (h, c), of the columns v of (h, N, c + 1), the last of which is u."""
+    v, u = walks[..., :-1], walks[..., -1:]
     # v log(v/u) − v + u: no term is negative, so that nothing cancels when v and u are almost the same
     ratio = v / u.clamp(min=torch.finfo(v.dtype).tiny)
-    return (torch.special.xlogy(v, ratio) - v + u).clamp(min=0).sum(-1)
+    return (torch.special.xlogy(v, ratio) - v + u).clamp(min=0).sum(-2)

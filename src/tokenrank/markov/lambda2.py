@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,15 +13,16 @@ from torch import Tensor
 from ..operators import Dense, Operator
 from .certificate import Certificate
 from .eigen.located import ERROR, classes, largest_modulus, locate, relative_error
+from .eigen.search import Search, some_heads
 from .engine import constants
 from .engine.batching import head_groups
-from .engine.krylov import Apply, KrylovSpace, centred, quotient
+from .engine.krylov import Apply, centred, quotient
 from .result import Result
 from .support.communicating import Graph
 
 TOLERANCE = 2e-4  # residual that counts as converged, relative to max(|λ2|, 0.1)
 MARGIN = 0.9  # of it, and of the error, while the residual is only what the recurrence sees
-ORDER = ("diagonal", "classes", "eigenvalues", "arnoldi")
+ORDER = ("diagonal", "classes", "eigenvalues", "subspace", "arnoldi")
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,7 +32,7 @@ class Lambda2(Result):
     Attributes:
         values: |λ2|, (*batch), 0 … 1.
         certificate: ``error_bound`` is proved, whatever the condition of the eigenvalue, wherever all eigenvalues were
-            taken or the support alone decides; inf for heads that only a Krylov space has seen. Their ``residual`` is
+            taken or the support alone decides; inf for heads that only iteration has seen. Their ``residual`` is
             ‖M y − λ y‖₂ of the unit Ritz vector y on the quotient in float64; 0 elsewhere. Uncertain where the bound
             is above ``ERROR``; for heads without one where the residual is above ``TOLERANCE`` · max(|λ2|, 0.1), as it
             is on rings of eigenvalues of (almost) one modulus, or its product with the condition of the
@@ -66,7 +68,7 @@ class _Found:
         self.method = max(self.method, other.method, key=ORDER.index)
 
 
-def lambda2(operator: Operator, seed: int = 0) -> Lambda2:
+def lambda2(operator: Operator, seed: int = 0, proved: bool = True) -> Lambda2:
     """|λ2| of every head of an operator (*batch, N, N), without its π.
 
     Triangular (causal) chains have their eigenvalues on the diagonal. Others fall into their communicating classes,
@@ -74,9 +76,14 @@ def lambda2(operator: Operator, seed: int = 0) -> Lambda2:
     periodic one have |λ| = 1. Of what is left up to 128 tokens get all eigenvalues, with proved discs about them.
 
     Beyond that: A 1 = 1, so X ↦ A X − mean(A X) has the eigenvalues {0, λ2, λ3, …}: attend, subtract the
-    mean over tokens (quotient deflation). Block Arnoldi on that map, gone on with and restarted
-    for the heads that have not converged. Where eigenvalues of one modulus form a ring no Krylov space converges: up to
-    512 tokens all eigenvalues are taken, beyond that the growth of ‖Mᵏ X‖ gives an estimate, and ``uncertain`` is set.
+    mean over tokens (quotient deflation). Subspace iteration on that map and its powers for all heads at once, and
+    block Arnoldi, restarted, for those that have not settled. Where eigenvalues of one modulus form a ring neither
+    converges: up to 512 tokens all eigenvalues are taken, beyond that the growth of ‖Mᵏ X‖ gives an estimate, and
+    ``uncertain`` is set.
+
+    With ``proved=False`` that is done from ``constants.SUBSPACE_FEWEST`` tokens on, which saves the proofs up to 128
+    tokens where values only weigh heads. They are within ``ERROR`` as residual times condition says it, and
+    ``error_bound`` is inf, not known, unless classes or all eigenvalues decide.
 
     A chain of one token has no second eigenvalue; its |λ2| is 0.
     """
@@ -88,7 +95,7 @@ def lambda2(operator: Operator, seed: int = 0) -> Lambda2:
     elif operator.structure != "full":
         values = flat.diagonal(torch.float64).topk(2, -1).values[:, 1].clamp(max=1)
         found = _exact(values, values * relative_error(flat))
-    elif n <= constants.ALL_EIGENVALUES:
+    elif n <= constants.ALL_EIGENVALUES and (proved or n < constants.SUBSPACE_FEWEST):
         found = _Found.nothing(heads, operator.device)
         for part, group in head_groups(operator, torch.float64):
             found.put(part, _all(group, classes(flat.index(part)), relative_error(flat.index(part))))
@@ -143,14 +150,10 @@ def _large(flat: Operator, seed: int) -> _Found:
         part = flat.index(slice(first, last + 1) if last - first + 1 == len(some) else some)
         if materialised and not isinstance(part, Dense):
             wide = Dense(part.to_dense(torch.float64))
-            found.put(some, _arnoldi(Dense(wide.weights.to(flat.dtype)), wide, part, seed))
+            found.put(some, _iterated(Dense(wide.weights.to(flat.dtype)), wide, part, seed))
         else:
-            found.put(some, _arnoldi(part, part, part, seed))
+            found.put(some, _iterated(part, part, part, seed))
     return found
-
-
-def _part(operator: Operator, heads: Tensor) -> Operator:
-    return operator if len(heads) == operator.shape[0] else operator.index(heads)
 
 
 def _by_classes(one: Operator, graph: Graph, seed: int) -> _Found:
@@ -161,7 +164,7 @@ def _by_classes(one: Operator, graph: Graph, seed: int) -> _Found:
     for block in left:
         index = torch.from_numpy(block.states).to(a.device)
         weights = Dense(a[index[:, None], index][None])
-        other = _arnoldi(weights, weights, weights, seed, block.recurrent)
+        other = _iterated(weights, weights, weights, seed, block.recurrent)
         found = _larger(found, other)
     return found
 
@@ -182,74 +185,62 @@ def _larger(one: _Found, other: _Found) -> _Found:
     )
 
 
-def _arnoldi(operator: Operator, wide: Operator, source: Operator, seed: int, deflate: bool = True) -> _Found:
-    """Heads (h, N, N) by block Arnoldi on ``operator``.
+def _iterated(operator: Operator, wide: Operator, source: Operator, seed: int, deflate: bool = True) -> _Found:
+    """Heads (h, N, N) by products with ``operator``, as far as these settle.
 
-    Answers are measured in float64 on ``wide``, the same heads, and ``source`` is what they were made from.
+    Answers are measured in float64 on ``wide``, the same heads, and ``source`` is what they were made from. With
+    ``deflate`` on the quotient; otherwise the heads are parts of a chain that are left, rows below one.
     """
     heads, n = operator.shape[:2]
-    # columns are nearly free in a fused attention call; a dense product pays for each
-    width = 2 if isinstance(operator, Dense) else 8
-    transposed = isinstance(operator, Dense)  # the row-major product is the faster one there
+    dense = isinstance(operator, Dense)  # whose row-major product is the faster one
 
     def map_of(part: Operator) -> Apply:
         if deflate:
-            return quotient(part, transposed)
-        return part.T.__matmul__ if transposed else part.__matmul__
+            return quotient(part, dense)
+        return part.T.__matmul__ if dense else part.__matmul__
+
+    def project(x: Tensor) -> Tensor:
+        return centred(x) if deflate else x
 
     generator = torch.Generator().manual_seed(seed)
-    block = torch.randn(n, width, generator=generator, dtype=torch.float64).to(operator.device, operator.dtype)
-    block = (centred(block) if deflate else block).expand(heads, -1, -1)
-    found = _Found.nothing(heads, operator.device)
-    found.method, found.residual = "arnoldi", found.residual + torch.inf
-    seen = torch.zeros_like(found.values)
-    conditions, vectors = torch.zeros_like(found.values), found.values.new_zeros(heads, n, 2)
-    active, part, applies = torch.arange(heads, device=operator.device), operator, 0
-    space = KrylovSpace(block, constants.LAMBDA2_DIMENSION)
-    for restart in range(1 + constants.LAMBDA2_RESTARTS):
-        while len(active):
-            for _ in range(constants.LAMBDA2_DIMENSION // width // constants.LAMBDA2_CHECKS):
-                if not space.full:
-                    space.extend(map_of(part))
-                    applies += 1
-            # the random start of the first space tells the condition, even of what does not settle in it
-            ritz = space.leading(torch.inf if restart == 0 and space.full else TOLERANCE)
-            if restart == 0:
-                seen[active] = ritz.seen.double()
-            condition = torch.maximum(ritz.condition.double(), seen[active])
-            modulus, residual = ritz.value.abs().double(), ritz.residual.double()
-            settled = _settled(modulus, residual, condition, MARGIN)
-            done = space.full
-            found.values[active], found.residual[active], conditions[active] = modulus, residual, condition
-            if done or bool((~settled).sum() * 2 <= len(active)):
-                ready = settled.nonzero()[:, 0]
-                vectors[active[ready]] = space.vector(ritz.coordinates[ready], ready).double()
-                active, space = active[~settled], space.select(~settled)
-                part = operator.index(active)
-            if done:
-                break
-        if not len(active) or restart == constants.LAMBDA2_RESTARTS:
-            break
-        space = space.restart(space.dimension // 8 * 2)
-    found.applies = applies + 1
-    ready = torch.ones_like(found.uncertain)
-    ready[active] = False
+
+    def start(columns: int) -> Tensor:
+        block = torch.randn(n, columns, generator=generator, dtype=torch.float64).to(operator.device, operator.dtype)
+        return project(block).expand(heads, -1, -1)
+
+    search = Search(operator, map_of, start, partial(_settled, share=MARGIN))
+    if isinstance(operator, Dense) and n >= constants.SUBSPACE_FEWEST:
+        weights = operator.weights
+        powers = n <= constants.SUBSPACE_SQUARED and deflate
+        search.powers((lambda some: _centred_rows(weights[some])) if powers else None)
+    method = "subspace"
+    # up to so many tokens all eigenvalues are cheaper than a Krylov space
+    if len(search.left) and n > constants.ALL_EIGENVALUES:
+        method = "arnoldi"
+        # columns are nearly free in a fused attention call; a dense product pays for each
+        search.krylov(2 if dense else 8, TOLERANCE)
+    values, residual = search.values, search.residual
+    ready = torch.ones(heads, dtype=torch.bool, device=operator.device)
+    ready[search.left] = False
     if bool(ready.any()):  # in double precision, all at once: the heads are read once more
         some = ready.nonzero()[:, 0]
-        found.values[some], found.residual[some] = _measured(map_of(_part(wide, some)), vectors[some])
-    found.uncertain = ~ready | ~_settled(found.values, found.residual, conditions)
-    unsettled, active = active, found.uncertain.nonzero()[:, 0]
-    if len(active) and n <= constants.LAMBDA2_STUBBORN and deflate:
-        part = _part(source, active)
-        found.put(active, _all(_part(wide, active), classes(part), relative_error(part)))
-        found.method = "arnoldi"
-    elif len(unsettled):
-        block = space.leading_block()
-        growth = _growth(map_of(part), centred(block) if deflate else block)
-        found.applies += constants.LAMBDA2_GROWTH_STEPS
-        found.values[unsettled] = torch.maximum(found.values[unsettled], growth.double())
+        values[some], residual[some] = _measured(map_of(some_heads(wide, some)), search.vectors[some])
+    uncertain = ~ready | ~_settled(values, residual, search.condition)
+    found = _Found(values, residual, torch.full_like(values, torch.inf), uncertain, search.applies + 1, method)
+    doubted = uncertain.nonzero()[:, 0]
+    if len(doubted) and n <= constants.LAMBDA2_STUBBORN and deflate:
+        part = some_heads(source, doubted)
+        found.put(doubted, _all(some_heads(wide, doubted), classes(part), relative_error(part)))
+    elif len(search.left):
+        values[search.left] = torch.maximum(values[search.left], search.growth(project).double())
+        found.applies = search.applies + 1
     found.values = found.values.clamp(max=1)
     return found
+
+
+def _centred_rows(weights: Tensor) -> Tensor:
+    """The transpose of X ↦ Aᵀ X − mean: rows of A (…, N, N) less their means."""
+    return weights - weights.mean(-1, keepdim=True)
 
 
 def _settled(modulus: Tensor, residual: Tensor, condition: Tensor, share: float = 1.0) -> Tensor:
@@ -263,13 +254,3 @@ def _measured(apply: Apply, y: Tensor) -> tuple[Tensor, Tensor]:
     image, y = torch.view_as_complex(apply(y).contiguous()), torch.view_as_complex(y.contiguous())
     theta = (y.conj() * image).sum(-1)
     return theta.abs(), torch.linalg.vector_norm(image - theta[:, None] * y, dim=-1)
-
-
-def _growth(apply: Apply, x: Tensor) -> Tensor:
-    """Mean growth of ‖Mᵏ X‖ over the second half of ``constants.LAMBDA2_GROWTH_STEPS`` applies, (h,)."""
-    rates = []
-    for _ in range(constants.LAMBDA2_GROWTH_STEPS):
-        x = x / torch.linalg.matrix_norm(x, keepdim=True)
-        x = apply(x)
-        rates.append(torch.linalg.matrix_norm(x).log())
-    return torch.stack(rates[constants.LAMBDA2_GROWTH_STEPS // 2 :]).mean(0).exp()

@@ -43,7 +43,7 @@ def stationary(operator: Operator, alpha: float, jump: Tensor, tol: float, max_a
         tol: with α < 1 a bound of ‖π − exact‖₁, proved; with α = 1 of the residual ‖Aᵀπ − π‖₁.
         max_applies: attention applications allowed where the chain is iterated.
 
-    Triangular chains are solved by substitution. On a CPU others of up to 512 tokens are solved by LU, one head after
+    Triangular chains are solved by substitution. On a CPU others of up to 768 tokens are solved by LU, one head after
     the other; larger ones are iterated in single precision, by power steps and then GMRES where contraction is slow,
     and those of up to 4,096 tokens solved by LU where that does not do. Residuals are computed in float64 from what
     was asked about, and what is missing is solved for (iterative refinement).

@@ -1,8 +1,22 @@
-"""Models by name, pictures by path, and the layout of their tokens."""
+"""Models by name, pictures and sounds by path, and the layout of their tokens."""
 
 from .images import ImageSource, read_image
 from .layouts import expected_layout, find_layout, text_layout
 from .load import load
 from .model import Modality, Model
+from .sound import Sound, SoundSource, is_sound, read_sound
 
-__all__ = ["ImageSource", "Modality", "Model", "expected_layout", "find_layout", "load", "read_image", "text_layout"]
+__all__ = [
+    "ImageSource",
+    "Modality",
+    "Model",
+    "Sound",
+    "SoundSource",
+    "expected_layout",
+    "find_layout",
+    "is_sound",
+    "load",
+    "read_image",
+    "read_sound",
+    "text_layout",
+]

@@ -16,9 +16,12 @@ from torch import nn
 
 from ..errors import InputError, NotFoundError, TokenRankError, first_line, printable
 from .model import Modality, Model, own_logits
+from .packed import FILE, read_packed
 from .preprocess import native_size, patch_size, settings_from_processor
+from .sound import SoundSettings
 
 _OPEN = "prepare its inputs yourself and use tr.capture(model)"
+_SOUNDS = ("input_features", "input_values")
 # By name: the classes come from several libraries, and not all of them are always installed.
 _UNREACHABLE = {
     "LocalEntryNotFoundError",
@@ -37,6 +40,8 @@ def load_transformers(
     """Load ``source`` (a folder or a hub id), called ``name`` in messages; see ``load``."""
     with _explained(name), _quiet(local=isinstance(source, Path)):
         module, kind = _reader(_network(source, attention, name, head), kind, name)
+        if kind == "audio":
+            return _sound_model(name, module, source, size)
         if kind == "text":
             return _text_model(name, module, source)
         model = _image_model(name, module, source, size)
@@ -44,10 +49,17 @@ def load_transformers(
 
 
 def _network(source: str | Path, attention: str, name: str, head: bool) -> Any:
-    from transformers import AutoModel, AutoModelForImageClassification
+    from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, AutoModelForSpeechSeq2Seq
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
+
+    written = AutoConfig.from_pretrained(source).model_type in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
+    # speech is written down by the whole network: a transcript is where words in its sound come from
+    family = AutoModelForSpeechSeq2Seq if written else AutoModelForImageClassification if head else AutoModel
 
     def read(implementation: str) -> tuple[Any, dict[str, Any]]:
-        pair = (AutoModelForImageClassification if head else AutoModel).from_pretrained(
+        if isinstance(source, Path) and (source / FILE).is_file():
+            return _unpacked(family, source, implementation)
+        pair = family.from_pretrained(
             source, dtype=torch.float32, attn_implementation=implementation, output_loading_info=True
         )
         return pair[0], pair[1]
@@ -71,16 +83,33 @@ def _network(source: str | Path, attention: str, name: str, head: bool) -> Any:
     return network.to(torch.float32).eval()
 
 
+def _unpacked(family: Any, folder: Path, implementation: str) -> tuple[Any, dict[str, Any]]:
+    """The network that config.json describes, with weights of few bits read into float32; and what they lack."""
+    from transformers import AutoConfig
+
+    tensors = read_packed(folder / FILE)
+    network = family.from_config(AutoConfig.from_pretrained(folder), attn_implementation=implementation)
+    for name, tensor in network.state_dict().items():
+        if name in tensors and tensors[name].shape != tensor.shape:
+            found, expected = tuple(tensors[name].shape), tuple(tensor.shape)
+            raise InputError(
+                f"{printable(folder / FILE)} does not belong to its config.json: {name} is {found}, expected "
+                f"{expected}; copy both anew (the package's: pip install --force-reinstall --no-deps tokenrank)"
+            )
+    return network, {"missing_keys": network.load_state_dict(tensors, strict=False).missing_keys}
+
+
 def _refuses_attention(error: BaseException) -> bool:
     text = str(error)
     return "scaled_dot_product_attention" in text or "attn_implementation" in text
 
 
 def _reader(network: Any, kind: Modality | None, name: str) -> tuple[nn.Module, Modality]:
-    """The part of ``network`` that reads pictures or text, and which of the two it reads."""
+    """The part of ``network`` that reads pictures, text or sounds, and which of them it reads."""
     config = network.config
     inputs = inspect.signature(network.forward).parameters
     sees, reads = "pixel_values" in inputs, "input_ids" in inputs
+    hears = not (sees or reads) and not inputs.keys().isdisjoint(_SOUNDS)
     if sees and reads:
         tower = getattr(network, "text_model" if kind == "text" else "vision_model", None)
         # Contrastive models run their halves apart; what has both and no such scale feeds one to the other.
@@ -90,11 +119,11 @@ def _reader(network: Any, kind: Modality | None, name: str) -> tuple[nn.Module, 
     elif reads:
         encoder = network.get_encoder() if getattr(config, "is_encoder_decoder", False) else network
         network, modality = encoder, "text"
-    elif sees:
-        modality = "image"
+    elif sees or hears:
+        modality = "image" if sees else "audio"
     else:
         main = getattr(network, "main_input_name", "something else")
-        raise InputError(f"model {printable(name)} reads {main}, neither pictures nor text; {_OPEN}")
+        raise InputError(f"model {printable(name)} reads {main}, neither pictures nor text nor sounds; {_OPEN}")
     if kind not in (None, modality):
         raise InputError(f"model {printable(name)} reads {modality}, but kind={kind!r} was asked; leave kind out")
     return network, modality
@@ -143,7 +172,35 @@ def _is_fixed(module: nn.Module) -> bool:
     return learned
 
 
+def _sound_model(name: str, module: nn.Module, source: str | Path, size: int | None) -> Model:
+    from transformers import AutoFeatureExtractor
+
+    if size is not None:
+        raise InputError(f"size = {size} for model {printable(name)}, which reads sounds; leave size out")
+    try:
+        extractor = AutoFeatureExtractor.from_pretrained(source)
+        settings = SoundSettings.of_extractor(extractor)
+    except (OSError, ValueError, AttributeError) as error:
+        if is_unreachable(error) and not isinstance(source, Path):
+            raise
+        raise InputError(
+            f"model {printable(name)} has no feature extractor of sounds that can be used ({first_line(error)}); save "
+            f"one beside its weights with feature_extractor.save_pretrained, or {_OPEN}"
+        ) from error
+    tokenizer = (
+        _tokenizer(name, source) if "decoder_input_ids" in inspect.signature(module.forward).parameters else None
+    )
+    return Model(name, module, "audio", tokenizer=tokenizer, sounds=settings)
+
+
 def _text_model(name: str, module: nn.Module, source: str | Path) -> Model:
+    tokenizer = _tokenizer(name, source)
+    limits = (getattr(tokenizer, "model_max_length", None), _positions(module))
+    longest = min((n for n in limits if isinstance(n, int) and 0 < n < 10**9), default=None)
+    return Model(name, module, "text", tokenizer=tokenizer, max_tokens=longest)
+
+
+def _tokenizer(name: str, source: str | Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
@@ -159,9 +216,7 @@ def _text_model(name: str, module: nn.Module, source: str | Path) -> Model:
             f"model {printable(name)} has no tokenizer that can be used ({problem}); "
             "save one beside its weights with tokenizer.save_pretrained"
         )
-    limits = (getattr(tokenizer, "model_max_length", None), _positions(module))
-    longest = min((n for n in limits if isinstance(n, int) and 0 < n < 10**9), default=None)
-    return Model(name, module, "text", tokenizer=tokenizer, max_tokens=longest)
+    return tokenizer
 
 
 def _positions(module: nn.Module) -> int | None:

@@ -56,6 +56,11 @@ def read_image(source: ImageSource) -> PIL.Image.Image:
     return _from_file(Path(os.fsdecode(source)))
 
 
+def is_pixels(value: object) -> bool:
+    """Whether an input of a module looks like pictures that are prepared: floats (B, C, H, W)."""
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4
+
+
 def _from_file(path: Path) -> PIL.Image.Image:
     name = printable(path)
     _check_regular(path, name)
@@ -194,8 +199,14 @@ def _bytes(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
             f"{name} of type {values.dtype} as a picture; expected uint8, uint16, bool, or floats from 0 to 1; "
             "convert it"
         )
+    wild = int(np.count_nonzero(~np.isfinite(values)))
+    if wild:
+        raise InputError(
+            f"{name} holds {wild} of {values.size} numbers that are NaN or infinite; expected floats from 0 to 1; "
+            "say what they are to be (numpy.nan_to_num), or look for where they come from"
+        )
     low, high = float(values.min()), float(values.max())
-    if not -_ROUNDING <= low <= high <= 1 + _ROUNDING:  # false for NaN too
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise InputError(
             f"{name} holds floats from {low:g} to {high:g}; expected 0 to 1; divide by the value of white, "
             "and undo any normalisation"

@@ -20,7 +20,7 @@ from .preprocess import ImageSettings, native_size, patch_size
 
 Attention = Literal["sdpa", "eager"]
 BUNDLED = "bundled"
-"""Name of the model that comes with the package."""
+"""Name of the models that come with the package: one for pictures, one for texts."""
 _FORMS = "expected 'bundled', a folder, 'owner/name' on the Hugging Face hub, or 'timm:NAME'"
 
 
@@ -34,12 +34,14 @@ def load(
     """A model in ``eval`` mode and float32 on the CPU, with its preprocessing or tokenizer.
 
     Args:
-        name: ``"bundled"``; a local folder written by ``save_pretrained`` (or by timm); an id on the
+        name: ``"bundled"``, which reads pictures, or texts with ``kind="text"``; a local
+            folder written by ``save_pretrained`` (or by timm); an id on the
             Hugging Face hub; ``"timm:NAME"`` (needs ``pip install 'tokenrank[timm]'``), where NAME is
             timm's own, with or without a tag.
         size: long side in pixels of pictures where ``prepare`` gets none; the model's own where None.
-        kind: which half of a dual encoder (CLIP, SigLIP) to take: ``"image"`` (also where None) or
-            ``"text"``. Of encoder-decoders of text the encoder is taken.
+        kind: which of the bundled models, or which half of a dual encoder (CLIP, SigLIP), to take: ``"image"``
+            (also where None) or ``"text"``. Of encoder-decoders of text the encoder is taken, of those of speech
+            (Whisper) both. A model of sounds is "audio".
         attention: the implementation asked of transformers. A model that refuses ``"sdpa"`` is loaded
             with ``"eager"``; ``Model.attention`` says which one it is.
         head: take the network with its classifier of pictures (``AutoModelForImageClassification``), so that
@@ -61,19 +63,19 @@ def load(
         return _timm(text, text.removeprefix("timm:"), size, kind)
     if text.startswith("timm/"):
         return _timm(text, f"hf-hub:{text}", size, kind)
-    folder = _bundled_folder() if text == BUNDLED else Path(text).expanduser()
+    folder = _bundled_folder(kind or "image") if text == BUNDLED else Path(text).expanduser()
     if not (text == BUNDLED or _is_folder(folder)):
         _refuse_paths(text, folder)
         return _transformers(text, text, size, kind, attention, head)
     if _model_type(folder, text) is None:
         return _timm(text, f"local-dir:{folder}", size, kind)
     model = _transformers(text, folder, size, kind, attention, head and text != BUNDLED)
-    return replace(model, head=bundled_head(folder)) if text == BUNDLED else model
+    return replace(model, head=bundled_head(folder)) if text == BUNDLED and model.kind == "image" else model
 
 
 def _timm(name: str, source: str, size: int | None, kind: Modality | None) -> Model:
-    if kind == "text":
-        raise InputError(f"model {printable(name)} reads pictures, but kind='text' was asked; leave kind out")
+    if kind not in (None, "image"):
+        raise InputError(f"model {printable(name)} reads pictures, but kind={kind!r} was asked; leave kind out")
     return load_timm(name, source, size)
 
 
@@ -86,8 +88,14 @@ def _transformers(
     return load_transformers(name, source, size, kind, attention, head)
 
 
-def _bundled_folder() -> Path:
-    folder = Path(__file__).parent / BUNDLED / "image"
+def _bundled_folder(kind: Modality) -> Path:
+    if kind == "audio":
+        raise InputError(
+            "no bundled model reads sounds; name one, such as tr.load('openai/whisper-tiny.en'), or a folder with one"
+        )
+    if kind not in ("image", "text"):
+        raise InputError(f"no bundled model reads {kind!r}, expected kind='image' or 'text'; {_FORMS}")
+    folder = Path(__file__).parent / BUNDLED / kind
     if not folder.is_dir():
         raise NotFoundError(
             f"this installation has no bundled model: {printable(folder)} is missing; reinstall tokenrank"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ from ..layout import TokenLayout
 from .images import ImageSource, read_image
 from .layouts import expected_layout, text_layout
 from .preprocess import ImageSettings
+from .sound import Sound, SoundSettings, SoundSource, read_sound
+from .speech import decoder_ids
 
-Modality: TypeAlias = Literal["image", "text"]
+Modality: TypeAlias = Literal["image", "text", "audio"]
 Head: TypeAlias = Callable[[Any], Tensor]
 """What a module returned → logits (B, classes), differentiable."""
 
@@ -31,11 +34,12 @@ class Model:
     Args:
         name: as given to ``load``.
         module: the network, in ``eval`` mode, float32, on the CPU.
-        kind: what it reads, ``"image"`` or ``"text"``.
-        images: how pictures are prepared; None for text.
-        tokenizer: the tokenizer of transformers; None for pictures.
+        kind: what it reads, ``"image"``, ``"text"`` or ``"audio"``.
+        images: how pictures are prepared; None for text and sound.
+        tokenizer: the tokenizer of transformers, of what is read or, for speech, written; None for pictures.
         max_tokens: the longest text that it reads; None where there is no limit.
         head: what the module returned → logits (B, classes); None where there is no classifier.
+        sounds: how sounds are prepared; None for pictures and text.
     """
 
     name: str
@@ -45,26 +49,46 @@ class Model:
     tokenizer: Any = None
     max_tokens: int | None = None
     head: Head | None = None
+    sounds: SoundSettings | None = None
 
     @property
     def attention(self) -> str:
         """Which implementation of attention runs: "sdpa", or "eager" where the model has no other."""
         return str(getattr(getattr(self.module, "config", None), "_attn_implementation", None) or "sdpa")
 
-    def prepare(self, source: ImageSource | str, size: int | None = None) -> dict[str, Any]:
+    def prepare(
+        self,
+        source: ImageSource | SoundSource | str,
+        size: int | None = None,
+        *,
+        rate: int | None = None,
+        part: tuple[float, float] | None = None,
+        said: str | None = None,
+    ) -> dict[str, Any]:
         """Inputs for ``module(**inputs)``, batch of one.
 
         Args:
-            source: a picture (see ``read_image``), or a text for a text model.
+            source: a picture (see ``read_image``), a text for a text model, a sound (see ``read_sound``).
             size: long side in pixels; the model's own where None. Pictures only.
+            rate: samples a second of an array. Sounds only, as all that follows.
+            part: (from, to) in seconds, where not all of the sound is meant.
+            said: what is said in it, for a model that writes it down: its own transcript where None, which takes
+                a run of the model; "" for none.
 
         Raises:
-            InputError: a picture or text that cannot be used.
+            InputError: a picture, text or sound that cannot be used, or an option of another kind of source.
         """
+        options = {"size": size, "rate": rate, "part": part, "said": said}
+        known = {"image": ("size",), "text": (), "audio": ("rate", "part", "said")}[self.kind]
+        for option, value in options.items():
+            if value is not None and option not in known:
+                raise InputError(
+                    f"{option} = {value!r} for model {self.name!r}, which reads {self.kind}; leave {option} out"
+                )
+        if self.sounds is not None:
+            return self._sound_inputs(self.sounds, read_sound(source, rate, part), said)  # type: ignore[arg-type]
         if self.images is not None:
-            return self._picture_inputs(self.images, source, size)
-        if size is not None:
-            raise InputError(f"size = {size} for model {self.name!r}, which reads text; leave size out")
+            return self._picture_inputs(self.images, source, size)  # type: ignore[arg-type]
         return self._text_inputs(source)
 
     def forward(self, inputs: Mapping[str, Any]) -> Any:
@@ -109,8 +133,10 @@ class Model:
 
         Text: one span ``text`` with the tokenizer's strings, word marks (``##``, ``Ġ``, ``▁``) as they are, and
         the places of its special tokens, as ``capture`` has them. Pictures: what size and parameters say; None
-        where they do not.
+        where they do not. Sounds: None, since each tower has tokens of its own; ``capture`` finds them.
         """
+        if self.sounds is not None:
+            return None
         if self.tokenizer is None:
             return expected_layout(self.module, inputs)
         return text_layout(self.tokenizer, inputs["input_ids"])
@@ -132,6 +158,9 @@ class Model:
         if self.tokenizer is not None:
             most = "no limit" if self.max_tokens is None else f"at most {self.max_tokens:,} tokens"
             rows.append(("text", f"{type(self.tokenizer).__name__}, {most}"))
+        if (sounds := self.sounds) is not None:
+            limit = "of any length" if sounds.longest is None else f"of {sounds.longest:g} s at most"
+            rows.append(("sounds", f"{sounds.rate:,} samples a second, {limit}"))
         rows.append(("classifier", "none" if self.head is None else "yes"))
         return panel(f"Model {self.name}", table(rows))
 
@@ -155,6 +184,15 @@ class Model:
             inputs["noise"] = torch.arange(count)[None]
         return inputs
 
+    def _sound_inputs(self, sounds: SoundSettings, sound: Sound, said: str | None) -> dict[str, Any]:
+        known = inspect.signature(self.module.forward).parameters
+        inputs = {k: v for k, v in sounds.inputs(sound, self.name).items() if k in known}
+        if "decoder_input_ids" in known and self.tokenizer is not None:
+            return inputs | {"decoder_input_ids": decoder_ids(self.module, self.tokenizer, inputs, said, self.name)}
+        if said is not None:
+            raise InputError(f"said = {said!r} for model {self.name!r}, which writes no text; leave said out")
+        return inputs
+
     def _text_inputs(self, text: Any) -> dict[str, Any]:
         if not isinstance(text, str):
             raise InputError(f"model {self.name!r} reads one text (str), not {type(text).__name__}")
@@ -171,8 +209,22 @@ class Model:
             raise InputError(
                 f"the text has {count:,} tokens, model {self.name!r} reads {self.max_tokens:,} at most; shorten it"
             )
+        self._warn_if_unknown(encoded["input_ids"])
         known = inspect.signature(self.module.forward).parameters
         return {k: v for k, v in encoded.items() if k in known and isinstance(v, Tensor)}
+
+    def _warn_if_unknown(self, ids: Tensor) -> None:
+        """Warn of a text most of which the model cannot read: all that it knows of such tokens is their places."""
+        special = text_layout(self.tokenizer, ids).special
+        words = [i for place, i in enumerate(ids.flatten().tolist()) if place not in special]
+        unknown = words.count(getattr(self.tokenizer, "unk_token_id", None))
+        if 2 * unknown > len(words):
+            warnings.warn(
+                f"{unknown} of {len(words)} tokens of the text are unknown to model {self.name!r}, which cannot tell "
+                "them apart; name a model that reads this script, tr.observe(text, model=…)",
+                UserWarning,
+                stacklevel=5,
+            )
 
 
 def own_logits(output: Any) -> Tensor:

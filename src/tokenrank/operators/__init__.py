@@ -1,5 +1,6 @@
 """Linear operators: a row-stochastic matrix as something to multiply with, built or not."""
 
+from .alike import cosine_spread, from_features
 from .base import Operator, everywhere, is_everywhere
 from .bipartite import Bipartite, Kernel, Relay
 from .blocks import Blocks
@@ -30,7 +31,9 @@ __all__ = [
     "Relay",
     "Restricted",
     "Teleport",
+    "cosine_spread",
     "everywhere",
+    "from_features",
     "from_query_key",
     "from_scores",
     "from_weights",

@@ -17,6 +17,8 @@ Structure = Literal["full", "lower", "upper"]
 OPPOSITE: dict[Structure, Structure] = {"full": "full", "lower": "upper", "upper": "lower"}
 
 BLOCK_BYTES = 2**20  # one block of rows stays in the cache, and costs no fresh pages
+# where all of A is made: threads meet at every operation on a block, and wait for each other where cores are shared
+BUILD_BYTES = 16 * 2**20
 BLOCK_ROWS = 64  # but has enough rows for an efficient product
 
 
@@ -177,7 +179,7 @@ class Operator(ABC):
 
     def to_dense(self, dtype: torch.dtype | None = None) -> Tensor:
         """All of A, (*batch, N, N)."""
-        blocks = list(self.blocks(dtype))
+        blocks = list(self.blocks(dtype, BUILD_BYTES))
         if len(blocks) == 1:
             return self.rows(*blocks[0], dtype)
         out = torch.empty(self.shape, dtype=dtype or self.dtype, device=self.device)
@@ -205,11 +207,16 @@ class Operator(ABC):
         """The chain on the tokens ``keep`` where this kind has a form of its own for it; see ``restrict``."""
         return None
 
-    def blocks(self, dtype: torch.dtype | None = None) -> Iterator[tuple[int, int]]:
-        """Ranges of rows whose blocks take about ``BLOCK_BYTES``, or ``BLOCK_ROWS`` rows if that is more."""
+    def blocks(self, dtype: torch.dtype | None = None, size_bytes: int | None = None) -> Iterator[tuple[int, int]]:
+        """Ranges of rows whose blocks take about ``size_bytes``, or ``BLOCK_ROWS`` rows if that is more.
+
+        Args:
+            dtype: of the blocks; that of the operator where None.
+            size_bytes: ``BLOCK_BYTES`` where None.
+        """
         n = self.num_tokens
         row = max(1, math.prod(self.batch)) * n * (dtype or self.dtype).itemsize
-        size = min(n, max(BLOCK_ROWS, BLOCK_BYTES // row))
+        size = min(n, max(BLOCK_ROWS, (BLOCK_BYTES if size_bytes is None else size_bytes) // row))
         return ((start, min(start + size, n)) for start in range(0, n, size))
 
     def _units(self, start: int, stop: int, dtype: torch.dtype | None) -> Tensor:

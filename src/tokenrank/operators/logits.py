@@ -86,7 +86,7 @@ class Logits(Operator):
         logits = (q[..., start:stop, :] @ k.mT).mul_(self.scale)  # no second block beside it
         bias = self._bias_at(dtype)
         if bias is not None:
-            logits = logits + bias[..., None, :].to(dtype)
+            logits.add_(bias[..., None, :].to(dtype))
         mask = self._mask(dtype)
         if mask is not None:
             logits = masked(logits, mask.expand(*mask.shape[:-2], *self.shape[-2:])[..., start:stop, :])

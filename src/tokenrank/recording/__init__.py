@@ -8,12 +8,14 @@ from .origins import Lost, Trail
 from .record import BRANCHES, AttentionKind, AttentionRecord, Branch, Forward
 from .recorder import Recorder
 from .selection import LayerSelection, StepSelection, matches_name
+from .states import AttentionStates, keeping_states
 
 __all__ = [
     "BRANCHES",
     "Act",
     "AttentionKind",
     "AttentionRecord",
+    "AttentionStates",
     "Branch",
     "Caller",
     "Evidence",
@@ -28,5 +30,6 @@ __all__ = [
     "StepSelection",
     "Trail",
     "acting",
+    "keeping_states",
     "matches_name",
 ]

@@ -84,6 +84,12 @@ class Act:
         Other than above, these are known to be attention: square, or multiplied with values.
         """
 
+    def met(self, caller: Caller, values: Tensor) -> None:
+        """Look at the values (…, M, e) that weights written by hand are multiplied with.
+
+        ``caller`` is the very one that ``used`` was given. Values of a fused call are part of it.
+        """
+
 
 @dataclass(frozen=True, eq=False)
 class KeptAttention:
@@ -144,7 +150,7 @@ def acting(root: nn.Module, act: Act) -> Iterator[None]:
     """
     tags = Tags()
     acted = _Acted(ModuleNames(root), act)
-    ends, follower = Ends(tags, acted.used), Follower(tags)
+    ends, follower = Ends(tags, acted.used, act.met), Follower(tags)
     instead: dict[Any, Substitute] = {
         **dict.fromkeys(SOFTMAX, partial(acted.softmax, ends)),
         **dict.fromkeys(SDPA, acted.sdpa),
@@ -201,9 +207,11 @@ class _Acted:
         ends.softmax((logits, dim), {}, weights)
         return weights
 
-    def used(self, attention: HandWritten) -> None:
-        """An attention met its values."""
-        self._act.used(self._caller("weights" if attention.logits is None else "eager"), attention.weights)
+    def used(self, attention: HandWritten) -> Caller:
+        """An attention was computed; by whom."""
+        caller = self._caller("weights" if attention.logits is None else "eager")
+        self._act.used(caller, attention.weights)
+        return caller
 
     def _written_out(self, mode: TorchFunctionMode, caller: Caller, call: FusedCall) -> tuple[Tensor, Tensor]:
         """Result and logits of a fused call whose softmax and product with the values the mode sees."""

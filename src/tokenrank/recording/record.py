@@ -73,6 +73,8 @@ class AttentionRecord:
             not known.
         texts: the token strings of the queries, one layout of text for each sample, or one for all of
             them; () without a tokenizer.
+        sides: of cross-attention, which token is what among the queries and among the keys; None where that is not
+            known.
     """
 
     name: str
@@ -91,6 +93,7 @@ class AttentionRecord:
     windows: Windows | None = None
     batch_size: int | None = None
     texts: tuple[TokenLayout, ...] = ()
+    sides: tuple[TokenLayout | None, TokenLayout | None] = (None, None)
 
     @property
     def step(self) -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 from ..errors import NotFoundError, nearest
 from ..layout import Point
 
-# A point on the main object of each: the suit, between the eyes, the coffee, the rocket's middle.
+# A point on the main object of each: the emblem, the nose, the coffee, the rocket's middle.
 _STARTS = {
-    "astronaut": Point(0.40, 0.62),
-    "chelsea": Point(0.50, 0.45),
+    "astronaut": Point(0.30, 0.80),
+    "chelsea": Point(0.57, 0.82),
     "coffee": Point(0.48, 0.36),
     "rocket": Point(0.505, 0.60),
 }

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 from typing_extensions import Unpack
 
 from ..chain import AttentionChain, TokenMap
 from ..chain.foreground import ForegroundRule, foreground, is_constant
-from ..errors import InputError
+from ..errors import InputError, NotFoundError
 from ..observation import Observation
 from ..reading import Reading, Source, observe
-from ..select import HEADS, Heads, Layers
+from ..select import Heads, Layers
+from .absorbed import absorbed
+from .arrival import arrival, geometric_mean, last_quarter, layers_words, one_grid
+from .halves import Side, oriented, slow_mode
 from .masks import Refinement, check_refinement, grid_of, part_at, refined
 from .segmentation import Segmentation
 from .strength import strengths, warn_if_faint
 
-SaliencyWay: TypeAlias = Literal["border", "slow", "metastable", "tokenrank", "tokenrank-backward"]
-Side: TypeAlias = Literal["border", "seed"]
+SaliencyWay: TypeAlias = Literal["arrival", "border", "slow", "metastable", "tokenrank"]
 
-POWER = 16
-"""Heads of "border" count by |λ2| to this power; chosen on one half of ECSSD (docs/evidence.md)."""
+_OF_ARRIVAL = {"start", "backward", "n", "what", "features_layer", "tau"}
 
 
 def saliency(
     source: Source,
     *,
-    how: SaliencyWay = "border",
+    how: SaliencyWay | Callable[[Observation], TokenMap] = "arrival",
     layer: Layers = None,
-    heads: Heads = HEADS,
-    side: Side = "border",
+    heads: Heads | None = None,
+    side: Side = "tokenrank",
     rule: ForegroundRule = "mean",
     component: bool = False,
     refine: Refinement | None = None,
@@ -47,7 +47,9 @@ def saliency(
 
     Args:
         source: a picture, or anything else that ``tr.observe`` takes and that holds one.
-        how, layer, heads, side: see ``saliency_map``.
+        how: a way of ``saliency_map``, or a function of an observation that makes a map of its patches, such as
+            ``tr.baselines.cls_row`` or ``functools.partial(tr.tasks.arrival, start="cls")``.
+        layer, heads, side: see ``saliency_map``; a function has options of its own.
         rule: "mean" keeps what is above the mean of the map at the picture's resolution; a number p the fewest pixels
             that hold the share p of its mass (of what exceeds its minimum); None keeps all. Nothing stands out of a
             constant map.
@@ -62,12 +64,21 @@ def saliency(
         NothingThereWarning: the object hardly stands out (``strengths``); what is cut out of an even picture is none.
 
     Raises:
-        InputError: a picture or argument that cannot be used. CaptureError, LayoutError: no grid of patches.
+        InputError: a picture or argument that cannot be used. NotFoundError: no such option. CaptureError, LayoutError:
+            no grid of patches, or no features where they are needed; ``how="border"`` needs attention alone.
     """
+    for option in sorted(_OF_ARRIVAL & {*reading}):
+        raise NotFoundError(
+            f"no option {option!r} of saliency: it is one of arrival; "
+            f"how=functools.partial(tr.tasks.arrival, {option}=…)"
+        )
     observation = observe(source, **reading)
     picture = observation.picture
     check_refinement(refine, picture)
-    patches = saliency_map(observation, how, layer=layer, heads=heads, side=side)
+    if callable(how):
+        patches, way = how(observation), getattr(how, "__name__", "a map of its own")
+    else:
+        patches, way = saliency_map(observation, how, layer=layer, heads=heads, side=side), how
     values = patches.upsample(observation.size).double().cpu().numpy()
     # a constant map is zero, and not what rounding leaves of it
     values = np.zeros_like(values) if bool(is_constant(values, 2)) else values - values.min()
@@ -77,9 +88,7 @@ def saliency(
     mask = foreground(values, rule, axes=2)
     if component:
         mask = part_at(mask, values)
-    names = observation.several_layers(layer)
-    seen = observation.describe(names[0], heads) if len(names) == 1 else f"{len(names)} layers, heads {heads}"
-    caption = f"{observation.name}, {seen}, {how}, rule {rule}"
+    caption = f"{observation.name}, {way}{f' ({patches.caption})' if patches.caption else ''}, rule {rule}"
     scores = values[None].astype(np.float32)
     found = strengths(observation, mask[None])
     if found is not None and rule is not None:
@@ -89,87 +98,75 @@ def saliency(
 
 def saliency_map(
     observation: Observation,
-    how: SaliencyWay = "border",
+    how: SaliencyWay = "arrival",
     *,
     layer: Layers = None,
-    heads: Heads = HEADS,
-    side: Side = "border",
+    heads: Heads | None = None,
+    side: Side = "tokenrank",
 ) -> TokenMap:
     """How much every patch belongs to the object, (P,); no seed is given.
 
     Args:
         observation: a picture seen by a model.
-        how: - "border": bounces until the walk gets to the border of the picture, head by head, each divided by its
+        how: - "arrival": where attention arrives in the end, spread over the patches that look alike to the model
+               (``arrival``, which has further options). It takes a second forward.
+             - "border": bounces until the walk gets to the border of the picture, head by head, each divided by its
                mean (``border_times``); it takes for granted that objects keep away from the border.
              - "slow": the slowest mode of the chain (``slow_mode``), the relaxed cut of TokenCut on attention itself.
              - "metastable": membership of the object's half, of two (PCCA+).
-             - "tokenrank", "tokenrank-backward": where attention arrives, and where it comes from.
-        layer: one or several, which are mixed evenly; all of them where None.
-        heads: see ``tokenrank.select.Heads``. With "border" lambda2 counts each by |λ2|¹⁶, otherwise by |λ2|.
-        side: which half of "slow" and "metastable" is the object: the one that the border has less of, or ("seed", as
-            TokenCut) the one that holds the entry of largest modulus.
+             - "tokenrank": where attention arrives: the place of the object rather than its extent.
+        layer: one or several; where None the last quarter of the layers, with "border" all. "arrival" and "tokenrank"
+            take the geometric mean of their TokenRanks, "slow" and "metastable" the even mean of their chains.
+        heads: see ``tokenrank.select.Heads``. Where None evenly with "arrival" and "tokenrank", by |λ2|¹⁶ with
+            "border", by |λ2| with "slow" and "metastable".
+        side: which half of "slow" and "metastable" is the object: the one where attention arrives, the one that the
+            "border" has less of, or ("seed", as TokenCut) the one that holds the entry of largest modulus.
 
     Raises:
-        InputError: an argument that is none of these, layers of several grids, fewer than 3 × 3 patches.
+        InputError: an argument that is none of these, layers of several grids, fewer than 3 × 3 patches; with
+            "arrival" a source that cannot run again. CaptureError, LayoutError: with "arrival", no block outputs.
 
     Source: absorption by the border is Jiang et al., "Saliency detection via absorbing Markov chain" (ICCV 2013) on
     superpixels; here the chain is attention.
     """
-    if how not in _WAYS:
-        raise InputError(f"how = {how!r}, expected one of {', '.join(map(repr, _WAYS))}")
-    if side not in ("border", "seed"):
-        raise InputError(f"side = {side!r}, expected 'border' or 'seed'")
+    if how not in get_args(SaliencyWay):
+        raise InputError(f"how = {how!r}, expected one of {', '.join(map(repr, get_args(SaliencyWay)))}")
+    if side not in get_args(Side):
+        raise InputError(f"side = {side!r}, expected one of {', '.join(map(repr, get_args(Side)))}")
+    grid_of(observation.head_chains(observation.several_layers(layer)[-1]))  # that there is a picture comes first
+    if how == "arrival" and not observation.can_run:
+        raise InputError(
+            f"how='arrival', the default, takes block outputs from another forward, and {observation.name} was "
+            "captured before; observe the source with its model, tr.observe(source, model=…), or take attention alone: "
+            "how='border', 'tokenrank', 'slow' or 'metastable'; a trace with queries and keys has "
+            "how=functools.partial(tr.tasks.arrival, what='k')"
+        )
     names = observation.several_layers(layer)
-    grids = dict.fromkeys(grid_of(observation.head_chains(name)) for name in names)
-    if len(grids) > 1:
-        raise InputError(f"layers have patches of {' and '.join(map(str, grids))}, expected one grid; name its layers")
-    if min(min(grids)) < 3:
-        raise InputError(f"the picture has {min(grids)} patches, expected 3 × 3 or more; give a larger size")
+    if layer is None and how != "border":
+        names = last_quarter(names)
+    if heads is None:
+        heads = "uniform" if how in ("arrival", "tokenrank") else "lambda2"
+    grid = one_grid(observation, names)
+    if min(grid) < 3:
+        raise InputError(f"the picture has {grid[0]} × {grid[1]} patches, expected 3 × 3 or more; give a larger size")
     key = "saliency", how, names, heads if isinstance(heads, str | int) else tuple(heads), side
-    layout = observation.head_chains(names[0]).layout
-    return observation.keep(
-        key, lambda: TokenMap(_WAYS[how](observation, names, heads, side), layout, picture=observation.picture)
-    )
+    return observation.keep(key, lambda: _map(observation, how, names, heads, side))
 
 
-def border(rows: int, columns: int) -> Tensor:
-    """bool (rows · columns,): the outermost patches."""
-    edge = torch.ones(rows, columns, dtype=torch.bool)
-    edge[1:-1, 1:-1] = False
-    return edge.flatten()
-
-
-def border_times(chains: AttentionChain, edge: Tensor) -> Tensor:
-    """Expected bounces until the border, head by head, each divided by its mean: float64 (heads, P).
-
-    Heads differ by orders of magnitude: from a local head's object the walk may never get out. Where it surely does
-    not, those patches share the mass evenly.
-    """
-    times = chains.hitting_times(edge).values
-    stuck = torch.isinf(times)
-    times = torch.where(stuck.any(-1, keepdim=True), stuck.double(), times)
-    return times / times.mean(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-
-
-def slow_mode(chain: AttentionChain) -> Tensor:
-    """The direction in which the chain forgets most slowly, float64 (P,), mean zero, of either sign.
-
-    The second right eigenvector; of a complex pair, the combination that varies most over the patches.
-    """
-    spectrum = chain.spectrum(2)
-    space = spectrum.right[:, 1 : int(spectrum.count)]
-    space = space - space.mean(0)
-    left, _, _ = torch.linalg.svd(space, full_matrices=False)
-    return left[:, 0]
-
-
-def oriented(values: Tensor, edge: Tensor, side: Side) -> Tensor:
-    """±values, so that the object's side is the positive one; see ``saliency_map``."""
-    if side == "border":
-        positive = values[~edge].mean() >= values[edge].mean()
+def _map(observation: Observation, how: SaliencyWay, names: Sequence[str], heads: Heads, side: Side) -> TokenMap:
+    if how == "arrival":
+        return arrival(observation, layer=names, heads=heads)
+    if how == "border":
+        values = absorbed(observation, names, heads)
+    elif how == "tokenrank":
+        values = geometric_mean([observation.chain(name, heads).tokenrank().values for name in names])
     else:
-        positive = values[values.abs().argmax()] > values.mean()
-    return values if positive else -values
+        chain = _mixed(observation, names, heads)
+        halves = slow_mode(chain) if how == "slow" else chain.metastable(2).values[..., 0] - 0.5
+        values = oriented(halves, chain, side)
+    words = f"{layers_words(observation, names)}, heads {heads}"
+    layout = observation.head_chains(names[0]).layout
+    return TokenMap(values, layout, picture=observation.picture, caption=words)
 
 
 def _mixed(observation: Observation, names: Sequence[str], heads: Heads) -> AttentionChain:
@@ -181,56 +178,3 @@ def _mixed(observation: Observation, names: Sequence[str], heads: Heads) -> Atte
     for chain in others:
         total = total + chain.operator.to_dense(torch.float64)
     return AttentionChain(total / len(names), first.layout)
-
-
-def _border(observation: Observation, names: Sequence[str], heads: Heads, side: Side) -> Tensor:
-    weights = torch.cat([_border_weights(observation, name, heads) for name in names])
-    if not bool(weights.any()):  # no head is slower than another
-        weights = torch.ones_like(weights)
-    return (weights / weights.sum()) @ torch.cat([_times(observation, name, heads) for name in names])
-
-
-def _border_weights(observation: Observation, name: str, heads: Heads) -> Tensor:
-    """What each head of a layer counts for, float64: 1, or |λ2|¹⁶, or 1 for each of those that were named."""
-    if isinstance(heads, str) and heads == "lambda2":
-        return observation.lambda2(name).values.double().cpu() ** POWER
-    weights = observation.head_weights(name, heads)
-    return torch.ones_like(weights[weights > 0])
-
-
-def _times(observation: Observation, name: str, heads: Heads) -> Tensor:
-    """``border_times`` of the heads that count, float64 on the CPU."""
-    chains = observation.head_chains(name)
-    chosen: tuple[int, ...] = ()
-    if not isinstance(heads, str):
-        chosen = tuple(observation.head_weights(name, heads).nonzero()[:, 0].tolist())
-        chains = chains[list(chosen)]
-    edge = border(*grid_of(chains))
-    return observation.keep(("border times", name, chosen), lambda: border_times(chains, edge).cpu())
-
-
-def _slow(observation: Observation, names: Sequence[str], heads: Heads, side: Side) -> Tensor:
-    chain = _mixed(observation, names, heads)
-    return oriented(slow_mode(chain), border(*grid_of(chain)), side)
-
-
-def _metastable(observation: Observation, names: Sequence[str], heads: Heads, side: Side) -> Tensor:
-    chain = _mixed(observation, names, heads)
-    return oriented(chain.metastable(2).values[..., 0] - 0.5, border(*grid_of(chain)), side)
-
-
-def _tokenrank(observation: Observation, names: Sequence[str], heads: Heads, side: Side) -> Tensor:
-    return _mixed(observation, names, heads).tokenrank().values
-
-
-def _backward(observation: Observation, names: Sequence[str], heads: Heads, side: Side) -> Tensor:
-    return _mixed(observation, names, heads).tokenrank(direction="backward").values
-
-
-_WAYS: dict[str, Callable[[Observation, Sequence[str], Heads, Side], Tensor]] = {
-    "border": _border,
-    "slow": _slow,
-    "metastable": _metastable,
-    "tokenrank": _tokenrank,
-    "tokenrank-backward": _backward,
-}

@@ -19,7 +19,7 @@ from ..layout import Point, TokenLayout
 from ..markov import Bounces
 from ..observation import Observation
 from ..reading import Reading, Source, observe
-from ..select import HEADS, Heads, Layer
+from ..select import HEADS, SEED_LAYER, Heads, Layer
 from .masks import Refinement, check_refinement, grid_of, part_at, refined
 from .segmentation import Segmentation
 from .strength import strengths, warn_if_faint
@@ -64,7 +64,8 @@ def segment(
         text: words instead, for attention that joins text and picture (FLUX, SD3, vision-language models): the
             layout must have token strings. Labels get their names.
         n: bounces, or "halflife", which finds their number; 2 is the paper's choice for segmentation.
-        layer, heads: see ``tokenrank.select``; each head by the |λ2| of its chain on the tokens that are walked.
+        layer, heads: see ``tokenrank.select``; the last layer where None, each head by the |λ2| of its chain on the
+            tokens that are walked.
         direction: "forward" follows attention, "backward" walks to those that attend to the start. Forward where
             None, except from words: there backward, from the column of the word, as the paper's FLUX recipe.
         rule: "mean" keeps what is above the mean of the map at the picture's resolution; a number p keeps the fewest
@@ -90,6 +91,7 @@ def segment(
     Source: "Attention (as Discrete-Time Markov) Chains" (NeurIPS 2025), multi-bounce attention.
     """
     observation = observe(source, **reading)
+    layer = SEED_LAYER if layer is None else layer
     grid = grid_of(observation.head_chains(layer))
     picture, size = observation.picture, observation.size
     check_refinement(refine, picture)

@@ -59,10 +59,11 @@ def capture(
         device: where q and k are stored; where the model computed them by default. On "meta" nothing is
             stored but shapes, for ``trace.estimate()``.
         dtype: floating type in which q, k and weights are stored; the model's by default.
-        layout: which token is what; by default each record gets its own when the block ends, from model and
+        layout: which token is what, for all layers or by name or glob of the layer (``{"*encoder*": …}``); by default
+            each record gets its own when the block ends, from model and
             inputs, or the reason why that is not known (raised when its chain is asked for). False for none: then
             no patch is followed through the model, and a layout of pictures cannot be had afterwards. One given
-            by hand is believed.
+            by hand is believed, and a layer that no glob fits gets its own.
         branch: "conditional" or "unconditional" half of classifier-free guidance, to keep alone.
         tokenizer: for token strings in the layouts; that of a ``tr.load`` model by default.
         reduce: keep a running mean instead of records, which are let go one by one: "mean" for the mean
@@ -99,7 +100,7 @@ def capture(
         root, layers, heads, steps, device if running is None else None, dtype, branch, max_bytes,
         None if running is None else running.take, follow=layout is not False,
     )  # fmt: skip
-    resolver = Resolver(root, recorder.evidence, tokenizer)
+    resolver = Resolver(root, recorder.evidence, tokenizer, model.sounds if isinstance(model, Model) else None)
     if running is None:
         trace = Trace(recorder.records, recorder.opaque, layout, resolve=resolver.resolve)
     else:

@@ -209,7 +209,10 @@ def _with_text(joined: AttentionRecord, parts: Sequence[AttentionRecord]) -> Att
     texts: tuple[TokenLayout, ...] = ()
     if len({len(p.texts) for p in parts}) == 1:
         texts = tuple(map(_appended, zip(*(p.texts for p in parts), strict=True)))
-    return replace(joined, layout=spelled(layout, texts), texts=texts)
+    rows, columns = joined.sides
+    if rows is not None:
+        rows = texts[0] if len(texts) == 1 else None
+    return replace(joined, layout=spelled(layout, texts), texts=texts, sides=(rows, columns))
 
 
 def _extended(layout: TokenLayout, count: int) -> TokenLayout:
@@ -220,7 +223,7 @@ def _extended(layout: TokenLayout, count: int) -> TokenLayout:
     spans[name] = spans.get(name, 0) + count
     after = range(layout.num_tokens, layout.num_tokens + count)
     order = None if layout.order is None else (*layout.order, *after)
-    return TokenLayout(spans, layout.grids, special=layout.special, order=order)
+    return TokenLayout(spans, layout.grids, special=layout.special, order=order, seconds=layout.seconds)
 
 
 def _appended(texts: Sequence[TokenLayout]) -> TokenLayout:

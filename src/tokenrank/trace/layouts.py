@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,16 +17,19 @@ from ..errors import LayoutError
 from ..layout import TokenLayout, Windows
 from ..models import find_layout
 from ..models.layouts.find import refuse_channels
+from ..models.layouts.names import in_decoder, is_cross
 from ..models.layouts.order import same_windows, seen_windows
 from ..models.layouts.parts import shape, whole_numbers
 from ..models.layouts.text import text_layouts
 from ..models.layouts.towers import Structure
+from ..models.sound import SoundSettings
 from ..models.windows import find_windows
 from ..recording import AttentionRecord, Evidence, Lost, Trail, faults
 from ..recording.quiet import Unnoticed
 from .parts import spelled
 
 Reading: TypeAlias = "TokenLayout | Windows | LayoutError | None"
+Sides: TypeAlias = "tuple[TokenLayout | None, TokenLayout | None]"
 
 _NOTHING = Evidence()
 
@@ -42,9 +45,17 @@ class Resolver:
         evidence: step → what that forward showed of its tokens; it may grow while the block runs.
         tokenizer: for token strings; of transformers, or anything with ``convert_ids_to_tokens`` and
             ``all_special_ids``.
+        sounds: how a sound was prepared, which says how long its frames are.
     """
 
-    def __init__(self, root: nn.Module, evidence: Mapping[int, Evidence], tokenizer: Any = None) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        evidence: Mapping[int, Evidence],
+        tokenizer: Any = None,
+        sounds: SoundSettings | None = None,
+    ) -> None:
+        self._sounds = sounds
         self._structure: Structure | None = Structure(root)
         self._evidence, self._tokenizer = evidence, tokenizer
         self._numbers: dict[int, tuple[Any, int]] = {}
@@ -87,7 +98,9 @@ class Resolver:
         seen = trail.key if isinstance(trail, Trail) else trail
         key = self._kind(record), record.shape, record.name, record.forward.share, seen
         if key not in self._known:
-            reading = _read(record, structure, self._evidence_of(record)) if record.is_square else None
+            reading = None
+            if record.is_square:
+                reading = _read(record, structure, self._evidence_of(record), self._sounds)
             windows = reading if isinstance(reading, Windows) else None
             layout = reading.layout if isinstance(reading, Windows) else reading
             texts = self._texts_of(record)
@@ -96,6 +109,7 @@ class Resolver:
                 "windows": windows,
                 "batch_size": self.batch_size(record),
                 "texts": texts,
+                "sides": self._sides(record, structure, texts) if is_cross(record.name) else (None, None),
             }
         return self._known[key]
 
@@ -109,12 +123,37 @@ class Resolver:
         name = next((name for name, length in lengths.items() if length and length[-1] == record.shape[-2]), None)
         if name is None:
             return ()
+        texts = self._spelled(name, self._evidence_of(record), record)
+        return texts if len(texts) == 1 or record.forward.share == 1 else ()
+
+    def _spelled(self, name: str, evidence: Evidence, record: AttentionRecord) -> tuple[TokenLayout, ...]:
+        """The texts of one argument of token ids, each read once a kind of call; () without a tokenizer."""
         key = self._kind(record), name
         if key not in self._texts:
-            ids = whole_numbers(inputs, name)
-            self._texts[key] = () if ids is None else text_layouts(self._tokenizer, ids)
-        texts = self._texts[key]
-        return texts if len(texts) == 1 or record.forward.share == 1 else ()
+            ids = whole_numbers(evidence.inputs, name)
+            self._texts[key] = () if ids is None or self._tokenizer is None else text_layouts(self._tokenizer, ids)
+        return self._texts[key]
+
+    def _sides(self, record: AttentionRecord, structure: Structure, texts: Sequence[TokenLayout]) -> Sides:
+        """Which token is what among the queries of cross-attention and among its keys, which the encoder made."""
+        evidence = self._evidence_of(record)
+
+        def read(count: int, name: str) -> TokenLayout | None:
+            try:
+                return find_layout(structure.model, count, evidence, name, structure, sounds=self._sounds)
+            except LayoutError:
+                return None
+            except Exception as error:  # a mistake of ours must not break the user's block
+                faults.note(error)
+                return None
+
+        queries, keys = record.shape[-2:]
+        decodes = in_decoder(record.name)
+        columns = read(keys, "encoder" if decodes else record.name)
+        spelled_out = self._spelled("input_ids", evidence, record) if decodes else ()
+        spelled_columns = spelled(columns, spelled_out)
+        rows = texts[0] if len(texts) == 1 else read(queries, record.name) if not texts else None
+        return rows, spelled_columns if isinstance(spelled_columns, TokenLayout) else None
 
     def __getstate__(self) -> dict[str, Any]:
         # only who holds a record from inside the block needs these, and weak references cannot be copied
@@ -134,14 +173,16 @@ class Resolver:
         return known[1]
 
 
-def _read(record: AttentionRecord, structure: Structure, evidence: Evidence) -> Reading:
+def _read(
+    record: AttentionRecord, structure: Structure, evidence: Evidence, sounds: SoundSettings | None = None
+) -> Reading:
     try:
         refuse_channels(record, structure.model)
         trail = evidence.trail(record.index)
         windows = _windows(record, structure.model, evidence, trail)
         if windows is not None:
             return windows
-        return find_layout(structure.model, record.shape[-1], evidence, record.name, structure, trail)
+        return find_layout(structure.model, record.shape[-1], evidence, record.name, structure, trail, sounds)
     except LayoutError as error:
         return LayoutError(str(error))  # without its traceback, which would keep the model alive
     except Exception as error:

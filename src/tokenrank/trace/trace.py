@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
-from ..chain import AttentionChain, TokenMap
-from ..errors import CaptureError, InputError, LayoutError, NotFoundError, nearest
+from ..chain import AttentionChain, CrossAttention, TokenMap
+from ..errors import CaptureError, InputError, NotFoundError, nearest
 from ..files.write import Contents, write_records
 from ..layout import LayoutChoice, TokenLayout
+from ..models.layouts.names import is_cross
 from ..recording import BRANCHES, AttentionRecord, Branch, LayerSelection, StepSelection
 from ..recording.budget import readable
 from ..recording.selection import Selection, matches_name
+from .by_hand import checked_choice, fitting, layout_for, sides_by_hand, with_choice
 from .chains import chain_of, known_layout
 from .decoded import join
 from .parts import at_timestep, of_branch, of_sample
@@ -40,7 +41,7 @@ class Trace(Mapping[str, AttentionChain]):
         resolve: Callable[[AttentionRecord], AttentionRecord] | None = None,
     ) -> None:
         self._records, self._opaque, self._reduced, self._resolve = records, opaque or {}, reduced, resolve
-        self.layout = layout
+        self._layout: LayoutChoice = checked_choice(layout)  # of a part of a trace: may name layers that it lacks
 
     @property
     def records(self) -> tuple[AttentionRecord, ...]:
@@ -62,14 +63,16 @@ class Trace(Mapping[str, AttentionChain]):
 
     @property
     def layout(self) -> LayoutChoice:
-        """Layout given by hand: a ``TokenLayout`` for all chains, False for none, None to find it."""
+        """Layout given by hand: a ``TokenLayout`` for all chains, False for none, None to find it.
+
+        Or a mapping from names or globs of layers to such layouts, of which the first that fits a layer is its own:
+        ``{"*encoder*": frames, "*decoder*": words}``; layers that none fits have theirs found.
+        """
         return self._layout
 
     @layout.setter
     def layout(self, layout: LayoutChoice) -> None:
-        if not (layout is None or layout is False or isinstance(layout, TokenLayout)):
-            raise InputError(f"layout is {layout!r}, expected a TokenLayout, False for none, or None to find it")
-        self._layout: LayoutChoice = layout
+        self._layout = fitting(checked_choice(layout), self.names)
 
     @overload
     def __getitem__(self, key: str) -> AttentionChain: ...
@@ -244,9 +247,43 @@ class Trace(Mapping[str, AttentionChain]):
             cure = "; trace.decoded() joins the calls of cached decoding" if record.step else ""
             raise CaptureError(
                 f"the attention of {record.name!r} is rectangular, {queries} queries and {keys} keys (cross-attention, "
-                f"or a cache), so it is no Markov chain on one set of tokens; its q and k are {where}{cure}"
+                f"or a cache), so it is no Markov chain on one set of tokens; take trace.cross({record.name!r}), "
+                f"its q and k are {where}{cure}"
             )
-        return chain_of(_with_choice(self._resolved(record), self._layout))
+        return chain_of(with_choice(self._resolved(record), layout_for(self._layout, record.name)))
+
+    def cross(self, key: str | int) -> CrossAttention:
+        """The cross-attention of a module, or of the record at a place: words to frames, patches to words.
+
+        Args:
+            key: as for a chain.
+
+        Raises:
+            NotFoundError: no such name or place, or several modules below that name.
+            CaptureError: the module ran several times, or attends to its own tokens.
+            LayoutError: a layout given by hand that counts neither side.
+        """
+        return self.cross_of(self._one(key))
+
+    def cross_of(self, record: AttentionRecord) -> CrossAttention:
+        """The cross-attention of one of ``records``.
+
+        Raises:
+            CaptureError: it attends to its own tokens, or only shapes were recorded.
+        """
+        if record.is_square and not is_cross(record.name):
+            raise CaptureError(
+                f"the attention of {record.name!r} is among its own {record.shape[-1]} tokens, expected "
+                f"cross-attention; its chain is trace[{record.name!r}]"
+            )
+        if any(tensor.is_meta for tensor in record.tensors.values()):
+            raise CaptureError(f"the record of {record.name!r} holds shapes only; capture again without device='meta'")
+        known = self._resolved(record)
+        rows, columns = known.sides
+        if rows is None and len(known.texts) == 1:  # one sample of several, taken since
+            rows = known.texts[0]
+        rows, columns = sides_by_hand(self._layout, record, self.names, rows, columns)
+        return CrossAttention(known.to_dense(), rows, columns, record.name)
 
     def layout_of(self, record: AttentionRecord) -> TokenLayout | None:
         """Which token is what in one of ``records``, without a sink; None where nothing says it.
@@ -254,23 +291,13 @@ class Trace(Mapping[str, AttentionChain]):
         Raises:
             LayoutError: ambiguous; the message has the cure.
         """
-        if self._layout is not None:
-            return self._layout or None
+        choice = layout_for(self._layout, record.name)
+        if choice is not None:
+            return choice or None
         return known_layout(self._resolved(record))
 
     def _resolved(self, record: AttentionRecord) -> AttentionRecord:
         return record if self._resolve is None else self._resolve(record)
-
-
-def _with_choice(record: AttentionRecord, choice: LayoutChoice) -> AttentionRecord:
-    """The record with a layout given by hand: of the whole picture, or of each window; False for none of each."""
-    if choice is None:
-        return record
-    if choice is False:
-        return replace(record, layout=None, windows=None)
-    if choice.num_tokens == record.shape[-1]:
-        return replace(record, layout=choice, windows=None)
-    return record if isinstance(record.layout, LayoutError) else replace(record, layout=choice)
 
 
 def _selected(records: Sequence[AttentionRecord], selection: Selection) -> Iterator[AttentionRecord]:

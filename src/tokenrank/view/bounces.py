@@ -16,7 +16,7 @@ from ..analysis import Analysis
 from ..chain import TokenMap
 from ..errors import InputError
 from ..layout import Point
-from .caption import SCALE_ROOM, caption, draw_scale, step_words, wrapped, write_lines
+from .caption import SCALE_ROOM, caption, draw_scale, is_local, step_words, wrapped, write_lines
 from .style import COLUMN, FULL, HEAT, LINE, QUIET, SMALL, TITLE, coloured, paper_style, scaled
 
 PIXELS = 400  # an inch of a panel
@@ -126,9 +126,10 @@ def _slope(picture: PIL.Image.Image) -> float:
 
 
 def _panels(analysis: Analysis) -> list[_Panel]:
+    local = is_local(analysis)
     return [
-        _Panel("picture", "start" if _is_local(analysis) else "start: everywhere"),
-        *(_Panel(f"n = {n}", step_words(n), bounced) for n, bounced in analysis.bounces.items()),
+        _Panel("picture", "start" if local else "start: everywhere"),
+        *(_Panel(f"n = {n}", step_words(n, local), bounced) for n, bounced in analysis.bounces.items()),
         _Panel("TokenRank", "forward", analysis.forward, start=False),
         _Panel("TokenRank", "backward", analysis.backward, start=False),
     ]
@@ -153,10 +154,6 @@ def _head(axes: Axes, panel: _Panel, panel_height: float) -> None:
     )
 
 
-def _is_local(analysis: Analysis) -> bool:
-    return int((analysis.start_values > 0).sum()) <= len(analysis.start_values) // 2
-
-
 def _mark_start(axes: Axes, analysis: Analysis, strong: bool) -> None:
     if isinstance(analysis.start, Point):
         point = ([analysis.start.x], [analysis.start.y])
@@ -164,7 +161,7 @@ def _mark_start(axes: Axes, analysis: Analysis, strong: bool) -> None:
         for colour, extra in (("black", 0.9), ("white", 0.0)) if strong else (("white", 0.0),):
             axes.plot(*point, "o", markersize=size, markerfacecolor="none", markeredgecolor=colour,
                       markeredgewidth=line + extra, clip_on=False)  # fmt: skip
-    elif strong and _is_local(analysis):
+    elif strong and is_local(analysis):
         for x, y, w, h in _patches(analysis):
             axes.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor="white", linewidth=0.8))
 

@@ -26,9 +26,14 @@ def caption(analysis: Analysis) -> list[str]:
     ]
 
 
-def step_words(n: int) -> str:
-    """What n bounces are."""
-    return "row selection" if n == 1 else f"{n} bounces"
+def is_local(analysis: Analysis) -> bool:
+    """Whether the walk starts from some of the tokens; from more than half of them it starts everywhere."""
+    return int((analysis.start_values > 0).sum()) <= len(analysis.start_values) // 2
+
+
+def step_words(n: int, local: bool) -> str:
+    """What n bounces are; one from everywhere selects no row."""
+    return f"{n} bounces" if n > 1 else "row selection" if local else "one bounce"
 
 
 def heads_words(analysis: Analysis) -> str:

@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from ..analysis import Analysis
 from ..errors import InputError
-from .caption import SCALE_ROOM, caption, draw_scale, step_words, wrapped, write_lines
+from .caption import SCALE_ROOM, caption, draw_scale, is_local, step_words, wrapped, write_lines
 from .style import (
     COLUMN,
     FULL,
@@ -74,7 +74,8 @@ def text_figure(analysis: Analysis, width: float | None = None) -> Figure:
     boxes = _flow(widths, [spaced for _, spaced in shown], width - LABEL - MARGIN)
     lines_each = boxes[-1].line + 1
     block = lines_each * STEP + BLOCK_GAP
-    labels = [(f"n = {n}", step_words(n), bounced) for n, bounced in analysis.bounces.items()]
+    local = is_local(analysis)
+    labels = [(f"n = {n}", step_words(n, local), bounced) for n, bounced in analysis.bounces.items()]
     labels += [("TokenRank", "forward", analysis.forward), ("TokenRank", "backward", analysis.backward)]
     notes = caption(analysis)
     if len(analysis.source) > MOST:

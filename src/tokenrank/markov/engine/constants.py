@@ -43,7 +43,7 @@ GMRES_CHECK = 6  # applies between looks at the residual
 
 # ---- which method: tokens up to which a direct one pays, applies after which it does where iterating does not converge
 
-RANK_DIRECT = 512  # TokenRank: LU costs no more than iterating, whatever the gap
+RANK_DIRECT = 768  # TokenRank: LU costs no more than iterating, whatever the gap
 RANK_STUBBORN = 4096  # and up to so many tokens it is worth while for heads that do not converge,
 RANK_PATIENCE = 150  # after so many applies
 SOLVE_SMALL = 64  # transient tokens: elimination of all heads at once costs no more than LU one by one
@@ -64,6 +64,13 @@ SPECTRUM_RESTARTS = 12  # of one head's Krylov space before it is given up
 SPECTRUM_STUBBORN = 512  # up to here a head that is given up gets all its eigenvalues; beyond it is called uncertain
 SPECTRUM_ROTATED = 2048  # and so far a triangular one whose vectors are no basis gets one by rotations
 SPECTRUM_STATIONARY_APPLIES = 5000  # for the first left vector
+SUBSPACE_WIDTH = 16  # vectors that all heads are first tried with, at the price of two in memory
+SUBSPACE_STEPS = 4  # products between two looks at the Ritz values
+SUBSPACE_TURNS = 6  # looks, after which a Krylov space goes on;
+SUBSPACE_PLAIN = 2  # after so many of them M is squared before each,
+SUBSPACE_SQUARINGS = 2  # so often,
+SUBSPACE_SQUARED = 512  # up to so many tokens
+SUBSPACE_FEWEST = 48  # tokens from which that is cheaper than all eigenvalues
 LAMBDA2_DIMENSION = 128  # of one Krylov space
 LAMBDA2_CHECKS = 8  # looks at the Ritz values while a space grows
 LAMBDA2_RESTARTS = 4  # thick restarts of the spaces of heads that need them

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from ...errors import LayoutError
 from ...layout import Grid, TokenLayout
 from ...recording import AttentionRecord, Evidence, Lost, Trail
+from ..sound import SoundSettings
 from .denoisers import cross_layout, joint_layout
+from .names import in_decoder
 from .order import agrees, claims_nothing_else, refuse_lost, seen_layout, seen_sequence
 from .parts import CURE, Inputs, ambiguous, describe, times
 from .pictures import frame_count, measured_grids, patchified_layout, picture, picture_readings, stated_grids
+from .sound import sound_layout
 from .text import multimodal_layout, text_lengths
 from .towers import Structure, Tower
 
@@ -25,6 +28,7 @@ def find_layout(
     name: str = "",
     structure: Structure | None = None,
     trail: Trail | Lost | None = None,
+    sounds: SoundSettings | None = None,
 ) -> TokenLayout | None:
     """The layout of an attention over ``num_tokens`` tokens in ``model``.
 
@@ -45,6 +49,7 @@ def find_layout(
             the parts of a model apart, such as a text tower from a picture tower.
         structure: of ``model``, where it has been read already.
         trail: of this attention, one row of tokens for each sample; see ``Evidence.trail``.
+        sounds: how a sound was prepared, where that is known.
 
     Returns:
         The layout, without token strings; None when nothing says what the tokens are.
@@ -52,6 +57,10 @@ def find_layout(
     Raises:
         LayoutError: the evidence contradicts itself, several readings fit, or patches were lost from sight.
     """
+    if not in_decoder(name) and not evidence.conv_grids:  # a spectrogram may be read as a picture
+        heard = sound_layout(model, num_tokens, evidence.inputs, sounds)
+        if heard is not None:
+            return heard
     structure = structure or Structure(model)
     tower = structure.tower(name)
     stated = joint_layout(model, num_tokens, evidence, name)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...errors import LayoutError
 from ...layout import Grid, TokenLayout
 from ...recording import Evidence
+from .names import in_decoder, in_encoder
 from .parts import ONE_SAMPLE, Inputs, Part, agreeing_rows, joined, shape, times, whole_numbers
 from .pictures import measured_grids
 
@@ -49,8 +50,15 @@ def text_layout(tokenizer: Any, input_ids: Any) -> TokenLayout:
 
 def text_layouts(tokenizer: Any, ids: Tensor) -> tuple[TokenLayout, ...]:
     """The layout of every text of a batch of token ids (B, N), or of one, (N,)."""
-    special = set(tokenizer.all_special_ids)
+    special = _added(tokenizer)
     return tuple(_spelled(tokenizer, row, special) for row in ids.reshape(-1, ids.shape[-1]).tolist())
+
+
+def _added(tokenizer: Any) -> set[int]:
+    """Ids of special tokens but those that stand for words of the text: unknown ones, and masked ones."""
+    ends = {getattr(tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "bos", "eos", "pad")}
+    words = {getattr(tokenizer, f"{name}_token_id", None) for name in ("unk", "mask")}
+    return set(tokenizer.all_special_ids) - (words - ends)
 
 
 def _spelled(tokenizer: Any, ids: list[int], special: set[int]) -> TokenLayout:
@@ -65,10 +73,9 @@ def text_lengths(inputs: Inputs, name: str = "") -> dict[str, int]:
     otherwise ``input_ids``; where nothing tells the two apart, both count.
     """
     known = {n: int(inputs[n].shape[-1]) for n in (*_ENCODER, *_DECODER) if _is_ids(inputs.get(n))}
-    parts = name.split(".")
-    if "decoder" in parts and not known.keys().isdisjoint(_DECODER):
+    if in_decoder(name) and not known.keys().isdisjoint(_DECODER):
         return {n: known[n] for n in _DECODER}
-    if "encoder" in parts and "decoder" not in parts:
+    if in_encoder(name):
         return {n: known[n] for n in _ENCODER if n in known}
     return known
 
@@ -80,7 +87,7 @@ def _is_ids(value: Any) -> bool:
 def multimodal_layout(model: nn.Module, num_tokens: int, evidence: Evidence) -> TokenLayout | None:
     """The layout of ``input_ids`` with image or video tokens among them.
 
-    Runs of these tokens are the spans "image", "image_2", …, "video", …; what is between them "text",
+    Runs of these tokens are the spans "image", "image_2", …, "video", …; what is between them "text".
     "text_2", …. Grids: ``image_grid_thw`` and ``video_grid_thw`` over the model's
     ``spatial_merge_size``; or else the grid of the vision tower's patches, where the number of
     pictures shows how many tokens each of them has. Pictures whose tokens follow each other are told

@@ -42,10 +42,16 @@ class Ends:
     Args:
         tags: what is known of tensors; shared with the follower.
         ended: told of every attention once: of a square one at its softmax, of others where they meet the values.
+        met: told of the values (…, M, e) that weights are multiplied with, and of what ``ended`` answered about these.
     """
 
-    def __init__(self, tags: Tags, ended: Callable[[HandWritten], None]) -> None:
-        self._tags, self._ended = tags, ended
+    def __init__(
+        self,
+        tags: Tags,
+        ended: Callable[[HandWritten], Any],
+        met: Callable[[Any, Tensor], None] | None = None,
+    ) -> None:
+        self._tags, self._ended, self._met = tags, ended, met
 
     def observers(self) -> dict[Any, Observer]:
         """Function → what to call after it, with (args, kwargs, result)."""
@@ -73,7 +79,7 @@ class Ends:
         if not isinstance(equation, str) or len(operands) != 2:
             return
         a, b = operands
-        if not self._consumed(a, b):
+        if not self._consumed(a, b, equation):
             reading = product(equation, a.ndim, b.ndim)
             if reading is not None:
                 self._tags.put(out, Logits(a, b, out.dtype, reading))
@@ -103,19 +109,23 @@ class Ends:
             self._end(weights, out, out)
         self._tags.put(out, weights)
 
-    def _consumed(self, a: Tensor, b: Tensor) -> bool:
+    def _consumed(self, a: Tensor, b: Tensor, equation: str | None = None) -> bool:
         """Whether an operand is a softmax; then this is where attention meets its values.
 
         Softmaxes that are not square, or have no dimension for heads or batch, count as attention
         only here: routers and classifiers never come to this point.
         """
-        for operand in (a, b):
+        for side, operand in enumerate((a, b)):
             tag = self._tags.get(operand)
             if isinstance(tag, Logits) or tag is None:
                 continue
             weights, source = (tag.weights, tag.source) if isinstance(tag, Handed) else (tag, operand)
             if not weights.written:
                 self._end(weights, source, operand)
+            if self._met is not None:
+                values = _values(a, b, side, equation)
+                if values is not None:
+                    self._met(weights.owner, values)
             return True
         return False
 
@@ -126,10 +136,29 @@ class Ends:
         has_sink = logits is not None and logits.has_sink
         if has_sink and out.shape[-1] in used.shape[-2:]:  # the column was not dropped: it belongs to a key
             logits, has_sink = None, False
-        self._ended(HandWritten(out, logits, has_sink))
+        weights.owner = self._ended(HandWritten(out, logits, has_sink))
 
 
 def softmax_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, int | None]:
     """The logits and the dimension that a softmax was given."""
     given = dict(zip(("input", "dim"), args, strict=False)) | kwargs
     return given["input"], given.get("dim")
+
+
+def _values(a: Tensor, b: Tensor, side: int, equation: str | None) -> Tensor | None:
+    """(…, M, e) of a product of which operand ``side`` is the weights; None where its equation is not read."""
+    values = (b, a)[side]
+    if equation is None:
+        return values if side == 0 else values.mT  # vᵀ Aᵀ
+    operands, arrow, out = equation.replace(" ", "").partition("->")
+    names = operands.split(",")
+    if not arrow or "." in equation or len(names) != 2:
+        return None
+    inside, outside = names[1 - side], names[side]
+    keys = [axis for axis in inside if axis in outside and axis not in out]
+    if len(keys) != 1:
+        return None
+    shared = [axis for axis in inside if axis in outside and axis in out]
+    own = [axis for axis in inside if axis not in outside]
+    moved = values.permute([inside.index(axis) for axis in (*shared, *keys, *own)])
+    return moved.flatten(len(shared) + 1) if own else moved[..., None]

@@ -249,10 +249,12 @@ class Weights:
     Attributes:
         logits: where it came from; None where that is unknown.
         written: whether a record of it was considered already.
+        owner: what was answered when it was told of; it comes back with the values.
     """
 
     logits: Logits | None
     written: bool = False
+    owner: Any = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Layouts of tokens: named spans, patch grids, special tokens, token strings, windows of a picture."""
+"""Layouts of tokens: named spans, patch grids, seconds, special tokens, token strings."""
 
 from __future__ import annotations
 
@@ -7,58 +7,21 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from .errors import LayoutError, NotFoundError, nearest
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from ..errors import LayoutError, NotFoundError, nearest
+from .place import Moment, Place, Point
 
 Grid: TypeAlias = "tuple[int, int] | tuple[int, int, int]"
 """(rows, columns) of a picture, (frames, rows, columns) of a video."""
 
 Indices: TypeAlias = range
 
-LayoutChoice: TypeAlias = "TokenLayout | Literal[False] | None"
-"""A layout given by hand: False for none, None to find it."""
+OneLayout: TypeAlias = "TokenLayout | Literal[False]"
 
-_AXES = {"x": "width", "y": "height", "t": "length"}
-
-
-@dataclass(frozen=True)
-class Point:
-    """A place in the picture: fractions of its width (``x``) and height (``y``), from the top left.
-
-    ``t`` is the fraction of a video's length, from its beginning; None for a picture.
-    """
-
-    x: float
-    y: float
-    t: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (("x", self.x), ("y", self.y), ("t", self.t)):
-            if value is not None and not 0 <= value <= 1:
-                frame, units = ("video", "frame numbers") if name == "t" else ("picture", "pixels")
-                raise LayoutError(
-                    f"point outside the {frame}: {name} = {value:g}, expected a fraction from 0 to 1; "
-                    f"divide {units} by the {frame}'s {_AXES[name]}"
-                )
-
-
-def at(x: float, y: float, t: float | None = None) -> Point:
-    """The point at fraction ``x`` of the width and ``y`` of the height, for ``chain.bounce``.
-
-    In a video, at fraction ``t`` of its length.
-
-    Example:
-        >>> import tokenrank as tr
-        >>> tr.at(0.9, 0.1)
-        Point(x=0.9, y=0.1, t=None)
-        >>> tr.TokenLayout.image(2, 2).token_at(tr.at(0.9, 0.1))  # after CLS, top right
-        2
-    """
-    return Point(float(x), float(y), None if t is None else float(t))
+LayoutChoice: TypeAlias = "OneLayout | Mapping[str, OneLayout] | None"
+"""A layout given by hand: one for all layers, or one a name or glob of layers (the first that fits, so that encoder and
+decoder have theirs); False for none, None to find it."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +38,13 @@ class TokenLayout:
         order: which token stands at each place of the spans, for models that keep their tokens in another order:
             ``order[k]`` is the index of the token that is k-th when the spans are read one after the other, pictures
             row by row. None where that is token k.
+        seconds: span name → (when its first token begins, seconds a token), for spans that are a sound: token k of
+            the span is about ``begin + k · step`` to ``begin + (k + 1) · step``.
 
     Raises:
         LayoutError: a grid that does not fill its span, a number of strings that is not the number
-            of tokens, special tokens out of range, twice or out of order, or an order that is no permutation.
+            of tokens, special tokens out of range, twice or out of order, an order that is no permutation, or seconds
+            of a span that is not there or that do not go on.
 
     Example:
         >>> import tokenrank as tr
@@ -99,6 +65,7 @@ class TokenLayout:
     tokens: tuple[str, ...] | None = None
     special: tuple[int, ...] = ()
     order: tuple[int, ...] | None = None
+    seconds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", {k: int(n) for k, n in self.spans.items() if n})
@@ -117,6 +84,7 @@ class TokenLayout:
                 )
         self._check_special()
         self._check_order()
+        self._check_seconds()
 
     @classmethod
     def image(cls, rows: int, columns: int, cls_tokens: int = 1, registers: int = 0) -> TokenLayout:
@@ -133,6 +101,11 @@ class TokenLayout:
     def text(cls, tokens: Sequence[str], special: Sequence[int] = ()) -> TokenLayout:
         """A text's sequence, with the indices of its special tokens."""
         return cls({"text": len(tokens)}, {}, tuple(tokens), tuple(special))
+
+    @classmethod
+    def audio(cls, frames: int, step: float, padding: int = 0) -> TokenLayout:
+        """The frames of a sound, ``step`` seconds each, then those that only fill up the model's window."""
+        return cls({"audio": frames, "padding": padding}, seconds={"audio": (0.0, step)})
 
     def __str__(self) -> str:
         spans = [f"{name} {' × '.join(map(str, self.grids.get(name, (n,))))}" for name, n in self.spans.items()]
@@ -197,22 +170,66 @@ class TokenLayout:
             LayoutError: no span has one, or several have.
         """
         if len(self.grids) != 1:
-            found = "no span has a grid" if not self.grids else f"several spans have one: {list(self.grids)}"
+            several, spans = list(self.grids), list(self.spans)
+            found = f"several spans have one: {several}" if several else f"no span has a grid (spans: {spans})"
             raise LayoutError(f"which tokens are the picture? {found}; pass the span's name or another layout")
         return next(iter(self.grids))
 
-    def token_at(self, point: Point, span: str | None = None) -> int:
-        """Index of the patch that holds ``point``.
-
-        Args:
-            point: a place in the picture; with ``t`` in a video of several frames.
-            span: which picture, where there are several.
+    @property
+    def sound(self) -> str:
+        """Name of the one span whose tokens have seconds.
 
         Raises:
-            LayoutError: no picture, or several; a time for a picture, or none for a video.
+            LayoutError: no span has them, or several have.
+        """
+        if len(self.seconds) != 1:
+            found = f"several spans have seconds: {list(self.seconds)}" if self.seconds else "no span has seconds"
+            raise LayoutError(
+                f"which tokens are the sound? {found} (spans: {list(self.spans)}); observe it with a model of tr.load, "
+                "or give tr.TokenLayout.audio(frames, step)"
+            )
+        return next(iter(self.seconds))
+
+    def times(self, span: str | None = None) -> list[float]:
+        """When each token of a sound begins, in seconds, in the order of ``indices(span)``.
+
+        Raises:
+            LayoutError: no span with seconds, or several.
+        """
+        begin, step = self.seconds[span or self.sound]
+        return [begin + k * step for k in range(self.spans[span or self.sound])]
+
+    def token_at(self, place: Place, span: str | None = None) -> int:
+        """Index of the patch or frame that holds ``place``.
+
+        Args:
+            place: a point of the picture, with ``t`` in a video of several frames; or a moment of the sound.
+            span: which picture or sound, where there are several.
+
+        Raises:
+            LayoutError: no picture or sound, or several; a time for a picture, or none for a video; a moment after
+                the sound's end.
             NotFoundError: no span of that name.
         """
-        span = span or self.picture
+        if isinstance(place, Moment):
+            found = self._frame_at(place, span or self.sound)
+        else:
+            found = self._patch_at(place, span or self.picture)
+        return found if self.order is None else self.order[found]
+
+    def _frame_at(self, moment: Moment, span: str) -> int:
+        places = self._places(span)
+        if span not in self.seconds:
+            raise LayoutError(f"span {span!r} has no seconds; spans with some: {list(self.seconds)}")
+        begin, step = self.seconds[span]
+        frame = math.floor((moment.seconds - begin) / step + 1e-9)  # 1.3 / 0.02 is a little less than 65
+        if not 0 <= frame < len(places):
+            raise LayoutError(
+                f"moment {moment.seconds:g} s, but span {span!r} is from {begin:g} to {begin + len(places) * step:g} s"
+            )
+        return places[frame]
+
+    def _patch_at(self, point: Point, span: str) -> int:
         places = self._places(span)
         if span not in self.grids:
             raise LayoutError(f"span {span!r} has no grid; spans with one: {list(self.grids)}")
@@ -223,25 +240,35 @@ class TokenLayout:
                 f"a point at the time t = {point.t:g}, but span {span!r} is a picture of {rows} × {columns} patches; "
                 "leave t out"
             )
-        place = places[(frame * rows + _cell(point.y, rows)) * columns + _cell(point.x, columns)]
-        return place if self.order is None else self.order[place]
+        return places[(frame * rows + _cell(point.y, rows)) * columns + _cell(point.x, columns)]
 
     def select(self, keep: Sequence[int]) -> TokenLayout:
-        """The layout of the tokens ``keep`` (increasing indices); a span that loses a token loses its grid."""
+        """The layout of the tokens ``keep`` (increasing indices).
+
+        A span that loses a token loses its grid; one whose tokens no longer follow each other loses its seconds.
+        """
         kept = set(keep)
         spans = {name: sum(i in kept for i in self.indices(name)) for name in self.spans}
         grids = {name: g for name, g in self.grids.items() if spans[name] == self.spans[name]}
         tokens = None if self.tokens is None else tuple(self.tokens[i] for i in keep)
         special = tuple(bisect_left(keep, i) for i in self.special if i in kept)
         order = None if self.order is None else tuple(bisect_left(keep, i) for i in self.order if i in kept)
-        return TokenLayout(spans, grids, tokens, special, order)
+        return TokenLayout(spans, grids, tokens, special, order, self._kept_seconds(kept))
+
+    def _kept_seconds(self, kept: set[int]) -> dict[str, tuple[float, float]]:
+        seconds = {}
+        for name, (begin, step) in self.seconds.items():
+            places = [k for k, i in enumerate(self.indices(name)) if i in kept]
+            if places and places[-1] - places[0] == len(places) - 1:
+                seconds[name] = begin + places[0] * step, step
+        return seconds
 
     def after(self, span: str, string: str) -> TokenLayout:
         """The layout with one special token more before all others, a span of its own."""
         tokens = None if self.tokens is None else (string, *self.tokens)
         special = (0, *(i + 1 for i in self.special))
         order = None if self.order is None else (0, *(i + 1 for i in self.order))
-        return TokenLayout({span: 1, **self.spans}, self.grids, tokens, special, order)
+        return TokenLayout({span: 1, **self.spans}, self.grids, tokens, special, order, self.seconds)
 
     def _time(self, point: Point, span: str) -> float:
         frames = self.grids[span][0]
@@ -284,24 +311,15 @@ class TokenLayout:
             )
         object.__setattr__(self, "order", None if order == tuple(range(len(order))) else order)
 
-
-@dataclass(frozen=True)
-class Windows:
-    """Where the tokens of an attention within windows stand in the picture.
-
-    Attributes:
-        index: (W, n) int64, a permutation of 0 … W·n − 1: index[w, i] is the token of the whole sequence
-            at place i of window w.
-        layout: of the whole sequence: the picture row by row (span "image"), then the places that were
-            added to fill the last windows (span "padding"; the model attends to them).
-        shift: (rows, columns) by which the picture was rolled back; None where the model names no shift.
-        heads: of the attention, where its records have windows and heads in one dimension.
-    """
-
-    index: Tensor
-    layout: TokenLayout
-    shift: tuple[int, int] | None = None
-    heads: int | None = None
+    def _check_seconds(self) -> None:
+        seconds = {name: (float(begin), float(step)) for name, (begin, step) in self.seconds.items()}
+        for name, (begin, step) in seconds.items():
+            if name not in self.spans or not (math.isfinite(begin) and 0 < step < math.inf):
+                raise LayoutError(
+                    f"seconds of span {name!r}: ({begin:g}, {step:g}), expected (begin, seconds a token), the second "
+                    f"above 0, of one of the spans {list(self.spans)}"
+                )
+        object.__setattr__(self, "seconds", seconds)
 
 
 def _cell(fraction: float, count: int) -> int:

@@ -1,0 +1,7 @@
+"""Observations: one source read by one model, read once, and all that can be asked of it."""
+
+from .features import What
+from .observation import Observation
+from .spoken import CrossHeads, Word
+
+__all__ = ["CrossHeads", "Observation", "What", "Word"]
