@@ -56,6 +56,22 @@ def test_single_pixels_are_a_way_of_their_own(model: Model):
     assert row["probability_pixels_most"][2] != row["probability_single-pixels_most"][2]
 
 
+@pytest.mark.parametrize("how", ["keys", "remove", "pixels", "single-pixels"])
+def test_a_method_has_the_row_that_it_has_alone(model: Model, how: str):
+    sample = Sample("a", picture(), target=predicted(model))
+    protocol = Masking(how=(how,), ratios=RATIOS, side=32, batch=3)
+    methods = [gives("one", MAP), gives("two", -MAP), gives("three", np.roll(MAP, 5))]
+    together = protocol.rows(model, sample, methods)
+    for method, row in zip(methods, together, strict=True):
+        (alone,) = protocol.rows(model, sample, [method])
+        assert set(alone) == set(row)
+        for name, value in alone.items():
+            assert row[name] == (value if name == "method" else pytest.approx(value, abs=1e-5)), name
+    one, two, _ = together
+    assert one[f"probability_{how}_most"] == pytest.approx(two[f"probability_{how}_least"], abs=1e-5)
+    assert one[f"probability_{how}_most"] != pytest.approx(one[f"probability_{how}_least"], abs=1e-3)
+
+
 def test_summary_is_the_area_under_the_accuracy_of_all_pictures(model: Model):
     samples = [
         Sample(key, picture(seed=seed), target=predicted(model, seed) if key != "c" else 7)

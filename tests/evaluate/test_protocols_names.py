@@ -13,7 +13,7 @@ from tokenrank.evaluate.protocols import PROTOCOLS, Protocol, Saliency, find
 def test_protocols_are_found_by_name_with_their_options():
     assert find("saliency", size=96, posts=()) == Saliency(size=96, posts=())
     assert set(PROTOCOLS) == {
-        "saliency", "seed", "imagenet-segmentation", "voc-single", "regions", "clustering", "masking",
+        "saliency", "seed", "imagenet-segmentation", "voc-single", "several", "regions", "clustering", "masking",
     }  # fmt: skip
     for name, protocol in PROTOCOLS.items():
         made = find(name)

@@ -205,3 +205,26 @@ def test_cityscapes_images_without_labels_are_problems(tmp_path):
     assert problems == {
         "lindau_000001_000019": "image 'lindau_000001_000019_leftImg8bit.png' has no label picture",
     }
+
+
+# ------------------------------------------------------------------------------------------- COCO panoptic
+
+
+def write_panoptic(root: Path, ids: dict[str, list[int]]) -> Path:
+    for key, columns in ids.items():
+        write(root / f"images/{key}.jpg", noise(3, len(columns)))
+        write_grey(root / f"masks/{key}.png", np.array([columns] * 3))
+    return root
+
+
+def test_panoptic_labels_are_ids_minus_one(tmp_path):
+    dataset = open_dataset("coco-panoptic", write_panoptic(tmp_path, {"2": [0, 1, 90, 200], "1": [92, 92, 0, 0]}))
+    assert dataset.keys == ("1", "2")
+    assert dataset.read("2").labels.tolist() == [[-1, 0, 89, 199]] * 3
+    assert dataset.read("1").labels.tolist() == [[91, 91, -1, -1]] * 3
+
+
+def test_panoptic_ids_beyond_200_and_other_folders_are_refused(tmp_path):
+    dataset = open_dataset("coco-panoptic", write_panoptic(tmp_path / "coco", {"1": [1, 201]}))
+    assert "holds category 201, expected 1 … 200" in refused(dataset.read, "1")
+    assert "coco' looks right" in refused(open_dataset, "coco-panoptic", tmp_path)

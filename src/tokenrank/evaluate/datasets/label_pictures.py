@@ -1,4 +1,4 @@
-"""Data sets with a class for every pixel: PASCAL VOC 2012, Cityscapes, COCO-Stuff."""
+"""Data sets with a class for every pixel: PASCAL VOC 2012, Cityscapes, COCO-Stuff, COCO panoptic."""
 
 from __future__ import annotations
 
@@ -231,3 +231,38 @@ class CocoStuff27(FolderDataset):
             )
         coarse = COCO_COARSE[np.minimum(fine, len(COCO_COARSE) - 1)]
         return Sample(key, image, labels=np.where(fine == COCO_UNLABELLED, -1, coarse))
+
+
+COCO_PANOPTIC_IDS = 200
+_PANOPTIC_TREE = """
+coco/
+  images/  000000000009.jpg …
+  masks/   000000000009.png …   (grey, category ids 1 … 200, 0 unlabelled)"""
+
+
+class CocoPanoptic(FolderDataset):
+    """Samples with ``labels`` 0 … 199, the panoptic category ids minus one, −1 where unlabelled.
+
+    Things have ids up to 90, stuff from 92 on; instances of one class share their label.
+
+    Args:
+        folder: that holds images and masks.
+        name: of the data set.
+    """
+
+    def __init__(self, folder: Path, name: str = "coco-panoptic") -> None:
+        images, labels = find_layout(folder, [("images", "masks")], _PANOPTIC_TREE)
+        pairs = join(by_key(listing(images, IMAGES)), by_key(listing(labels, {".png"})), "label picture")
+        self._paths = pairs.paths
+        super().__init__(name, folder, pairs.paths, pairs.problems)
+
+    def _read(self, key: str) -> Sample:
+        image_path, label_path = self._paths[key]
+        image, ids = read_image(image_path), read_labels(label_path)
+        same_size(ids, label_path, image, image_path)
+        if ids.max() > COCO_PANOPTIC_IDS:
+            raise InputError(
+                f"{printable(label_path)} holds category {ids.max()}, expected 1 … {COCO_PANOPTIC_IDS}, or 0 for "
+                "unlabelled"
+            )
+        return Sample(key, image, labels=ids - 1)

@@ -14,7 +14,7 @@ from .bsds500 import Bsds500
 from .classified import ImageNetFolder, ParquetShards
 from .folder import FolderDataset
 from .imagenet_segmentation import ImageNetSegmentation
-from .label_pictures import Cityscapes, CocoStuff27, Voc2012
+from .label_pictures import Cityscapes, CocoPanoptic, CocoStuff27, Voc2012
 from .masks import MaskFolder
 from .sample import Dataset
 
@@ -26,6 +26,7 @@ _FORMATS: dict[str, Callable[..., FolderDataset]] = {
     "imagenet-segmentation": ImageNetSegmentation,
     "voc2012": Voc2012,
     "coco-stuff27": CocoStuff27,
+    "coco-panoptic": CocoPanoptic,
     "cityscapes": Cityscapes,
     "bsds500": Bsds500,
     "imagenet-folder": ImageNetFolder,

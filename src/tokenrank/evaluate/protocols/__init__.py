@@ -7,6 +7,7 @@ from .names import PROTOCOLS, find
 from .saliency import Saliency, Seed
 from .segmentation import Clustering, Regions
 from .segmenters import SEGMENTERS, Segmenter, parse_segmenters
+from .several import Several
 
 __all__ = [
     "PROTOCOLS",
@@ -19,6 +20,7 @@ __all__ = [
     "Saliency",
     "Seed",
     "Segmenter",
+    "Several",
     "VocSingle",
     "find",
     "parse_segmenters",

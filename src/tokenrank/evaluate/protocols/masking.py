@@ -15,6 +15,7 @@ from ...errors import InputError
 from ...models import Model
 from ...observation import Observation
 from ...tasks.mask_tokens import mask_pixels, mask_tokens, removal_order
+from ...tasks.mask_tokens.sites import pixels_of, repeated
 from ..datasets.sample import Sample
 from ..metrics.curves import normalised_auc, perturbation_auc
 from .base import Protocol, means, stacked, table
@@ -51,8 +52,8 @@ class Masking(Protocol):
             patches, which is Chefer's perturbation test.
         orders: "most", "least", or both.
         ratios: shares that go, 0 first. Chefer's are 0, 0.1, …, 0.9.
-        side: the picture is squeezed to this square; the model's own size where None. Classifiers are best at the size
-            they were trained at: 64 for the bundled model on Tiny-ImageNet.
+        side: the picture is squeezed to this square; the model's own size where None. Classifiers are best at the
+            sizes they were trained at: 96 to 160 for the bundled model, also on pictures of 64 (Tiny-ImageNet).
         explain: which class the class-specific methods explain, the one "predicted" or the "target".
         batch: pictures in one forward.
 
@@ -119,9 +120,14 @@ class Masking(Protocol):
             )
         label = None if self.explain == "predicted" else target
         found = maps(observation, methods, label=label)
+        masked = {
+            f"{how}_{order}": self._masked(found, observation, how, order == "least").double()
+            for how in self.how
+            for order in self.orders
+        }
         return [
-            {"method": method.name, **self._figures(token_map, observation, clean, target)}
-            for method, token_map in zip(methods, found, strict=True)
+            {"method": method.name, **self._figures({name: m[:, k] for name, m in masked.items()}, clean, target)}
+            for k, method in enumerate(methods)
         ]
 
     def summary(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -141,24 +147,28 @@ class Masking(Protocol):
             lines[method] = line
         return table(lines)
 
-    def _figures(self, token_map: TokenMap, observation: Observation, clean: Tensor, target: int) -> dict[str, Any]:
+    def _figures(self, masked: Mapping[str, Tensor], clean: Tensor, target: int) -> dict[str, Any]:
+        """A method's row from its logits (R − 1, classes), by curve."""
         predicted = int(clean[0].argmax())
         row: dict[str, Any] = {"base": int(predicted == target)}
-        for how in self.how:
-            for order in self.orders:
-                masked = self._masked(token_map, observation, how, order == "least").double()
-                logits = torch.cat([clean.to(masked.device), masked[:, 0]])
-                correct = (logits.argmax(-1) == target).long().tolist()
-                probability = logits.softmax(-1)[:, predicted].clamp(0, 1)
-                row[f"correct_{how}_{order}"] = correct
-                row[f"probability_{how}_{order}"] = list_of(probability)
-                row[f"auc_{how}_{order}"] = perturbation_auc(np.asarray(correct, dtype=float), self.ratios)
+        for curve, answers in masked.items():
+            logits = torch.cat([clean.to(answers.device), answers])
+            correct = (logits.argmax(-1) == target).long().tolist()
+            probability = logits.softmax(-1)[:, predicted].clamp(0, 1)
+            row[f"correct_{curve}"] = correct
+            row[f"probability_{curve}"] = list_of(probability)
+            row[f"auc_{curve}"] = perturbation_auc(np.asarray(correct, dtype=float), self.ratios)
         return row
 
-    def _masked(self, token_map: TokenMap, observation: Observation, how: How, least_first: bool) -> Tensor:
-        """Logits at all ratios but 0, (R − 1, 1, classes); at 0 they are the clean picture's."""
+    def _masked(self, found: Sequence[TokenMap], observation: Observation, how: How, least_first: bool) -> Tensor:
+        """Logits at all ratios but 0, (R − 1, maps, classes), the maps of one picture run together; at 0 they are the
+        clean picture's.
+        """
+        copies = observation.again(repeated(observation.inputs, torch.zeros(len(found), dtype=torch.long)))
         ratios = self.ratios[1:]
         if how == "single-pixels":
-            return mask_pixels(observation, token_map, ratios, least_first=least_first, batch=self.batch)
-        order = removal_order(token_map, least_first)
-        return mask_tokens(observation, order, ratios, how, batch=self.batch)
+            size = pixels_of(observation.inputs)[1].shape[-2:]
+            wide = torch.stack([token_map.upsample((size[0], size[1])) for token_map in found])
+            return mask_pixels(copies, wide, ratios, least_first=least_first, batch=self.batch)
+        order = torch.stack([removal_order(token_map, least_first) for token_map in found])
+        return mask_tokens(copies, order, ratios, how, batch=self.batch)

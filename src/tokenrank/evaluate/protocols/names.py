@@ -11,8 +11,9 @@ from .imagenet_segmentation import ImageNetSegmentation, VocSingle
 from .masking import Masking
 from .saliency import Saliency, Seed
 from .segmentation import Clustering, Regions
+from .several import Several
 
-_CLASSES = (Saliency, Seed, ImageNetSegmentation, VocSingle, Regions, Clustering, Masking)
+_CLASSES = (Saliency, Seed, ImageNetSegmentation, VocSingle, Several, Regions, Clustering, Masking)
 
 PROTOCOLS: dict[str, type[Protocol]] = {protocol.name: protocol for protocol in _CLASSES}
 """Name → class."""

@@ -17,7 +17,7 @@ from ...models import Model
 from ...observation import Observation
 from ...tasks.refine import bilateral_solver, guided
 from ..datasets.sample import Sample
-from ..metrics.boxes import box_of, localised
+from ..metrics.boxes import Box, box_of, localised
 from ..metrics.foreground import (
     BETA2,
     SQUARED_BETA2,
@@ -102,8 +102,10 @@ class Saliency(Protocol):
         observation = observe_image(model, sample.image, self.size, self.native)
         start = self.start(sample, observation)
         found = maps(observation, methods, start)
+        assert sample.mask is not None
+        truth = box_of(sample.mask) if "component" in self.posts else None
         return [
-            {"method": method.name, **self._figures(token_map, sample, observation, start)}
+            {"method": method.name, **self._figures(token_map, sample, observation, start, truth)}
             for method, token_map in zip(methods, found, strict=True)
         ]
 
@@ -126,7 +128,7 @@ class Saliency(Protocol):
         return result
 
     def _figures(
-        self, token_map: TokenMap, sample: Sample, observation: Observation, start: Point | None
+        self, token_map: TokenMap, sample: Sample, observation: Observation, start: Point | None, truth: Box | None
     ) -> dict[str, Any]:
         assert sample.mask is not None
         size = (sample.image.height, sample.image.width)
@@ -138,7 +140,7 @@ class Saliency(Protocol):
         joined = nearest_pixels(component(token_map, observation, start), size)
         if "component" in self.posts:
             row |= self._of(joined, sample, "_component")
-            row["corloc"] = _located(joined, sample.mask)
+            row["corloc"] = _located(joined, truth)
         if "refined" in self.posts:
             row |= self._of(above_mean(self._guided(sample.image, scores)), sample, "_refined")
             if "component" in self.posts:
@@ -183,9 +185,8 @@ def component(token_map: TokenMap, observation: Observation, start: Point | None
     return np.asarray(component_of(foreground, row, column))
 
 
-def _located(found: Mask, mask: Mask) -> float:
-    """1 where the boxes around the two largest components have an IoU of 0.5 or more; NaN without an object."""
-    truth = box_of(mask)
+def _located(found: Mask, truth: Box | None) -> float:
+    """1 where the box around the largest component and the object's have an IoU of 0.5 or more; NaN without one."""
     return float("nan") if truth is None else float(localised(box_of(found), [truth]))
 
 
