@@ -19,6 +19,7 @@ import typer
 
 import tokenrank as tr
 from tests import tally
+from tests.audio.speech import save_whisper, tone
 from tests.tiny import save_bert
 from tokenrank.cli import app
 from tokenrank.evaluate.protocols import find
@@ -26,7 +27,7 @@ from tokenrank.evaluate.protocols import find
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ALL_PAGES = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "training/README.md"))]
-ALL_PAGES.append(ROOT / "src/tokenrank/models/bundled/README.md")
+ALL_PAGES += sorted((ROOT / "src/tokenrank/models/bundled").glob("*/README.md"))
 SOURCES = [file for room in ("src", "tests", "benchmarks", "training") for file in (ROOT / room).rglob("*.py")]
 METHODS = tuple(tr.baselines.methods())
 MOST_NOT_RUN = 6
@@ -91,7 +92,13 @@ def bert_and_tensors(folder: Path) -> dict[str, Any]:
     return {"model": model, "inputs": {"input_ids": torch.randint(5, 14, (1, 6))}, "q": q, "k": k}
 
 
+def speech_model(folder: Path) -> dict[str, Any]:
+    """What docs/audio.md calls ``model``."""
+    return {"model": tr.load(save_whisper(folder))}
+
+
 NAMES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "audio.md": speech_model,
     "capture.md": denoiser_and_language_model,
     "interchange.md": bert_and_tensors,
 }
@@ -101,8 +108,10 @@ NAMES: dict[str, Callable[[Path], dict[str, Any]]] = {
 def test_python_runs_from_top_to_bottom(
     page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one namespace, in a folder that holds ``cat.jpg``."""
+    """In one namespace, in a folder that holds ``cat.jpg`` and ``speech.wav``."""
     shutil.copy(tr.samples.path("chelsea"), tmp_path / "cat.jpg")
+    if page.name == "audio.md":
+        pytest.importorskip("soundfile").write(tmp_path / "speech.wav", tone(1.5).numpy(), 16000)
     given = NAMES.get(page.name, lambda folder: {})(tmp_path_factory.mktemp("models"))
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "page", **given}
@@ -210,5 +219,5 @@ def test_methods_of_the_tables_exist() -> None:
     names = dict.fromkeys(re.findall(r"^\| `([a-z_]+(?::[\w=.-]+)*)` \|", text, re.MULTILINE))
     assert len(names) > 40
     for name in names:
-        protocol = "saliency" if name.split(":")[0] in METHODS else "regions"
+        protocol = "seed" if name.split(":")[0] in METHODS else "regions"
         assert find(protocol).methods(name), name

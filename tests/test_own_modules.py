@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ import tokenrank as tr
 from tests.own_modules import COLUMNS, IDS, OWN, PICTURE, ROWS, Convolutions, Pictures, Texts
 from tokenrank.baselines import methods
 from tokenrank.errors import CaptureError, InputError, LayoutError, TokenRankError
-from tokenrank.tasks.saliency import _WAYS
+from tokenrank.tasks.saliency import SaliencyWay
 from tokenrank.view import bounces_figure, lambda2_figure, map_figure, text_figure
 
 Question = Callable[[tr.Observation], Any]
@@ -74,7 +74,7 @@ QUESTIONS: dict[str, Question] = {
     **{name: asked(name, **({"start": POINT} if "seed" in m.needs else {})) for name, m in methods().items()},
     **{f"{name}, class 1": asked(name, target=1) for name, m in methods().items() if "class" in m.needs},
     **{f"{name}, patch 1": asked(name, start=1) for name, m in methods().items() if "seed" in m.needs},
-    **{f"saliency, {how}": saliency(how=how) for how in _WAYS},
+    **{f"saliency, {how}": saliency(how=how) for how in get_args(SaliencyWay)},
     "saliency, refined": saliency(refine="guided", component=True),
     "segment": segment(),
     "segment, CLS": segment("cls"),
@@ -169,7 +169,9 @@ def test_a_module_by_hand_is_asked_all_that_needs_no_class_and_no_cls() -> None:
     refused |= {"cls_row", "dino_mass", "cls_bounce"}
     assert answered("by hand, no CLS") >= {*methods()} - refused
     assert answered("by hand, its head said") >= {*methods()}
-    assert answered("a text") == {"observe", "output", "chain", "analyze", "analyze, all tokens", "lambda2_figure"}
+    assert answered("a text") == {
+        "observe", "output", "chain", "features", "analyze", "analyze, all tokens", "lambda2_figure"
+    }  # fmt: skip
 
 
 def test_rollout_of_a_module_by_hand() -> None:

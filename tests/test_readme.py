@@ -29,6 +29,7 @@ def test_public_names_exist_and_are_documented():
         assert getattr(tr, name).__doc__, name
 
 
-def test_bundled_model_fits_its_budget():
-    folder = ROOT / "src/tokenrank/models/bundled"
-    assert sum(f.stat().st_size for f in folder.iterdir()) < 8_000_000
+def test_bundled_models_fit_their_budget():
+    """20 MB of wheel, a megabyte of which are code and photographs."""
+    files = (ROOT / "src/tokenrank/models/bundled").rglob("*")
+    assert sum(file.stat().st_size for file in files if file.is_file()) < 19_000_000

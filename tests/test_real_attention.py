@@ -17,10 +17,12 @@ TEXT = (Path(__file__).parent.parent / "docs" / "design.md").read_text(encoding=
 
 
 def picture_chains() -> Iterator[AttentionChain]:
+    """Every layer at 96 pixels, and some at the default size, which is four times as many tokens."""
     model = tr.load("bundled")
-    for name in samples.names():
-        inputs = model.prepare(samples.path(name), 192)
-        with tr.capture(model.module) as trace:
+    wanted = [(name, 96, None) for name in samples.names()] + [("chelsea", 192, ["*.2.*", "*.9.*", "*.11.*"])]
+    for name, size, layers in wanted:
+        inputs = model.prepare(samples.path(name), size)
+        with tr.capture(model.module, layers=layers) as trace:
             model.forward(inputs)
         for layer in trace.names:
             yield trace[layer][0]
