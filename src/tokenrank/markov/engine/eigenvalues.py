@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.linalg import LinAlgError  # type: ignore[attr-defined]  # public in the documentation only
+
+Array: TypeAlias = NDArray[Any]
 
 TIE = 1e-10  # moduli closer than this count as equal
 TURNS = 4  # random similarities tried where LAPACK gives up
+BASIS = 1e6  # norm of the inverse up to which vectors are taken for a basis
+RESIDUAL = 1e-10  # of the norm of the matrix: what backward stable answers are far below
 
 
 def quotient_matrix(a: Tensor) -> Tensor:
@@ -46,37 +53,64 @@ def lifted(x: Tensor) -> Tensor:
 
 
 def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (h, m) and unit eigenvectors (h, m, m) of real matrices, by LAPACK.
+    """Eigenvalues (h, m) and unit eigenvectors (h, m, m) of real matrices, by NumPy, one matrix after the other.
 
-    Where LAPACK gives up on a matrix, as it does on some permutations, that one is turned by a random orthogonal
-    matrix and tried again; what fails even so has the values and vectors of no matrix, zeros and axes, which no
-    residual check lets pass. The others of the batch do not notice.
+    PyTorch's LAPACK gives up on some chains that are nearly permutations, and may overwrite memory as it does.
+    NumPy's may hand out a pair that is none. So each answer is held to its residual, and a matrix that fails is turned
+    by a random orthogonal matrix and tried again; what fails even so has the values and vectors of no matrix, zeros
+    and axes, which no residual check lets pass.
     """
-    try:
-        return torch.linalg.eig(matrix)
-    except LinAlgError:
-        if len(matrix) > 1:
-            values, vectors = zip(*(eigen(one[None]) for one in matrix), strict=True)
-            return torch.cat(values), torch.cat(vectors)
-    generator, m = torch.Generator().manual_seed(0), matrix.shape[-1]
-    for _ in range(TURNS):
-        turn = torch.linalg.qr(torch.randn(m, m, generator=generator, dtype=torch.float64)).Q.to(matrix)
+    kind = matrix.dtype.to_complex()
+    if not len(matrix):
+        return matrix.new_zeros(matrix.shape[:2], dtype=kind), matrix.to(kind)
+    found = [_eigen_of(one) for one in matrix.double().cpu().numpy()]
+    values, vectors = (torch.from_numpy(np.stack(parts)).to(matrix.device, kind) for parts in zip(*found, strict=True))
+    return values, vectors
+
+
+def _eigen_of(matrix: Array) -> tuple[Array, Array]:
+    """The first answer whose vectors are a basis, or the better of two: a defective matrix has none."""
+    generator, m = np.random.default_rng(0), len(matrix)
+    turn = np.eye(m)
+    best: tuple[float, Array, Array] | None = None
+    for attempt in range(1 + TURNS):
         try:
-            values, vectors = torch.linalg.eig(turn.mT @ matrix @ turn)
-        except LinAlgError:
-            continue
-        return values, turn.to(vectors) @ vectors
-    axes = torch.eye(m, dtype=matrix.dtype, device=matrix.device)[None]
-    axes = torch.complex(axes, torch.zeros_like(axes))
-    return axes.new_zeros(1, m), axes
+            values, vectors = np.linalg.eig(turn.T @ matrix @ turn)
+        except np.linalg.LinAlgError:
+            values, vectors = np.zeros(m), np.full((m, m), np.nan)
+        vectors = turn @ vectors
+        if np.abs(matrix @ vectors - vectors * values).max(initial=0.0) <= RESIDUAL * np.linalg.norm(matrix):
+            size = _inverse_norm(vectors)
+            if best is None or size < best[0]:
+                best = size, values.astype(complex), vectors.astype(complex)
+            if size <= BASIS or attempt:
+                break
+        turn = np.linalg.qr(generator.standard_normal((m, m))).Q
+    return (np.zeros(m, complex), np.eye(m, dtype=complex)) if best is None else best[1:]
+
+
+def _inverse_norm(vectors: Array) -> float:
+    """‖V⁻¹‖ of unit vectors, as far as the eigenvalues of VᴴV tell it: up to 1e7 or so."""
+    gram = vectors.conj().T @ vectors
+    return float(max(np.linalg.eigvalsh(gram)[0], np.finfo(float).tiny) ** -0.5) if len(gram) else 1.0
 
 
 def eigenvalues(matrix: Tensor) -> Tensor:
-    """The eigenvalues alone, (h, m), at half the price."""
-    try:
-        return torch.linalg.eigvals(matrix)
-    except LinAlgError:
+    """The eigenvalues alone, (h, m), at half the price; held to tr A and tr A², which they have to add up to."""
+    if not len(matrix):
         return eigen(matrix)[0]
+    found = [_eigenvalues_of(one) for one in matrix.double().cpu().numpy()]
+    return torch.from_numpy(np.stack(found)).to(matrix.device, matrix.dtype.to_complex())
+
+
+def _eigenvalues_of(matrix: Array) -> Array:
+    try:
+        values = np.linalg.eigvals(matrix).astype(complex)
+    except np.linalg.LinAlgError:
+        return _eigen_of(matrix)[0]
+    off = max(abs(values.sum() - np.trace(matrix)), abs(np.square(values).sum() - np.sum(matrix * matrix.T)))
+    size = np.linalg.norm(matrix)
+    return values if off <= RESIDUAL * len(matrix) * max(size, size**2) else _eigen_of(matrix)[0]
 
 
 def within_circle(values: Tensor) -> Tensor:
