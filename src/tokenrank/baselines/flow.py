@@ -103,9 +103,9 @@ def attention_flow(
     of the patch in the first layer, and one of the two is often the smallest cut. What tells patches apart is then
     the first layer's column sums.
 
-    Cost: P maximum flows, most of them proved on a few layers (``flow_values``): 0.2 to 0.3 s for 12 layers of 177
-    tokens, 0.6 s for 257, on DINOv2-small. Where little can be proved so, O(P N² L) and upwards: seconds. It is the one
-    method that needs a matrix a layer, of the pooled tokens. Flows are exact to the bound of ``flow_values``.
+    Cost: P maximum flows, most of them proved on a few layers (``flow_values``). Where little can be proved so,
+    O(P N² L) and upwards: seconds. It is the one method that needs a matrix a layer, of the pooled tokens. Flows are
+    exact to the bound of ``flow_values``.
 
     Args:
         source, reading: see ``tr.observe``.
