@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .observation import Observation
     from .reading import observe
     from .trace import Trace, capture, check_layout, from_attentions, from_cache, from_query_key, load_trace
+    from .untrusted import reading_budget
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "load",
     "load_trace",
     "observe",
+    "reading_budget",
     "samples",
     "tasks",
     "view",
@@ -72,6 +74,7 @@ _HOMES = {
     "load": "models",
     "load_trace": "trace",
     "observe": "reading",
+    "reading_budget": "untrusted",
 }
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import PIL.Image
 import torch
@@ -13,17 +13,16 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from .chain import AttentionChain, Start, TokenMap, start_distribution
-from .chain.drawing import small
-from .errors import InputError
+from .chain.drawing import seen, small
+from .errors import InputError, escaped
 from .html import board, figure, note, panel
 from .layout import Grid, Moment, Point, TokenLayout, at
 from .markov import Certificate, Lambda2
 from .models import Modality, Sound
 from .observation import Observation
+from .progress import doing, track
 from .reading import Reading, Source, observe
 from .select import HEADS, Heads, Layer, Tokens
-
-Report: TypeAlias = Callable[[str], None]
 
 BOUNCES = (1, 2, 4, 8)
 CENTRE = at(0.5, 0.5)
@@ -173,17 +172,20 @@ class Analysis:
     def _repr_html_(self) -> str:
         maps = {f"n = {n}": bounced for n, bounced in self.bounces.items()}
         maps |= {"TokenRank": self.forward, "TokenRank backward": self.backward}
+        cells = [figure(small(single), title) for title, single in maps.items()]
+        if self.modality == "image" and self.observation.picture is not None:
+            cells.insert(0, figure(seen(next(iter(self.bounces.values()))), "picture, start"))
         moduli = f"together |λ2| {float(self.chain_lambda2.values):.2f}, {self.chain_lambda2.certificate}"
         return panel(
             f"Analysis of {_THING[self.modality]} by {self.model}",
-            board([figure(small(single), title) for title, single in maps.items()], 0),
+            board(cells),
             note(f"{self.caption}; each map on a scale of its own; {moduli}"),
             note(f"TokenRank: {self.forward.certificate}"),
             note(f"backward: {self.backward.certificate}"),
         )
 
     def __repr__(self) -> str:
-        place = f"layer {self.layer_index} of {len(self.layers)} ({self.layer})"
+        place = f"layer {self.layer_index} of 0–{len(self.layers) - 1} ({escaped(self.layer, 200)})"
         return (
             f"Analysis({self.modality}, {self.model!r}, {place}, heads={self.heads!r}, {self.chain.num_tokens} tokens)"
         )
@@ -198,7 +200,6 @@ def analyze(
     start: Start | None = None,
     bounces: Sequence[int] = BOUNCES,
     alpha: float = 0.99,
-    progress: Report | None = None,
     **reading: Unpack[Reading],
 ) -> Analysis:
     """Everything about one picture, text or sound: |λ2| of all heads, bounces, TokenRank.
@@ -212,7 +213,6 @@ def analyze(
             text or sound evenly. Token numbers count the tokens of the chain: patches, for a picture.
         bounces: numbers of bounces to show.
         alpha: probability of following attention in TokenRank.
-        progress: called with a few words before each stage.
         reading: what ``tr.observe`` takes beside the source: ``model``, ``size``, …
 
     Raises:
@@ -226,37 +226,31 @@ def analyze(
     steps = _checked_bounces(bounces)
     if isinstance(alpha, bool) or not 0 <= alpha <= 1:
         raise InputError(f"alpha = {alpha}, expected a probability from 0 to 1, such as 0.99")
-    report = progress or (lambda words: None)
-    report("loading the model")
     observation = observe(source, **reading)
-    report("running the model")
     name = observation.layer(layer)
     observation.head_weights(name, "uniform" if isinstance(heads, str) and heads == "lambda2" else heads, tokens)
     chains = {other: observation.head_chains(other, tokens) for other in observation.layers}
-    slow: list[Lambda2] = []
-    for place, other in enumerate(chains):
-        report(f"|λ2| of layer {place + 1} of {len(chains)}")
-        slow.append(observation.lambda2(other, tokens))
-    report("bounces and TokenRank")
+    slow = [observation.lambda2(other, tokens) for other in track(chains, "|λ2| of layers")]
     chain = observation.chain(name, heads, tokens)
-    begin = start if start is not None else _default_start(observation.modality, chain)
+    begin = start if start is not None else default_start(observation.modality, chain)
     values = start_distribution(begin, chain.shape, chain.layout)
-    return Analysis(
-        observation=observation,
-        layer=name,
-        heads=heads,
-        tokens=tokens,
-        chains=chains,
-        lambda2=_stacked(slow),
-        chain=chain,
-        chain_lambda2=slow[list(chains).index(name)][heads] if isinstance(heads, int) else chain.lambda2(),
-        start=begin,
-        start_values=values,
-        bounces=_bounced(chain, values, steps),
-        forward=chain.tokenrank(alpha),
-        backward=chain.tokenrank(alpha, direction="backward"),
-        alpha=float(alpha),
-    )
+    with doing("bounces and TokenRank"):
+        return Analysis(
+            observation=observation,
+            layer=name,
+            heads=heads,
+            tokens=tokens,
+            chains=chains,
+            lambda2=replace(_stacked(slow), caption=f"{observation.name}, all {len(chains)} layers, heads each"),
+            chain=chain,
+            chain_lambda2=slow[list(chains).index(name)][heads] if isinstance(heads, int) else chain.lambda2(),
+            start=begin,
+            start_values=values,
+            bounces=_bounced(chain, values, steps),
+            forward=chain.tokenrank(alpha),
+            backward=chain.tokenrank(alpha, direction="backward"),
+            alpha=float(alpha),
+        )
 
 
 def _plain_start(start: Start) -> Any:
@@ -267,7 +261,8 @@ def _plain_start(start: Start) -> Any:
     return start if isinstance(start, str | int) else None
 
 
-def _default_start(modality: Modality, chain: AttentionChain) -> Start:
+def default_start(modality: Modality, chain: AttentionChain) -> Start:
+    """Where a walk begins that was told nothing: the centre of a picture, the whole text or sound evenly."""
     if modality == "image" and chain.layout is not None and chain.layout.grids:
         return CENTRE
     if chain.layout is not None and "text" in chain.layout.spans:
@@ -279,7 +274,7 @@ def _bounced(chain: AttentionChain, begin: Tensor, steps: Sequence[int]) -> dict
     maps: dict[int, TokenMap] = {}
     values, done = begin, 0
     for n in sorted(steps):
-        maps[n] = chain.bounce(values, n - done)
+        maps[n] = replace(chain.bounce(values, n - done), start=begin)
         values, done = maps[n].values, n
     return maps
 

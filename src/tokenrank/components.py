@@ -1,4 +1,4 @@
-"""Connected parts of a mask on a grid, and the place that a map points at."""
+"""Connected parts of a mask on a grid."""
 
 from __future__ import annotations
 
@@ -32,40 +32,6 @@ def component_of(mask: npt.ArrayLike, row: int, column: int) -> Mask:
             raise InputError(f"{name} {index} of a mask of {mask.shape}, expected {-count} to {count - 1}")
     labels = _labels(mask)
     return np.asarray((labels == labels[row, column]) & mask)
-
-
-def largest_component(mask: npt.ArrayLike) -> Mask:
-    """The largest 4-connected part of a mask; of several equal ones the first in reading order.
-
-    Args:
-        mask: bool (rows, columns).
-
-    Returns:
-        bool (rows, columns); all False where the mask is empty.
-
-    Raises:
-        InputError: not a bool (rows, columns).
-        MissingExtraError: scipy is not installed.
-    """
-    mask = _checked(mask)
-    labels = _labels(mask)
-    sizes = np.bincount(labels[mask])
-    return np.asarray(labels == sizes.argmax()) if sizes.size else np.zeros_like(mask)
-
-
-def peak_of(values: npt.ArrayLike) -> tuple[int, int]:
-    """(row, column) of the largest value of a map (rows, columns); of several the first in reading order.
-
-    Raises:
-        InputError: not (rows, columns), empty, or NaN in it.
-    """
-    values = np.asarray(values)
-    if values.ndim != 2 or not values.size:
-        raise InputError(f"values have shape {values.shape}, expected (rows, columns) with one cell at least")
-    if np.isnan(values).any():
-        raise InputError(f"{int(np.isnan(values).sum())} of {values.size} values are NaN, expected numbers")
-    row, column = np.unravel_index(int(values.argmax()), values.shape)
-    return int(row), int(column)
 
 
 def _labels(mask: Mask) -> npt.NDArray[np.int32]:

@@ -12,7 +12,14 @@ from typing import Any
 
 
 class TokenRankError(Exception):
-    """Base of all errors raised on purpose by tokenrank."""
+    """Base of all errors raised on purpose by tokenrank.
+
+    A message may quote what files hold: whatever raises it, no character of it acts on a terminal (``escaped``), and
+    it has an end.
+    """
+
+    def __init__(self, *args: object, **more: Any) -> None:
+        super().__init__(*(_message(arg) if isinstance(arg, str) else arg for arg in args), **more)
 
 
 class ChainError(TokenRankError, ValueError):
@@ -39,26 +46,53 @@ class MissingExtraError(TokenRankError, ImportError):
     """An optional dependency is not installed; the message has the line that installs it."""
 
 
-class NotConvergedWarning(UserWarning):
+class TokenRankWarning(UserWarning):
+    """What is told beside an answer. Commands show these, and no warnings of other libraries."""
+
+
+class NotConvergedWarning(TokenRankWarning):
     """An iterative answer stopped before it reached its tolerance."""
 
 
-class NotUniqueWarning(UserWarning):
+class NotUniqueWarning(TokenRankWarning):
     """One of several right answers was returned: the chain has more than one stationary distribution."""
 
 
-class NothingThereWarning(UserWarning):
+class NothingThereWarning(TokenRankWarning):
     """What was found stands out no more than it would in a picture without structure."""
 
 
+def near(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """The known names that ``name`` may be a slip of, closest first; empty where none is near."""
+    by_case = {other.casefold(): other for other in known}
+    return [by_case[match] for match in difflib.get_close_matches(name.casefold(), by_case, n=count, cutoff=0.6)]
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """Words for an error message: the known names closest to ``name``, or the first few."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=count, cutoff=0.4) or known[:count]
-    if not close:
+    """Words for an error message: the known names near to ``name``, and all of them where the list is short.
+
+    A name that is not near is no suggestion; of a long list without one the first few show what names are like.
+    """
+    known = list(dict.fromkeys(known))
+    if not known:
         return "there are none"
-    more = f" … ({len(known)} in all)" if len(known) > len(close) else ""
-    return "nearest: " + ", ".join(repr(c) for c in close) + more
+    close = near(name, known, count)
+    every = ", ".join(map(repr, known))
+    short = len(every) <= _LONGEST
+    if not close:
+        first = ", ".join(map(repr, known[:count]))
+        return f"expected {'one of ' if len(known) > 1 else ''}{every if short else f'{len(known)} names: {first}, …'}"
+    told = "nearest: " + ", ".join(map(repr, close))
+    if len(close) == len(known):
+        return told
+    return f"{told}; all: {every}" if short else f"{told} ({len(known)} in all)"
+
+
+def nearest_file(name: str, files: Iterable[str], place: str = "in its folder") -> str:
+    """Words for an error message on a missing file: files of near names, if there are any; what else is in a folder
+    is no help."""
+    close = near(name, files)
+    return f"{place}, nearest: {', '.join(map(printable, close))}" if close else f"{place} no name is near to it"
 
 
 def which_chain(place: Sequence[int], batch: Sequence[int]) -> str:
@@ -66,7 +100,8 @@ def which_chain(place: Sequence[int], batch: Sequence[int]) -> str:
     return f"chain {list(place)}" if math.prod(batch) > 1 else "the chain"
 
 
-_LONGEST = 200
+_LONGEST, _LONGEST_MESSAGE = 200, 8000
+_LEFT_OUT = " … "
 
 
 def printable(name: str | bytes | os.PathLike[str]) -> str:
@@ -74,17 +109,38 @@ def printable(name: str | bytes | os.PathLike[str]) -> str:
 
     File names need not be UTF-8, may hold line breaks or terminal codes, and may be very long.
     """
-    text = os.fsdecode(name)
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-    if len(safe) > _LONGEST:
-        safe = safe[: _LONGEST // 2] + " … " + safe[-_LONGEST // 2 :]
-    return f"'{safe}'"
+    return f"'{escaped(os.fsdecode(name), _LONGEST)}'"
+
+
+def escaped(text: str, most: int | None = None) -> str:
+    """``text`` on one line with every character as its escape that would act instead of being seen.
+
+    Line breaks and other controls, codes of terminals, marks that turn the direction of writing, characters without
+    ink, lone surrogates. All text from files and other libraries passes through here before it reaches an error, a
+    terminal or a page.
+
+    Args:
+        most: characters to show; of longer text the middle is left out.
+    """
+    text = text if most is None else _cut(text, most)  # before it is escaped, which takes ten times its memory
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return text if most is None else _cut(text, most)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most + len(_LEFT_OUT) else text[: most // 2] + _LEFT_OUT + text[-(most // 2) :]
+
+
+def _message(text: str) -> str:
+    text = _cut(text, _LONGEST_MESSAGE)
+    return text if text.isprintable() else _cut("\n".join(map(escaped, text.split("\n"))), _LONGEST_MESSAGE)
 
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its class name where it has none."""
     lines = str(error).strip().splitlines()
-    text = lines[0].strip() if lines else ""
+    text = escaped(lines[0].strip()[: 2 * _LONGEST + 1]) if lines else ""
     return (text if len(text) <= 2 * _LONGEST else text[: 2 * _LONGEST] + " …") or type(error).__name__
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape as _escape
 from typing import TYPE_CHECKING
+
+from .errors import escaped
+from .token_text import is_right_to_left, joined, readable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -15,37 +18,72 @@ if TYPE_CHECKING:
 # so that both themes work; what is quiet is a share of it
 _QUIET = "opacity:.7;font-size:smaller"
 _LINE = "1px solid rgba(128,128,128,.35)"
-_CELL = "text-align:left;vertical-align:top;padding:.1em .8em .1em 0;border:0;background:none"
-_TINT = "130,80,220"  # both black and white letters are readable on it
+_CELL = (
+    "text-align:left;vertical-align:top;padding:.1em .8em .1em 0;border:0;background:none;max-width:44em;"
+    "white-space:normal;font-variant-numeric:tabular-nums"
+)
+TINT = "#8250dc"
+"""Both black and white letters are readable on it, and it is seen on both."""
 _STRONGEST = 0.6
+_LONGEST = 4000  # characters of one text: names in files have no end
+_BOXES = 400  # tokens of a text that each have a box
 
 
 def escape(text: object) -> str:
     """``text`` as text of a page: no markup, one line, every odd character as its escape."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
-    return _escape(shown)
+    return _escape(escaped(str(text), _LONGEST))
 
 
-def image(picture: Image, alt: str = "", width: int | None = None) -> str:
-    """A PIL image inside the page, as PNG; shown ``width`` CSS pixels wide, its own by default."""
+def image(picture: Image, alt: str = "", width: int | None = None, photo: bool = False) -> str:
+    """A PIL image inside the page; shown ``width`` CSS pixels wide, its own by default.
+
+    ``photo``: as JPEG, which takes a fifth of a PNG where every pixel differs from the next.
+    """
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    data = b64encode(buffer.getvalue()).decode()
-    style = f"width:{picture.width if width is None else width}px;max-width:100%;height:auto;image-rendering:auto"
-    return f'<img alt="{escape(alt)}" style="{style}" src="data:image/png;base64,{data}">'
+    picture.save(buffer, "JPEG" if photo else "PNG", **({"quality": 80, "optimize": True} if photo else {}))
+    return _embedded(buffer.getvalue(), f"image/{'jpeg' if photo else 'png'}", alt, width or picture.width)
+
+
+def drawing(svg: str, alt: str, width: int) -> str:
+    """An SVG drawing, as an image: notebooks that are not trusted drop its elements, but keep images."""
+    return _embedded(svg.encode(), "image/svg+xml", alt, width)
+
+
+def _embedded(data: bytes, kind: str, alt: str, width: int) -> str:
+    style = f"width:{width}px;max-width:100%;height:auto;display:block;margin:0"
+    return f'<img alt="{escape(alt)}" style="{style}" src="data:{kind};base64,{b64encode(data).decode()}">'
+
+
+def colour_bar(colours: Sequence[str], low: object, high: object, width: int) -> str:
+    """A scale of CSS colours from left to right, what its ends mean below it."""
+    return (
+        f'<div style="width:{width}px;max-width:100%;height:.45em;margin-top:.3em;border-radius:.2em;'
+        f'background:linear-gradient(to right,{",".join(map(escape, colours))})"></div>{ends_line(low, high, width)}'
+    )
+
+
+def ends_line(low: object, high: object, width: int) -> str:
+    """What is at the left and at the right end of something ``width`` CSS pixels wide."""
+    return (
+        f'<div style="{_QUIET};width:{width}px;max-width:100%;display:flex;justify-content:space-between">'
+        f"<span>{escape(low)}</span><span>{escape(high)}</span></div>"
+    )
 
 
 def table(rows: Iterable[Sequence[object]], head: Sequence[object] = ()) -> str:
     """Rows of cells, which are escaped; the first cell of a row names it."""
     lines = [_row(head, "th", f"{_CELL};border-bottom:{_LINE}")] if head else []
     lines += [_row(row, "td", _CELL) for row in rows]
-    return f'<table style="border-collapse:collapse;border:0">{"".join(lines)}</table>'
+    # JupyterLab centres tables and makes their letters small
+    style = "border-collapse:collapse;border:0;margin:0;table-layout:auto;font-size:inherit"
+    return f'<table style="{style}">{"".join(lines)}</table>'
 
 
 def _row(cells: Sequence[object], tag: str, style: str) -> str:
     styles = [style + ";opacity:.7" * (tag == "td"), *[style] * (len(cells) - 1)]
     drawn = [f'<{tag} style="{own}">{escape(cell)}</{tag}>' for cell, own in zip(cells, styles, strict=True)]
-    return f"<tr>{''.join(drawn)}</tr>"
+    # JupyterLab stripes rows, which would cut an answer in pieces
+    return f'<tr style="background:none">{"".join(drawn)}</tr>'
 
 
 def figure(content: str, *captions: object) -> str:
@@ -63,6 +101,12 @@ def board(cells: Iterable[str], more: int = 0) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start">{"".join(cells)}{rest}</div>'
 
 
+def beside(*parts: str) -> str:
+    """Ready HTML side by side where there is room, one below the other where not."""
+    cells = "".join(f'<div style="margin:0 1.4em .2em 0">{part}</div>' for part in parts if part)
+    return f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start">{cells}</div>'
+
+
 def panel(title: object, *parts: str) -> str:
     """A whole answer: a bold title over ready HTML."""
     return f'<div style="margin-bottom:.6em"><div><b>{escape(title)}</b></div>{"".join(parts)}</div>'
@@ -73,18 +117,57 @@ def note(text: object) -> str:
     return f'<div style="{_QUIET}">{escape(text)}</div>' if str(text) else ""
 
 
-def words(tokens: Sequence[str], shares: Sequence[float], most: int = 400) -> str:
-    """Tokens as running text, each tinted by its share, 0 … 1; those beyond ``most`` are counted."""
-    marks = "".join(_word(token, share) for token, share in zip(tokens[:most], shares, strict=False))
+def words(
+    tokens: Sequence[str], shares: Sequence[float], most: int = 400, outshining: Mapping[int, str] | None = None
+) -> str:
+    """Tokens as running text, each tinted by its share, 0 … 1; from the right where the text begins so.
+
+    Up to 400 tokens stand in boxes; more are tinted in a column that scrolls, in about 50 bytes each.
+
+    Args:
+        tokens: as the tokenizer gives them; drawn as ``token_text.readable`` reads them.
+        shares: one a token.
+        most: tokens that are drawn; those beyond are counted.
+        outshining: tokens without a tint, since their share would leave none to the others, framed, with some words.
+    """
+    found, marked = readable(tokens[:most]), outshining or {}
+    draw = _box if len(found) <= _BOXES else _tinted
+    spaced = [space for _, space in found]
+    shown = joined([_short(text) for text, _ in found], spaced)
+    parts = [
+        (" " if spaced[i] and i else "") + draw(_letters(text), share, marked.get(i))
+        for i, (text, share) in enumerate(zip(shown, shares, strict=False))
+    ]
     rest = f" … and {len(tokens) - most:,} more tokens" if len(tokens) > most else ""
-    return f'<div style="max-width:46em;line-height:1.9;white-space:normal">{marks}{escape(rest)}</div>'
+    side = ";direction:rtl;text-align:right" if is_right_to_left(text for text, _ in found) else ""
+    tall = ";max-height:30em;overflow:auto" if len(found) > _BOXES else ""
+    style = f"max-width:46em;line-height:1.9;white-space:normal;overflow-wrap:anywhere{side}{tall}"
+    return f'<div style="{style}">{"".join(parts)}{escape(rest)}</div>'
 
 
-def _word(token: str, share: float) -> str:
-    """A token, whose sub-word marks become the space that they stand for."""
-    gap = "0" if token.startswith("##") else ".25em"
-    text = token.replace("Ġ", " ").replace("▁", " ").removeprefix("##").replace("</w>", "").strip() or token
-    text = text if len(text) <= 40 else text[:39] + "…"
-    tint = f"rgba({_TINT},{_STRONGEST * min(max(share, 0.0), 1.0):.3f})"
-    style = f"margin-left:{gap};padding:.1em .15em;border-radius:.25em;background:{tint};display:inline-block"
-    return f'<span style="{style}">{escape(text)}</span>'
+def _letters(text: str) -> str:
+    """As text of a page; joiners stay, since they shape letters."""
+    return "\u200d".join(map(escape, text.split("\u200d")))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _box(text: str, share: float, held: str | None) -> str:
+    """A token in line with its neighbours, so that letters of all scripts keep their order."""
+    look = f"background:{_tint(share)}" if held is None else f"outline:1px dashed {TINT}"
+    more = (
+        "" if held is None else f' <small style="opacity:.7;direction:ltr;unicode-bidi:isolate">{escape(held)}</small>'
+    )
+    return f'<span style="padding:.1em .15em;border-radius:.25em;{look};white-space:nowrap">{text}{more}</span>'
+
+
+def _tinted(text: str, share: float, held: str | None) -> str:
+    if held is not None:
+        return _box(text, share, held)
+    return f'<span style="background:{_tint(share)}">{text}</span>' if share >= 0.02 else text
+
+
+def _tint(share: float) -> str:
+    return f"{TINT}{round(255 * _STRONGEST * min(max(share, 0.0), 1.0)):02x}"

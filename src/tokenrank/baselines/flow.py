@@ -17,6 +17,7 @@ from ..errors import ChainError, InputError, require
 from ..layout import TokenLayout
 from ..observation import Observation
 from ..operators import Operator
+from ..progress import track
 from ..reading import Reading, Source, observe
 from ..select import whole_number
 from .registry import register
@@ -127,7 +128,9 @@ def attention_flow(
     factor = 1 if patches is None else pooling_factor(observation.grid, patches)
     distribution = read_distribution(observation, start)
     groups = token_groups(observation.layout, factor).to(distribution.device)
-    layers = [pooled(compose([chain], residual).operator, groups) for chain in _same_tokens(observation)]
+    layers = [
+        pooled(compose([c], residual).operator, groups) for c in track(_same_tokens(observation), "layers of the flow")
+    ]
     asked = groups[observation.patches.start : observation.patches.stop].argmax(-1)
     flows = flow_values(layers, distribution @ groups, asked.unique().tolist())
     # a group's flow goes to its patches in equal parts
@@ -265,7 +268,7 @@ def _solved(
     starts = np.concatenate([[0], np.bincount(tails, minlength=sink + 1).cumsum()]).astype(np.int32)
     columns = np.floor(wanted * UNITS).astype(np.int32)
     found = []
-    for column in columns.T:
+    for column in track(columns.T, "flows to patches"):
         edges[-n:] = column
         network = sparse.csr_array((edges, heads.astype(np.int32), starts), shape=(sink + 1, sink + 1))
         found.append(graph.maximum_flow(network, 0, sink).flow_value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +80,7 @@ def tokencut(
     def find() -> ObjectMap:
         grid = grid_of(observation.head_chains(name))
         found = tokencut_from_features(observation.features(name, what), grid, tau, centre).judged(observation)
+        found = replace(found, caption=observation.place(name))
         if found.object.seed is not None:  # otherwise it was said that there is none
             warn_if_faint(found.strength, "what TokenCut found", stacklevel=6)
         return found
@@ -157,6 +159,7 @@ def lost(
     def find() -> ObjectMap:
         grid = grid_of(observation.head_chains(name))
         found = lost_from_features(observation.features(name, what), grid, k, centre).judged(observation)
+        found = replace(found, caption=observation.place(name))
         warn_if_faint(found.strength, "what LOST found", stacklevel=6)
         return found
 
@@ -234,9 +237,9 @@ def deep_spectral(
         return deep_spectral_from_features(observation.features(name, what), colours, colour, normalise, centre)
 
     values = observation.keep(("deep_spectral", name, colour, normalise, what, centre), solve)
-    return ForegroundMap(values, TokenLayout.image(*grid, cls_tokens=0), foreground=(values > 0).reshape(grid)).judged(
-        observation
-    )
+    layout = TokenLayout.image(*grid, cls_tokens=0)
+    found = ForegroundMap(values, layout, foreground=(values > 0).reshape(grid), caption=observation.place(name))
+    return found.judged(observation)
 
 
 def deep_spectral_from_features(

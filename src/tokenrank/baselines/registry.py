@@ -111,7 +111,8 @@ class Method:
                 )
 
     def _words(self, options: Mapping[str, Any]) -> str:
-        told = [f"{key}={value}" for key, value in options.items() if key not in self.filled]
+        # None leaves the choice to the method, whose caption says what it took
+        told = [f"{key}={value}" for key, value in options.items() if key not in self.filled and value is not None]
         return ", ".join([self.name, *told])
 
     def _checked(self, answer: object) -> TokenMap:

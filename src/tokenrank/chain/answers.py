@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+
 from ..errors import NotFoundError, nearest
+from ..html import beside, note, panel, table
 from ..layout import TokenLayout
 from ..markov import Absorption as _Absorption
 from ..markov import Certificate, Result
@@ -19,9 +22,13 @@ from ..markov import QuasiStationary as _QuasiStationary
 from ..markov import Sinks as _Sinks
 from ..markov import Spectrum as _Spectrum
 from ..markov import StationaryDistributions as _StationaryDistributions
+from ..markov.tables import answer_table, numbers
+from .circle import unit_circle
 from .core import Core
-from .drawing import page
+from .drawing import MEDIUM, drawn
 from .token_map import TokenMap
+
+MODES = 6  # slow modes that a notebook shows as maps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,8 +81,22 @@ class OnTokens(Result):
     def _repr_html_(self) -> str:
         if self.layout is None:
             return super()._repr_html_()
-        maps = replace(self.map(), certificate=None, caption="")  # the table has said it
-        return super()._repr_html_() + page(maps, f"Its {maps.shape_words()}")
+        maps = self.map()
+        if maps.values.numel() and bool((maps.values == maps.values.flatten()[0]).all()):
+            return super()._repr_html_()  # the same for every token: nothing to see
+        body, told = drawn(maps, "shared", MEDIUM)
+        return panel(
+            f"{type(self).__name__} of {self.shape_words()}",
+            beside(body, self.table_html()),
+            note(self.caption_words()),
+            note(f"{self._shown()}: {told}"),
+            note(self.worth_words()),
+        )
+
+    def _shown(self) -> str:
+        """What the maps are of."""
+        name = next(field for field, _ in self.OVER_TOKENS if getattr(self, field) is not None)
+        return dict(self.LABELS).get(name, name.replace("_", " "))
 
 
 Answer = TypeVar("Answer", bound=OnTokens)
@@ -140,3 +161,34 @@ class Sinks(OnTokens, _Sinks):
 @dataclass(frozen=True, repr=False)
 class Spectrum(OnTokens, _Spectrum):
     """The slow end of the spectrum; see ``tokenrank.markov.Spectrum``."""
+
+    def _repr_html_(self) -> str:
+        parts = [unit_circle(self.values), self._moduli()]
+        told = ""
+        if self.layout is not None and self.values.numel() == self.values.shape[-1] > 1:
+            modes = self.map("right")
+            slow = replace(modes, values=modes.values.reshape(-1, modes.values.shape[-1])[1 : 1 + MODES])
+            body, words = drawn(slow, "each")
+            told = f"below: right subspace without its constant vector, orthonormal, signs by chance; {words}"
+            parts.append(body)
+        return panel(
+            f"Spectrum of {self.shape_words()}",
+            beside(*parts[:2]),
+            *parts[2:],
+            note(self.caption_words()),
+            note(told),
+            note(self.worth_words()),
+        )
+
+    def _moduli(self) -> str:
+        """The eigenvalues of a single chain one by one; of several the largest but one, and the gap."""
+        if self.values.numel() == self.values.shape[-1]:
+            one = self if not self.batch else self[(0,) * len(self.batch)]
+            rows = [
+                (f"λ{place + 1}", numbers(value), numbers(value.abs()), numbers(time))
+                for place, (value, time) in enumerate(zip(one.values, one.timescales, strict=True))
+            ]
+            return table(rows, ("", "λ", "|λ|", "timescale, bounces"))
+        second = self.values[..., 1].abs() if self.values.shape[-1] > 1 else torch.zeros(self.batch)
+        fields = {"second": second, "gap": self.gap, "count": self.count}
+        return answer_table(fields, self.batch, {"second": "|λ2|", "gap": "gap 1 − |λ2|", "count": "eigenvalues"})

@@ -8,11 +8,18 @@ from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..errors import ChainError, LayoutError
+from ..html import colour_bar, image, note, panel
 from ..layout import TokenLayout
+from ..markov.words import number_words
 from ..operators import checks
+from .drawing import ramp
+from .heat import as_image, coloured, ends_of, shares
+
+ROWS, COLUMNS = 64, 640  # that a notebook shows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,9 +137,32 @@ class CrossAttention:
             raise ChainError(f"{count} indices for leading dimensions {tuple(self.shape[:-2])}, expected fewer")
         return replace(self, weights=self.weights[index])
 
+    def _repr_html_(self) -> str:
+        shown = self.weights.detach().double().cpu()
+        mean = shown.mean(tuple(range(shown.ndim - 2))) if shown.ndim > 2 else shown
+        low, high = ends_of(mean.numpy())
+        rgb = as_image(coloured(shares(mean[:ROWS, :COLUMNS].numpy(), (low, high))))
+        width, height = max(180, min(640, rgb.width * 8)), min(480, max(24, rgb.height * 14))
+        strings = () if self.rows is None or self.rows.tokens is None else self.rows.tokens
+        rows = "rows: " + " ".join(strings[:ROWS]) if any(strings) else ""
+        cut = f"first {ROWS} × {COLUMNS} of it" if max(mean.shape[-2] / ROWS, mean.shape[-1] / COLUMNS) > 1 else ""
+        heads = f"mean of {' × '.join(map(str, self.shape[:-2]))} heads" if self.shape[:-2] else ""
+        return panel(
+            f"CrossAttention of {' × '.join(map(str, self.shape))}",
+            image(rgb.resize((width, height), Image.Resampling.NEAREST), "cross-attention", width),
+            colour_bar(ramp(), number_words(low), number_words(high), width),
+            note(f"from {_side(self.rows)} (down) to {_side(self.columns)} (across)"),
+            note(rows),
+            note("; ".join(filter(None, [heads, cut, self.caption]))),
+        )
+
     def __repr__(self) -> str:
         sides = " → ".join("tokens" if side is None else str(side) for side in (self.rows, self.columns))
         return f"CrossAttention(shape={tuple(self.shape)}, {sides}{'; ' + self.caption if self.caption else ''})"
+
+
+def _side(layout: TokenLayout | None) -> str:
+    return "tokens" if layout is None else str(layout)
 
 
 def _shares(weights: Literal["uniform"] | Sequence[float] | Tensor, heads: int) -> Tensor:

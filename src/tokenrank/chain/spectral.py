@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..markov import (
     Dobrushin,
     HalfLife,
@@ -43,7 +45,7 @@ class Spectral(Core):
             >>> print(slow.certificate)
             converged, error ≤ 2.1e-13 (proved of the stored weights), 1 apply, eigenvalues
         """
-        return lambda2(self.operator, proved=proved)
+        return replace(lambda2(self.operator, proved=proved), caption=self.caption)
 
     def spectrum(self, k: int = 8, left: bool = False) -> Spectrum:
         """The k leading complex eigenvalues of every head, with bases of the slow subspaces.
@@ -77,7 +79,8 @@ class Spectral(Core):
             >>> chain.half_life(0).values
             tensor(2)
         """
-        return half_life(self.operator, start_distributions(start, self.shape, self.layout).to(self.device), limit)
+        begin = start_distributions(start, self.shape, self.layout).to(self.device)
+        return replace(half_life(self.operator, begin, limit), caption=self.caption)
 
     def metastable(self, k: int | None = None, largest: int = 8) -> Metastable:
         """Groups of tokens that the walk rarely leaves (PCCA+): memberships, and the chain between the groups.
@@ -109,7 +112,7 @@ class Spectral(Core):
             >>> chain.kemeny()
             Kemeny(1 chain, 3; converged, 1 apply, elimination)
         """
-        return kemeny(self.operator)
+        return replace(kemeny(self.operator), caption=self.caption)
 
     def entropy_rate(self) -> EntropyRate:
         """Entropy of where the walk goes next in nats, averaged over π, (*batch).
@@ -138,7 +141,7 @@ class Spectral(Core):
             >>> chain.mixing_time().values
             tensor(1., dtype=torch.float64)
         """
-        return mixing_time(self.operator, epsilon)
+        return replace(mixing_time(self.operator, epsilon), caption=self.caption)
 
     def dobrushin(self) -> Dobrushin:
         """Dobrushin's coefficient: the largest distance of two walks after one step, (*batch), 0 … 1.
@@ -152,4 +155,4 @@ class Spectral(Core):
             >>> chain.dobrushin().values
             tensor(0.5000, dtype=torch.float64)
         """
-        return dobrushin(self.operator)
+        return replace(dobrushin(self.operator), caption=self.caption)

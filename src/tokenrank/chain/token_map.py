@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..errors import ChainError, InputError, LayoutError
+from ..errors import ChainError, InputError, LayoutError, escaped
 from ..layout import TokenLayout
 from ..markov import Certificate, Result
 from ..models.images import ImageSource, read_image
-from .drawing import COLOURS, OPACITY, colourise, page, side_by_side
+from ..writing import save_whole
+from .drawing import page, side_by_side
 from .foreground import ForegroundRule, foreground
+from .heat import ACCENT, COLOURS, OPACITY, as_image, coloured, ends_of, enlarged, heat_over, shares
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +35,8 @@ class TokenMap(Result):
         certificate: what the values are worth; None for those that no chain answered with.
         picture: the picture as the model saw it, which a notebook shows the map on; or None.
         caption: what was asked, in words: layer, heads, tokens, bounces; "" where that is not known.
+        start: where the walk began, a distribution (*batch, N), which a notebook marks; None where it began nowhere in
+            particular.
 
     Example:
         >>> import torch
@@ -60,6 +64,7 @@ class TokenMap(Result):
     certificate: Certificate | None = None
     picture: Image.Image | None = field(default=None, compare=False)
     caption: str = field(default="", compare=False)
+    start: Tensor | None = field(default=None, compare=False)
 
     def grid(self, span: str | None = None) -> Tensor:
         """The picture's tokens as (*batch, rows, columns); a video's as (*batch, frames, rows, columns).
@@ -115,7 +120,9 @@ class TokenMap(Result):
     def overlay(
         self, image: ImageSource | None = None, opacity: float = OPACITY, colours: str = COLOURS
     ) -> Image.Image:
-        """A single map over its picture, as a PIL image of the picture's size.
+        """A single map over its picture in grey, as a PIL image of the picture's size; as the figures of ``tr.view``.
+
+        The map is enlarged by cubic interpolation, and coloured from the 1st to the 99th percentile of its patches.
 
         Args:
             image: path, PIL image, uint8 or float array or tensor; the map's own ``picture`` by default.
@@ -132,34 +139,34 @@ class TokenMap(Result):
         if image is None:
             raise InputError("this map does not know its picture; give it: map.overlay(image)")
         picture = read_image(image)
-        values = self._single().upsample((picture.height, picture.width))
-        if values.ndim == 3:
+        grid = self._single().grid()
+        if grid.ndim == 3:
             raise LayoutError(
-                f"this map has {values.shape[0]} frames of a video, expected a map of one picture; lay one frame over "
+                f"this map has {grid.shape[0]} frames of a video, expected a map of one picture; lay one frame over "
                 "it: tr.TokenMap(map.grid()[frame].flatten(), tr.TokenLayout.image(rows, columns, cls_tokens=0))"
             )
-        return Image.blend(picture, colourise(values.cpu().numpy(), colours), opacity)
+        return as_image(heat_over(picture, grid, (picture.height, picture.width), None, colours, opacity))
 
     def figure(self) -> Figure:
-        """The map as a matplotlib figure: a heat map of the grid, a curve over the seconds, or a bar a token."""
-        from matplotlib.figure import Figure
+        """The map as a matplotlib figure: over its picture, a curve over the seconds, or a bar a token."""
+        from .shown_figure import ShownFigure
 
         single = self._single()
-        figure = Figure(figsize=(3.3, 3.3), layout="constrained")
+        figure = ShownFigure(figsize=(3.3, 3.3), layout="constrained")
         axes = figure.add_subplot()
         if self.layout is not None and len(self.layout.grids) == 1:
-            axes.imshow(side_by_side(single.grid()).cpu().numpy(), cmap=COLOURS)
+            axes.imshow(_picture_of(single))
             axes.set_axis_off()
         elif self.layout is not None and len(self.layout.seconds) == 1:
             figure.set_size_inches(6.9, 1.6)
             frames = single.values[self.layout.indices(self.layout.sound)].detach().cpu().numpy()
-            axes.plot(self.layout.times(), frames, color="#5b2a86", linewidth=0.8)
+            axes.plot(self.layout.times(), frames, color=ACCENT, linewidth=0.8)
             axes.set(xlabel="seconds", ylabel="probability", ylim=(0, None))
             axes.spines[["top", "right"]].set_visible(False)
         else:
             top = single.top(24)[::-1]
             places = range(len(top))
-            axes.barh(places, [v for *_, v in top], color="#5b2a86")
+            axes.barh(places, [v for *_, v in top], color=ACCENT)
             axes.set_yticks(places, [_label(i, name) for i, name, _ in top], parse_math=False)
             axes.set_xlabel("probability")
             axes.spines[["top", "right"]].set_visible(False)
@@ -180,20 +187,22 @@ class TokenMap(Result):
         plt.show()
 
     def save(self, path: str | Path) -> Path:
-        """Write the figure (.png, .svg, .pdf) or the values (.npy); the ending says which.
+        """Write the figure (.png, .svg, .pdf) or the values (.npy), whole or not at all; the ending says which.
+
+        Args:
+            path: of the file. Where it is a link of yours, the file that it leads to is written.
 
         Raises:
-            InputError: another ending, or a folder that does not exist.
+            InputError: another ending, or a file that cannot be written (a folder that does not exist, a full disk …).
         """
-        path = Path(path)
-        if not path.parent.is_dir():
-            raise InputError(f"cannot write {path.name!r}: no folder {str(path.parent)!r}; make it first")
+        path, buffer = Path(path), io.BytesIO()
         if path.suffix == ".npy":
-            np.save(path, self.values.cpu().numpy())
+            np.save(buffer, self.values.cpu().numpy())
         elif path.suffix in (".png", ".svg", ".pdf"):
-            self.figure().savefig(path, dpi=300)
+            self.figure().savefig(buffer, format=path.suffix[1:], dpi=300)
         else:
             raise InputError(f"cannot write {path.name!r}: expected .png, .svg, .pdf or .npy")
+        save_whole(path, buffer.getvalue())
         return path
 
     def shape_words(self) -> str:
@@ -214,10 +223,22 @@ class TokenMap(Result):
                 f"values have shape {tuple(self.values.shape)}, expected one map (N,); index the batch and the heads "
                 "first, or aggregate the heads"
             )
-        return replace(self, values=self.values.reshape(-1))
+        start = None if self.start is None else self.start.reshape(-1)
+        return replace(self, values=self.values.reshape(-1), start=start)
+
+
+def _picture_of(single: TokenMap) -> Image.Image:
+    """A map over its picture, or its heat alone, 1,000 pixels long."""
+    grid = side_by_side(single.grid())
+    if single.picture is not None and single.grid().ndim == 2:
+        return single.overlay()
+    rows, columns = grid.shape
+    factor = max(1, 1000 // max(rows, columns))
+    ends = ends_of(single.grid().detach().double().cpu().numpy())
+    return as_image(coloured(shares(enlarged(grid, (rows * factor, columns * factor)), ends)))
 
 
 def _label(index: int, token: str) -> str:
     """A token on one short line, whatever it consists of."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in token)
+    shown = escaped(token)
     return f"{index} {shown if len(shown) <= 24 else shown[:23] + '…'}".strip()

@@ -82,7 +82,7 @@ class Walks(Core):
         # without the path one state at a time is held, however many bounces there are
         values = torch.stack(list(states)) if path else deque(states, maxlen=1)[0]
         certificate = certificate_of_steps(operator, values.shape[:-1], work, most, self.dtype)
-        return self._map(values, certificate, f"n = {n}, {direction}")
+        return self._map(values, certificate, f"n = {n}, {direction}", v.expand(values.shape))
 
     def tokenrank(
         self,
@@ -136,9 +136,9 @@ class Walks(Core):
         _warn_of_doubt(answer.certificate, tol)
         return self._map(answer.values, answer.certificate, f"TokenRank, alpha {alpha:g}, {direction}")
 
-    def _map(self, values: Tensor, certificate: Certificate, what: str) -> TokenMap:
+    def _map(self, values: Tensor, certificate: Certificate, what: str, start: Tensor | None = None) -> TokenMap:
         caption = f"{self.caption}, {what}" if self.caption else what
-        return TokenMap(values, self.layout, certificate, self.picture, caption)
+        return TokenMap(values, self.layout, certificate, self.picture, caption, start)
 
     def quasi_stationary(self, drop: TokenSet, alpha: float = 0.99, tol: float = 1e-8) -> QuasiStationary:
         """Where the walk is as long as it has not entered the tokens ``drop``: attention without its sink.

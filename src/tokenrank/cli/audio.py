@@ -2,52 +2,63 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ..errors import InputError, printable
-from .image import Follow
+from ..endings import SOUNDS
+from .batch import Say, each, model_of
+from .follow import Follow
+from .meaning import seconds_of
 from .options import (
+    ALPHA,
+    BOUNCES,
+    OUT,
     AlphaOption,
     BouncesOption,
     FormatsOption,
     HeadsOption,
     LayerOption,
     OutOption,
-    TableFormat,
+    OverwriteOption,
+    QuietOption,
+    ScaleOption,
     TableOption,
     TokensOption,
-    seconds_of,
 )
+from .places import part_of
 from .report import one_line, reported
-
-if TYPE_CHECKING:
-    from ..observation import Observation
+from .sources import Source, sources_of
 
 
 def audio(
-    path: Annotated[
-        str, typer.Argument(metavar="PATH", help="A sound: wav, flac, ogg, mp3, aiff.", show_default=False)
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATHS...",
+            help="Sounds (wav, flac, ogg, mp3, aiff), and folders of them; pip install 'tokenrank[audio]'. One that "
+            "fails is listed and the rest done; the exit code is then 3.",
+            show_default=False,
+        ),
     ],
     model: Annotated[
         str,
         typer.Option(
+            metavar="MODEL",
             help="A folder, or OWNER/NAME on the Hugging Face hub (downloaded once), of a model that reads sounds, "
             "such as Whisper.",
             show_default=False,
         ),
     ],
     layer: LayerOption = None,
-    heads: HeadsOption = "lambda2",
+    heads: HeadsOption = None,
     tokens: TokensOption = None,
     start: Annotated[
         str | None,
         typer.Option(metavar="SECONDS", help="Where the walk starts, such as 1.3.", show_default="everywhere, evenly"),
     ] = None,
-    bounces: BouncesOption = 8,
-    alpha: AlphaOption = 0.99,
+    n: BouncesOption = BOUNCES,
+    alpha: AlphaOption = ALPHA,
     part: Annotated[
         str | None,
         typer.Option(
@@ -62,31 +73,42 @@ def audio(
             show_default="the model's own transcript",
         ),
     ] = None,
-    out: OutOption = Path("tokenrank-out"),
-    formats: FormatsOption = "png,pdf",
-    table: TableOption = TableFormat.json,
+    scale: ScaleOption = "each",
+    out: OutOption = OUT,
+    formats: FormatsOption = "png",
+    table: TableOption = "json",
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Follow attention through a sound: figures bounces, words and lambda2, and a table."""
-    with reported():
-        follow = Follow(layer, heads, tokens, bounces, alpha, out, formats, table, ("bounces", "words", "lambda2"))
-        from ..layout import at
-        from ..models import read_sound
+    """Follow attention through sounds.
 
-        begin = None if start is None else at(seconds=seconds_of(start, "start"))
-        stretch = None if part is None else _part_of(part)
-        sound = read_sound(path, part=stretch)
+    Figures bounces, words (when what was said) and lambda2, and a table of all numbers.
+    """
+    with reported(quiet):
+        follow = Follow(layer, heads, tokens, n, alpha, formats, table, scale, figures=("bounces", "words", "lambda2"))
+        second = None if start is None else seconds_of(start, "start")
+        stretch = None if part is None else part_of(part)
+        sources = sources_of(paths, "sound", SOUNDS)
+        folder = follow.folder(out, sources, overwrite)
+        loaded = model_of(model, "audio")
 
-        def observed() -> Observation:
+        def work(source: Source, say: Say) -> None:
+            say("reading")
+            from ..layout import at
+            from ..models import read_sound
+
+            sound = read_sound(source.path, part=stretch)
+            say("loading the model")
             from ..reading import observe
 
-            return observe(sound, model, kind="audio", said=said)
+            observation = observe(sound, loaded(), said=said)
+            facts = {
+                "sound": one_line(source.path),
+                "seconds": sound.seconds,
+                "rate": sound.rate,
+                "part": stretch,
+            }
+            begin = None if second is None else at(seconds=second)
+            follow(source, observation, begin, facts, folder, say)
 
-        facts = {"sound": one_line(path), "seconds": sound.seconds, "rate": sound.rate, "part": stretch}
-        follow(Path(path).name, observed, lambda _: begin, facts)
-
-
-def _part_of(text: str) -> tuple[float, float]:
-    parts = text.split(",")
-    if len(parts) != 2:
-        raise InputError(f"part {printable(text)} is not FROM,TO; give seconds, such as 0,30")
-    return seconds_of(parts[0], "part"), seconds_of(parts[1], "part")
+        each(sources, "sound", folder, work)

@@ -2,91 +2,84 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .labels import FORMATS, Labelling
+from .meaning import choice_of, heads_of, layers_of, tau_of, whole_of
 from .options import (
+    ANCHORS,
+    CLUSTER_WAYS,
+    OUT,
     HeadsOption,
+    LabelFormatsOption,
     LayersOption,
     ModelOption,
     OutOption,
-    PictureArgument,
+    OverwriteOption,
+    PicturesArgument,
+    QuietOption,
     SizeOption,
-    heads_of,
-    layers_of,
-    tau_of,
+    completed,
 )
-from .report import one_line, progress, reported
+from .report import reported
 
-PREFIX = "cluster"
-
-
-class WayOption(str, Enum):
-    """Ways to cluster."""
-
-    merge = "merge"
-    metastable = "metastable"
-
-
-class AnchorsOption(str, Enum):
-    """Ways to choose anchors."""
-
-    uniform = "uniform"
-    tokenrank = "tokenrank"
-    top = "tokenrank-top"
-    nms = "tokenrank-nms"
-    sample = "tokenrank-sample"
-    cells = "tokenrank-cells"
+MOST_SEGMENTS = 255  # labels of an indexed png, beside the background
+MOST_ANCHORS = 128  # along a side, as many as patches at most
 
 
 def cluster(
-    path: PictureArgument,
+    paths: PicturesArgument,
     model: ModelOption = "bundled",
     how: Annotated[
-        WayOption, typer.Option(help="merge: maps that say the same (DiffSeg); metastable: PCCA+.")
-    ] = WayOption.merge,
-    k: Annotated[int | None, typer.Option("-k", "--k", help="Number of segments.", show_default="found out")] = None,
-    tau: Annotated[str, typer.Option(help="merge: distance below which maps are merged, or auto.")] = "auto",
-    anchors: Annotated[int, typer.Option(help="merge: anchors along each side.")] = 16,
-    grid: Annotated[AnchorsOption, typer.Option(help="merge: where anchors are.")] = AnchorsOption.uniform,
+        str,
+        typer.Option(
+            metavar="|".join(CLUSTER_WAYS),
+            help="merge: maps that say the same (DiffSeg); metastable: what the walk rarely leaves (PCCA+).",
+            autocompletion=completed(CLUSTER_WAYS),
+        ),
+    ] = "merge",
+    k: Annotated[
+        str | None, typer.Option("-k", "--k", metavar="K", help="Number of segments.", show_default="found out")
+    ] = None,
+    tau: Annotated[
+        str, typer.Option(metavar="TAU", help="merge: distance below which maps are merged, or auto.")
+    ] = "auto",
+    anchors: Annotated[str, typer.Option(metavar="NUMBER", help="merge: anchors along each side.")] = "16",
+    grid: Annotated[
+        str,
+        typer.Option(
+            metavar="GRID",
+            help=f"merge: where anchors are: {', '.join(ANCHORS)}.",
+            autocompletion=completed(ANCHORS),
+        ),
+    ] = "uniform",
     sort: Annotated[bool, typer.Option("--sort", help="merge: anchors of large TokenRank first.")] = False,
-    n: Annotated[int, typer.Option("--n", help="merge: bounces of the maps.")] = 1,
+    n: Annotated[str, typer.Option("--n", metavar="N", help="merge: bounces of the maps.")] = "1",
     layer: LayersOption = None,
-    heads: HeadsOption = "lambda2",
+    heads: HeadsOption = None,
     size: SizeOption = None,
-    out: OutOption = Path("tokenrank-out"),
+    out: OutOption = OUT,
+    formats: LabelFormatsOption = FORMATS,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Divide a picture into segments: an overlay, the labels as an indexed png, and COCO json."""
-    with reported():
-        from ..models import read_image
-        from .output import OutFolder, label_names, write_labels
+    """Divide pictures into segments, without words or training.
 
-        chosen, mixed, distance = layers_of(layer), heads_of(heads), tau_of(tau)
-        folder = OutFolder(out, label_names(PREFIX))
-        picture = read_image(path)
-        with progress(1) as report:
-            name = Path(path).name
-            report(name, "starting")
-            from ..tasks.cluster import cluster as divide
-
-            report(name, "running the model")
-            segmentation = divide(
-                picture,
-                how=how.value,
-                k=k,
-                tau=distance,
-                anchors=anchors,
-                grid=grid.value,
-                sort=sort,
-                n=n,
-                layer=chosen,
-                heads=mixed,
-                model=model,
-                kind="image",
-                size=size,
-            )
-            report(name, "writing")
-            write_labels(segmentation, one_line(name), folder, PREFIX)
+    A figure with its legend, the labels as an indexed png, and COCO json.
+    """
+    with reported(quiet):
+        options = {
+            "how": choice_of(how, "how", CLUSTER_WAYS),
+            "k": None if k is None else whole_of(k, "k", 1, MOST_SEGMENTS),
+            "tau": tau_of(tau),
+            "anchors": whole_of(anchors, "anchors", 1, MOST_ANCHORS),
+            "grid": choice_of(grid, "grid", ANCHORS),
+            "sort": sort,
+            "n": whole_of(n, "n", 1, 10_000),
+            "layer": layers_of(layer),
+            "heads": heads_of(heads),
+        }
+        labelling = Labelling("cluster", paths, model, size, out, formats, overwrite)
+        labelling.run(lambda _: options)

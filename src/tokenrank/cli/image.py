@@ -1,15 +1,19 @@
-"""``tokenrank image``, and what it shares with ``tokenrank text`` and ``tokenrank audio``."""
+"""``tokenrank image``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from ..endings import PICTURES
+from .batch import Say, each, model_of
+from .follow import Follow
+from .meaning import size_of
 from .options import (
-    FIGURES,
+    ALPHA,
+    BOUNCES,
+    OUT,
     AlphaOption,
     BouncesOption,
     FormatsOption,
@@ -17,30 +21,26 @@ from .options import (
     LayerOption,
     ModelOption,
     OutOption,
-    PictureArgument,
+    OverwriteOption,
+    PicturesArgument,
+    QuietOption,
+    ScaleOption,
     SizeOption,
-    TableFormat,
     TableOption,
     TokensOption,
-    bounces_of,
-    formats_of,
-    heads_of,
-    layer_of,
-    point_of,
-    tokens_of,
 )
-from .report import one_line, progress, reported
-
-if TYPE_CHECKING:
-    from ..chain import Start
-    from ..observation import Observation
+from .pictures import check_spots, picture_of
+from .places import Spot
+from .report import one_line, reported
+from .results import FIGURES
+from .sources import Source, sources_of
 
 
 def image(
-    path: PictureArgument,
+    paths: PicturesArgument,
     model: ModelOption = "bundled",
     layer: LayerOption = None,
-    heads: HeadsOption = "lambda2",
+    heads: HeadsOption = None,
     tokens: TokensOption = None,
     start: Annotated[
         str | None,
@@ -51,86 +51,42 @@ def image(
             show_default="the centre",
         ),
     ] = None,
-    bounces: BouncesOption = 8,
-    alpha: AlphaOption = 0.99,
+    n: BouncesOption = BOUNCES,
+    alpha: AlphaOption = ALPHA,
+    scale: ScaleOption = "each",
+    board: Annotated[
+        bool, typer.Option("--board", help="A figure more: TokenRank of every head of every layer.")
+    ] = False,
     size: SizeOption = None,
-    out: OutOption = Path("tokenrank-out"),
-    formats: FormatsOption = "png,pdf",
-    table: TableOption = TableFormat.json,
+    out: OutOption = OUT,
+    formats: FormatsOption = "png",
+    table: TableOption = "json",
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Follow attention through a picture: figures bounces and lambda2, and a table."""
-    with reported():
-        follow = Follow(layer, heads, tokens, bounces, alpha, out, formats, table)
-        from ..models import read_image
+    """Follow attention through pictures.
 
-        picture = read_image(path)
-        begin = None if start is None else point_of(start, *picture.size)
+    Figures bounces (maps after n steps from the start, and TokenRank) and lambda2 (how slowly each head forgets), and a
+    table of all numbers.
+    """
+    with reported(quiet):
+        figures = (*FIGURES, "board") if board else FIGURES
+        follow = Follow(layer, heads, tokens, n, alpha, formats, table, scale, figures)
+        side, spot = size_of(size), None if start is None else Spot(start)
+        sources = sources_of(paths, "picture", PICTURES)
+        folder = follow.folder(out, sources, overwrite)
+        check_spots(sources, [] if spot is None else [spot])
+        loaded = model_of(model, "image")
 
-        def observed() -> Observation:
+        def work(source: Source, say: Say) -> None:
+            say("reading")
+            picture = picture_of(source)
+            say("loading the model")
             from ..reading import observe
 
-            return observe(picture, model, kind="image", size=size)
+            observation = observe(picture, loaded(), size=side)
+            begin = None if spot is None else spot.at(*picture.size)
+            facts = {"picture": one_line(source.path), "pixels": list(picture.size), "size": side}
+            follow(source, observation, begin, facts, folder, say)
 
-        facts = {"picture": one_line(path), "pixels": list(picture.size), "size": size}
-        follow(Path(path).name, observed, lambda _: begin, facts)
-
-
-class Follow:
-    """What ``image``, ``text`` and ``audio`` do; made before any work, so that bad options stop it first.
-
-    Args:
-        layer, heads, tokens, bounces, alpha, out, formats, table: as typed.
-        figures: names of the figures that are written.
-
-    Raises:
-        InputError: an option that cannot be used. MissingExtraError: parquet without pyarrow.
-    """
-
-    def __init__(
-        self,
-        layer: str | None,
-        heads: str,
-        tokens: str | None,
-        bounces: int,
-        alpha: float,
-        out: Path,
-        formats: str,
-        table: TableFormat,
-        figures: Sequence[str] = FIGURES,
-    ) -> None:
-        from .output import OutFolder, check_table_format, result_names
-
-        self.figures = figures
-
-        self.choice: dict[str, Any] = {"layer": layer_of(layer), "heads": heads_of(heads), "tokens": tokens_of(tokens)}
-        self.choice |= {"bounces": bounces_of(bounces), "alpha": alpha}
-        self.formats, self.table = formats_of(formats), table
-        check_table_format(table)
-        self.folder = OutFolder(out, result_names(self.formats, table, figures=figures))
-
-    def __call__(
-        self,
-        name: str,
-        observed: Callable[[], Observation],
-        start: Callable[[Observation], Start | None],
-        facts: dict[str, Any],
-    ) -> None:
-        """Analyze and write.
-
-        Args:
-            name: of the picture or text, for stderr.
-            observed: makes the observation; may have to load a model.
-            start: where the walk begins in it.
-            facts: about the source, for the table.
-        """
-        from .output import write_results
-
-        with progress(1) as report:
-            report(name, "loading the model")
-            from ..analysis import analyze
-
-            observation = observed()
-            begin = start(observation)
-            analysis = analyze(observation, start=begin, progress=lambda stage: report(name, stage), **self.choice)
-            report(name, "drawing")
-            write_results(analysis, one_line(name), self.folder, self.formats, self.table, facts)
+        each(sources, "picture", folder, work)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .evaluate import SOME_FAILED, counted
-from .report import error_line, one_line, reported
-
-OFF = 4
-"""Exit code where a figure is beyond its tolerance, or a difference speaks against the claim."""
+from .bars import counted
+from .meaning import run_numbers
+from .options import BATCH, RESAMPLES, SEED, BatchOption, OtherVersionsOption, QuietOption, ResamplesOption, SeedOption
+from .output import check_folder
+from .report import OFF, SOME_FAILED, error_line, misuse, note, print_path, reported
 
 
 def reproduce(
@@ -27,6 +26,7 @@ def reproduce(
     model: Annotated[
         str | None,
         typer.Option(
+            metavar="FOLDERS",
             help="Folder with the weights, as save_pretrained writes it; commas between several.",
             show_default="from the Hugging Face hub, downloaded once",
         ),
@@ -34,45 +34,53 @@ def reproduce(
     out: Annotated[
         Path | None,
         typer.Option(
+            metavar="DIR",
             help="Folder for runs and reports: new, empty, or of the same run, which then goes on.",
             show_default="tokenrank-reproduce/NAME",
         ),
     ] = None,
     limit: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help="So many images, drawn by the seed; published figures are then not judged.", show_default="all"
+            metavar="NUMBER",
+            help="So many images, drawn by the seed; published figures are then not judged.",
+            show_default="all",
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Images between two writes to the disk.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
-    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of the images for the intervals.")] = 1000,
+    batch: BatchOption = BATCH,
+    seed: SeedOption = SEED,
+    resamples: ResamplesOption = RESAMPLES,
+    other_versions: OtherVersionsOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Run a published experiment anew and compare: each figure, expected and measured. Without NAME: list them.
 
     Exit code 4: a figure is off by more than its tolerance, or a difference speaks against the claim. 3: some images
     failed. Marks: [V] read in public code or data, [S] a summary, [R] from memory, [I] inferred.
     """
-    with reported():
-        from ..evaluate.reproduce import EXPERIMENTS
-        from ..evaluate.reproduce import reproduce as run_experiment
-
+    with reported(quiet):
+        numbers = run_numbers(limit, batch, seed, resamples)
+        if out is not None:
+            check_folder(out.expanduser())
         if name is None:
-            for experiment in EXPERIMENTS.values():
-                typer.echo(f"{experiment.name}: {experiment.claim}")
-                typer.echo(f"  source: {experiment.source}")
-                typer.echo(f"  models: {', '.join(experiment.models)}; data: {experiment.dataset}")
-                typer.echo(f"  {experiment.command}")
+            _list()
             return
-        with counted() as report:
+        with counted():
+            from ..evaluate.reproduce import experiment_of
+            from ..evaluate.reproduce import reproduce as run_experiment
+
+            with misuse():
+                experiment_of(name)
             outcome = run_experiment(
-                name, data, model, out, limit, seed=seed, batch=batch, resamples=resamples, progress=report
-            )
-        typer.echo(one_line(outcome.experiment.claim), err=True)
+                name, data, model, out, numbers.limit,
+                seed=numbers.seed, batch=numbers.batch, resamples=numbers.resamples,
+                other_versions=other_versions,
+            )  # fmt: skip
+        note(outcome.experiment.claim)
         for judged in outcome.judged:
-            typer.echo(one_line(judged.words), err=True)
+            note(judged.words)
         for path in outcome.files:
-            typer.echo(os.fsencode(path))  # bytes, since a path need not be UTF-8
+            print_path(path)
         off = [judged for judged in outcome.judged if judged.verdict == "differs"]
         if off:
             error_line(
@@ -82,3 +90,13 @@ def reproduce(
         if outcome.failures:
             error_line(f"{outcome.failures} images failed; the report lists them")
             raise typer.Exit(SOME_FAILED)
+
+
+def _list() -> None:
+    from ..evaluate.reproduce import EXPERIMENTS
+
+    for experiment in EXPERIMENTS.values():
+        print(f"{experiment.name}: {experiment.claim}")
+        print(f"  source: {experiment.source}")
+        print(f"  models: {', '.join(experiment.models)}; data: {experiment.dataset}")
+        print(f"  {experiment.command}")

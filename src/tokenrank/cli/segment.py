@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .labels import FORMATS, Labelling, check_extras
+from .meaning import heads_of, layer_of, rule_of, steps_of
 from .options import (
+    OUT,
+    ComponentOption,
     HeadsOption,
+    LabelFormatsOption,
     LayerOption,
     ModelOption,
     OutOption,
-    PictureArgument,
+    OverwriteOption,
+    PicturesArgument,
+    QuietOption,
+    RefineOption,
+    RuleOption,
     SizeOption,
-    box_of,
-    heads_of,
-    layer_of,
-    mask_of,
-    rule_of,
-    start_of,
-    steps_of,
+    StepsOption,
+    completed,
 )
-from .report import one_line, progress, reported
+from .places import Spot, box_of, mask_of, named, start_of
+from .report import MisuseError, reported
 
-PREFIX = "segment"
+if TYPE_CHECKING:
+    import PIL.Image
 
 
 def segment(
-    path: PictureArgument,
+    paths: PicturesArgument,
     model: ModelOption = "bundled",
     start: Annotated[
         list[str] | None,
@@ -37,61 +42,60 @@ def segment(
             help="Where the walk starts: a pixel as two whole numbers (320,180), fractions with a decimal point "
             "(0.5,0.4), cls, or registers. Several times for several labels.",
             show_default="the centre",
+            autocompletion=completed(("cls", "registers")),
         ),
     ] = None,
     box: Annotated[
         list[str] | None,
-        typer.Option(metavar="X0,Y0,X1,Y1", help="Or a box: pixels as whole numbers, or fractions with a point."),
+        typer.Option(
+            metavar="X0,Y0,X1,Y1",
+            help="A box instead: pixels as whole numbers, or fractions with a point. Several times for several labels.",
+        ),
     ] = None,
     mask: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Or a mask: a picture of the same size, white is inside.")
+        str | None, typer.Option(metavar="FILE", help="A mask instead: a picture of the same size, white is inside.")
     ] = None,
-    n: Annotated[str, typer.Option("--n", help="Bounces, or halflife: how many is found out.")] = "2",
+    n: StepsOption = "2",
     layer: LayerOption = None,
-    heads: HeadsOption = "lambda2",
+    heads: HeadsOption = None,
     backward: Annotated[
         bool, typer.Option("--backward", help="Walk to the tokens that attend to the start; else follow attention.")
     ] = False,
-    rule: Annotated[
-        str, typer.Option(help="mean: what is above the mean; a share of the map's mass, such as 0.6; all.")
-    ] = "mean",
-    component: Annotated[bool, typer.Option("--component", help="Keep the connected part at the start.")] = False,
-    refine: Annotated[bool, typer.Option("--refine", help="Follow the picture's edges; needs tokenrank\\[refine].")] = (
-        False
-    ),
+    rule: RuleOption = "mean",
+    component: ComponentOption = False,
+    refine: RefineOption = False,
     size: SizeOption = None,
-    out: OutOption = Path("tokenrank-out"),
+    out: OutOption = OUT,
+    formats: LabelFormatsOption = FORMATS,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Cut objects out: an overlay, the labels as an indexed png, and COCO json."""
-    with reported():
-        from ..models import read_image
-        from .output import OutFolder, label_names, write_labels
+    """Cut objects out of pictures, from a point, a box or a mask.
 
-        chosen, mixed, steps, cut = layer_of(layer), heads_of(heads), steps_of(n), rule_of(rule)
-        folder = OutFolder(out, label_names(PREFIX))
-        picture = read_image(path)
-        places: list[Any] = [start_of(text, *picture.size) for text in start or []]
-        places += [box_of(text) for text in box or []]
-        places += [mask_of(mask, picture.size)] if mask is not None else []
-        with progress(1) as report:
-            name = Path(path).name
-            report(name, "starting")
-            from ..tasks.segment import segment as cut_out
+    What a walk from there reaches within a few bounces: a figure with its legend, the labels as an indexed png, and
+    COCO json.
+    """
+    with reported(quiet):
+        given = [name for name, value in {"--start": start, "--box": box, "--mask": mask}.items() if value]
+        if len(given) > 1:
+            raise MisuseError(f"{' and '.join(given)} are given, expected one of them: each says where the walk starts")
+        spots, boxes = [start_of(text) for text in start or []], [box_of(text) for text in box or []]
+        options = {
+            "n": steps_of(n),
+            "layer": layer_of(layer),
+            "heads": heads_of(heads),
+            "direction": "backward" if backward else "forward",
+            "rule": rule_of(rule),
+            "component": component,
+            "refine": "guided" if refine else None,
+        }
+        check_extras(refine, component)
+        labelling = Labelling("segment", paths, model, size, out, formats, overwrite, spots, boxes)
 
-            report(name, "running the model")
-            segmentation = cut_out(
-                picture,
-                (places if len(places) > 1 else places[0]) if places else None,
-                n=steps,
-                layer=chosen,
-                heads=mixed,
-                direction="backward" if backward else "forward",
-                rule=cut,
-                component=component,
-                refine="guided" if refine else None,
-                model=model,
-                kind="image",
-                size=size,
-            )
-            report(name, "writing")
-            write_labels(segmentation, one_line(name), folder, PREFIX)
+        def of_picture(picture: PIL.Image.Image) -> dict[str, Any]:
+            places: list[Any] = [spot.at(*picture.size) if isinstance(spot, Spot) else spot for spot in spots]
+            places += boxes
+            places += [mask_of(mask, picture.size)] if mask is not None else []
+            return {"start": named(places), **options}
+
+        labelling.run(of_picture)

@@ -17,6 +17,7 @@ from ..chain import TokenMap
 from ..errors import InputError, NotFoundError, first_line, nearest
 from ..layout import Point
 from ..observation import Observation
+from .clock import spent_on
 
 Asks: TypeAlias = Literal["nothing", "seed", "class"]
 
@@ -62,7 +63,8 @@ class NamedMethod:
         if self.asks == "seed" and query.seed is None:
             raise InputError(f"method {self.name!r} needs a seed on the object; use a protocol that gives one")
         told = {"start": query.seed, "target": query.label, "random": query.random}
-        return self.method(observation, **{option: told[option] for option in self.method.filled})
+        with spent_on(self.name):
+            return self.method(observation, **{option: told[option] for option in self.method.filled})
 
 
 def parse_methods(text: str) -> tuple[NamedMethod, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -15,11 +16,15 @@ from torch import Tensor
 
 from ..errors import InputError, first_line, nearest, printable
 from ..recording import AttentionRecord, Forward
+from ..untrusted import check
+from ..untrusted.regular import occupied
 from .checks import as_scale, as_tensor, check_query_key, check_weights
 
 FIELDS = ("q", "k", "scale", "mask", "is_causal", "sinks")
 
 _NAME = re.compile(r"(?:(?P<name>.*)[./_])?(?P<part>q|k|v|scale|mask|is_causal|sinks|weights|attn)", re.DOTALL)
+_ENTRY = 16  # bytes of memory that a byte of a directory becomes, at most
+_ENDS = 2**16 + 128  # bytes at the end in which an archive says where its directory is
 _MOST = 1032  # a byte of DEFLATE never stands for more bytes than that
 
 
@@ -110,17 +115,21 @@ def _fields(entry: Any, what: str) -> Mapping[str, Any]:
     )
 
 
-def read_npz(path: Path) -> dict[str, Tensor]:
-    """Arrays by name, in the order of the file.
+def read_npz(file: BinaryIO) -> dict[str, Tensor]:
+    """Arrays by name, in the order of the file, which is open.
 
     Raises:
         InputError: no .npz, a damaged one, one with pickled objects, one that claims to be larger
-            than its bytes can be.
+            than its bytes can be, or larger than the budget.
     """
+    status = os.fstat(file.fileno())
     try:
-        with zipfile.ZipFile(path) as archive:
+        _check_directory(file, status.st_size, occupied(status))
+        with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            _check_members(members, path.stat().st_size)
+            _check_members(members, status.st_size)
+            claimed = sum(m.file_size for m in members)
+            check(claimed, "it", f"{claimed:,} bytes of arrays: {len(members):,}", occupied(status))
             return {m.filename.removesuffix(".npy"): _array(archive, m) for m in members}
     except InputError:
         raise
@@ -130,6 +139,20 @@ def read_npz(path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"it is no .npz file, or a damaged one: {first_line(error)}; write it with np.savez"
         ) from error
+
+
+def _check_directory(file: BinaryIO, size: int, disk: int) -> None:
+    """Hold the archive's directory to the budget: all of it becomes objects before anything else is looked at."""
+    file.seek(max(0, size - _ENDS))
+    end = file.read()
+    file.seek(0)
+    place, wide = end.rfind(b"PK\x05\x06"), end.rfind(b"PK\x06\x06")
+    if place < 0 or place + 16 > len(end):
+        return  # zipfile says what is missing
+    (length,) = struct.unpack_from("<I", end, place + 12)
+    if length == 0xFFFFFFFF and 0 <= wide <= len(end) - 48:
+        (length,) = struct.unpack_from("<Q", end, wide + 40)
+    check(_ENTRY * length, "it", f"a directory of {length:,} bytes", disk)
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:

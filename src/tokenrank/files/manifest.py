@@ -18,7 +18,7 @@ from ..layout import LayoutChoice, TokenLayout
 from ..recording import AttentionKind, Forward
 
 VERSION = 1
-START = '{"crc32":'  # of the text that ``dump`` makes, keys being in order
+OURS = ("crc32", "forwards", "layouts", "opaque", "records", "tensors", "version")  # what ``dump`` is given says
 KINDS: tuple[str, ...] = get_args(AttentionKind)
 PARTS = ("q", "k", "mask", "sinks", "weights")
 
@@ -28,6 +28,11 @@ _LAYOUT_FIELDS = tuple(f.name for f in fields(TokenLayout))
 def dump(manifest: Mapping[str, Any]) -> str:
     """JSON with a checksum of its own."""
     return _canonical({**manifest, "crc32": zlib.crc32(_canonical(manifest).encode())})
+
+
+def is_ours(text: str) -> bool:
+    """Whether a text is a description, or what is left of one."""
+    return sum(f'"{word}":' in text for word in OURS) > len(OURS) // 2
 
 
 def parse(text: str) -> dict[str, Any]:

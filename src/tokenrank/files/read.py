@@ -7,20 +7,26 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, LayoutError, first_line, nearest, neighbours, printable
+from ..errors import InputError, LayoutError, first_line, nearest, printable
 from ..layout import TokenLayout, Windows
 from ..recording import AttentionRecord
 from ..recording.quiet import Unnoticed
+from ..untrusted import check, open_regular
+from ..untrusted.regular import occupied
 from . import manifest
 from .checks import check_query_key, check_shape
 from .foreign import read_npz, records_of
 from .write import KEY, Contents, summary
 
+_EXPECTED = (
+    "expected what trace.save(path) writes, or .npz or .safetensors with arrays NAME.q and NAME.k, or NAME.weights"
+)
+_JSON = 64  # bytes of memory that a byte of JSON becomes, at most: an empty list takes two of these
 _OTHERS = {b"\x93NUMPY": "a single array; save it with a name, np.savez(path, name=array)"}
 
 
@@ -35,30 +41,46 @@ def read_records(path: str | os.PathLike[str], device: torch.device | str | None
         InputError: no such file, another kind of file, a damaged one (every tensor of a saved trace has
             a checksum), a newer format, or arrays that are no attention.
     """
-    where = printable(os.fspath(path)) if isinstance(path, str | os.PathLike) else repr(path)
-    try:
-        with Unnoticed():
-            return _read(Path(path), _device(device))
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
-    except (OSError, TypeError, ValueError) as error:
-        raise InputError(f"{where} cannot be read: {first_line(error)}{_cure(path)}") from error
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{path!r} cannot be read, expected the path of a trace")
+    put, name = _device(device), printable(os.fspath(path))
+    with open_regular(Path(path), "a trace") as file:
+        try:
+            with Unnoticed():
+                return _read(file, Path(path), put)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+        except (OSError, TypeError, ValueError) as error:
+            raise InputError(f"{name} cannot be read: {first_line(error)}") from error
 
 
-def _read(path: Path, device: torch.device) -> Contents:
-    with path.open("rb") as file:
-        start = file.read(8)
+def _read(file: BinaryIO, path: Path, device: torch.device) -> Contents:
+    start = file.read(8)
     for magic, cure in _OTHERS.items():
         if start.startswith(magic):
             raise InputError(f"it is {cure}")
     if start.startswith(b"PK"):
-        return Contents(records_of({name: tensor.to(device) for name, tensor in read_npz(path).items()}))
+        return Contents(records_of({name: tensor.to(device) for name, tensor in read_npz(file).items()}))
+    _check_header(file, start)
     tensors, metadata = _safetensors(path)
     if KEY not in metadata:
-        if any(text.startswith(manifest.START) for text in metadata.values()):
+        if any(manifest.is_ours(text) for text in metadata.values()):
             raise InputError(f"its description of the trace is not called {KEY!r}; the file is damaged")
         return Contents(records_of({name: tensors[name].to(device) for name in sorted(tensors, key=_counted)}))
     return _restored(tensors, manifest.parse(metadata[KEY]), device)
+
+
+def _check_header(file: BinaryIO, start: bytes) -> None:
+    """Hold tensors and header to the budget before either is read: the header's length is the first eight bytes."""
+    status = os.fstat(file.fileno())
+    length = int.from_bytes(start, "little")
+    if length > status.st_size - 8 or len(start) < 8:
+        raise InputError(
+            f"it is no safetensors file, or a damaged one: its header claims {length:,} bytes of {status.st_size:,}; "
+            f"{_EXPECTED}"
+        )
+    nbytes = _JSON * length + status.st_size
+    check(nbytes, "it", f"{status.st_size:,} bytes, {length:,} of them of a header", occupied(status) + _JSON * 2**24)
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -73,10 +95,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except OSError:
         raise
     except (SafetensorError, Exception) as error:
-        raise InputError(
-            f"it is no safetensors file, or a damaged one: {first_line(error)}; expected what trace.save(path) writes, "
-            "or .npz or .safetensors with arrays NAME.q and NAME.k, or NAME.weights"
-        ) from error
+        raise InputError(f"it is no safetensors file, or a damaged one: {first_line(error)}; {_EXPECTED}") from error
 
 
 def _counted(name: str) -> list[tuple[int, str]]:
@@ -281,13 +300,3 @@ def _device(device: torch.device | str | None) -> torch.device:
         return torch.empty(0, device=device).device
     except (RuntimeError, TypeError, AssertionError) as error:
         raise InputError(f"device is {device!r}, which PyTorch refuses: {first_line(error)}; try 'cpu'") from None
-
-
-def _cure(path: Any) -> str:
-    try:
-        file = Path(path)
-        if not file.exists():
-            return f"; {nearest(file.name, neighbours(file))}"
-    except (TypeError, ValueError, OSError):
-        pass
-    return ""

@@ -17,9 +17,9 @@ from ..errors import InputError, LayoutError, first_line, printable
 from ..layout import LayoutChoice, TokenLayout, Windows
 from ..recording import AttentionRecord
 from ..recording.quiet import Unnoticed
+from ..writing import write_whole
 from . import manifest
 from .checks import as_tensor, check_query_key, check_shape
-from .whole import write_whole
 
 KEY = "tokenrank"
 
@@ -47,7 +47,8 @@ def write_records(contents: Contents, path: str | os.PathLike[str]) -> None:
 
     Args:
         contents: what to write.
-        path: as it is; ".safetensors" is usual, and not added.
+        path: as it is; ".safetensors" is usual, and not added. Where it is a link of yours, the file that it leads to
+            is written.
 
     Raises:
         InputError: a folder that does not exist or cannot be written, a full disk, records of the
@@ -59,7 +60,7 @@ def write_records(contents: Contents, path: str | os.PathLike[str]) -> None:
         tensors, description = _described(contents)
         target, text = _target(path), manifest.dump(description)
         try:
-            write_whole(target, lambda unfinished: save_file(tensors, unfinished, metadata={KEY: text}))
+            write_whole(target, lambda unfinished: save_file(tensors, unfinished, metadata={KEY: text}), follow=True)
         except Exception as error:
             raise InputError(f"cannot save {printable(path)}: {first_line(error)}") from error
 

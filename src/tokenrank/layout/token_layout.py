@@ -11,9 +11,7 @@ from typing import Literal, TypeAlias
 
 from ..errors import LayoutError, NotFoundError, nearest
 from .place import Moment, Place, Point
-
-Grid: TypeAlias = "tuple[int, int] | tuple[int, int, int]"
-"""(rows, columns) of a picture, (frames, rows, columns) of a video."""
+from .shown import Grid, ShownLayout
 
 Indices: TypeAlias = range
 
@@ -24,8 +22,8 @@ LayoutChoice: TypeAlias = "OneLayout | Mapping[str, OneLayout] | None"
 decoder have theirs); False for none, None to find it."""
 
 
-@dataclass(frozen=True)
-class TokenLayout:
+@dataclass(frozen=True, repr=False)
+class TokenLayout(ShownLayout):
     """Named spans that cover the tokens 0 … N−1, without gaps, one after the other unless an order is given.
 
     Args:
@@ -106,10 +104,6 @@ class TokenLayout:
     def audio(cls, frames: int, step: float, padding: int = 0) -> TokenLayout:
         """The frames of a sound, ``step`` seconds each, then those that only fill up the model's window."""
         return cls({"audio": frames, "padding": padding}, seconds={"audio": (0.0, step)})
-
-    def __str__(self) -> str:
-        spans = [f"{name} {' × '.join(map(str, self.grids.get(name, (n,))))}" for name, n in self.spans.items()]
-        return ", ".join(spans) + ("" if self.order is None else ", in an order of their own")
 
     @property
     def num_tokens(self) -> int:

@@ -36,6 +36,13 @@ class Absorption(Result):
 
     AXES = ("token", "target")
     OVER_TOKENS = (("values", -2), ("steps", -1), ("reachable", -2), ("escape", -1))
+    LABELS = (
+        ("values", "probability of ending there"),
+        ("steps", "bounces until then"),
+        ("reachable", "can be reached"),
+        ("unreached", "reached by no other token"),
+        ("escape", "probability of never ending"),
+    )
 
     values: Tensor
     steps: Tensor

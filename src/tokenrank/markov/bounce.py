@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -15,6 +15,7 @@ from ..operators import WEIGHTS, Operator
 from .certificate import Certificate
 from .engine.batching import head_groups
 from .result import Result
+from .words import counted
 
 Bounces = int | Literal["halflife"]  # how many, or the half-life of every head
 
@@ -80,12 +81,31 @@ class HalfLife(Result):
         limit: the most bounces looked at.
         certificate: converged where half was reached; elsewhere the value is ``limit``, and ``residual`` is what D is
             above half there.
+        caption: where the chain comes from, in words.
     """
+
+    LABELS = (
+        ("values", "bounces"),
+        ("curve", "nats left after 0, 1, … bounces"),
+    )
 
     values: Tensor
     curve: Tensor
     limit: int
     certificate: Certificate
+    caption: str = field(default="", compare=False)
+
+    def answer_words(self) -> str:
+        """The numbers of bounces; those at the limit are no less than it."""
+        return counted(super().answer_words(), "bounce")
+
+    def worth_words(self) -> str:
+        """What the answer is worth: whether half was forgotten at all within the limit."""
+        left = ~self.certificate.converged
+        if not bool(left.any()):
+            return super().worth_words()
+        of = f" for {int(left.sum())} of {left.numel()}" if left.numel() > 1 else ""
+        return f"half not forgotten within the limit of {self.limit}{of}, whose value is the limit"
 
 
 def half_life(operator: Operator, start: Tensor, limit: int = LIMIT) -> HalfLife:

@@ -31,7 +31,7 @@ class Batched:
         return cast("Self", replace(cast("Any", self), **part))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Certificate(Batched):
     """Carried by every answer.
 
@@ -135,6 +135,9 @@ class Certificate(Batched):
         parts += [f"{self.applies:,} {'apply' if self.applies == 1 else 'applies'}"] if self.applies else []
         parts += [self.method] if self.method != "none" else []
         return ", ".join(parts)
+
+    def __repr__(self) -> str:
+        return f"Certificate({self})"
 
     def _state(self) -> str:
         count = self.converged.numel()

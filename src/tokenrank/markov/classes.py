@@ -14,6 +14,7 @@ from ..operators import Operator
 from .certificate import Certificate
 from .result import Result
 from .support.communicating import Bools, Ints, graphs
+from .words import counted
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,6 +37,12 @@ class Classes(Result):
 
     AXES = ("token",)
     OVER_TOKENS = (("values", -1),)
+    LABELS = (
+        ("values", "class of every token"),
+        ("count", "classes"),
+        ("recurrent", "recurrent"),
+        ("period", "period"),
+    )
 
     values: Tensor
     count: Tensor
@@ -43,6 +50,12 @@ class Classes(Result):
     period: Tensor
     threshold: float
     certificate: Certificate
+
+    def answer_words(self) -> str:
+        """How many classes there are, and how many of them are recurrent."""
+        some = " … ".join(dict.fromkeys(f"{int(n)}" for n in (self.count.min(), self.count.max())))
+        kept = " … ".join(dict.fromkeys(f"{int(n)}" for n in (self.recurrent_count.min(), self.recurrent_count.max())))
+        return f"{counted(some, 'class')}, {kept} recurrent"
 
     @property
     def valid(self) -> Tensor:

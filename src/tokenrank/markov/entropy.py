@@ -25,6 +25,10 @@ class EntropyRate(Result):
     """
 
     OVER_TOKENS = (("stationary", -1),)
+    LABELS = (
+        ("values", "nats a bounce"),
+        ("stationary", "π"),
+    )
 
     values: Tensor
     stationary: Tensor

@@ -12,7 +12,7 @@ from ..errors import ChainError
 from ..operators import Operator
 from .certificate import Certificate
 from .engine import constants
-from .engine.batching import head_groups, rows_of
+from .engine.batching import rows_of, told_groups
 from .engine.elimination import eliminate, extended
 from .engine.killed import carried, steps_kept, stretch_of, stretched
 from .engine.refine import checked_effort
@@ -40,6 +40,10 @@ class FirstPassage(Result):
     AXES = ("token", "target")
     OVER_TOKENS = (("values", -2),)
     WHOLE = frozenset({"tokens"})
+    LABELS = (
+        ("values", "bounces until first there"),
+        ("return_times", "bounces until back"),
+    )
 
     values: Tensor
     return_times: Tensor
@@ -83,7 +87,7 @@ def mean_first_passage(
     decided = torch.ones_like(bound, dtype=torch.bool)
     flat = operator.reshape(heads)
     errors = torch.stack([flat.row_error(torch.float64), flat.entry_error(torch.float64)])
-    for part, group in head_groups(operator, torch.float64):
+    for part, group in told_groups(operator, torch.float64, "passage times"):
         size = max(1, constants.DENSE_BYTES // (8 * n * n))
         for start in range(part.start, part.stop, size):
             some = slice(start, min(start + size, part.stop))

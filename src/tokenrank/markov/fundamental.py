@@ -32,6 +32,7 @@ class Fundamental(Result):
 
     AXES = ("token", "column")
     OVER_TOKENS = (("values", -2), ("deviation", -2))
+    LABELS = (("values", "Z x"),)
 
     values: Tensor
     deviation: Tensor

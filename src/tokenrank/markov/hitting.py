@@ -29,6 +29,10 @@ class HittingTimes(Result):
 
     AXES = ("token",)
     OVER_TOKENS = (("values", -1), ("probabilities", -1))
+    LABELS = (
+        ("values", "bounces until it is entered"),
+        ("probabilities", "probability that it is"),
+    )
 
     values: Tensor
     probabilities: Tensor

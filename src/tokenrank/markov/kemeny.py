@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from ..errors import ChainError
 from ..operators import Operator
 from .certificate import Certificate
 from .engine import constants
-from .engine.batching import head_groups, leaving
+from .engine.batching import leaving, told_groups
 from .engine.elimination import eliminate, try_stationary
 from .engine.krylov import Apply
 from .engine.refine import by_gmres, checked_effort, refine
@@ -32,11 +32,18 @@ class Kemeny(Result):
         standard_error: one standard deviation of the estimate, (*batch); 0 where exact.
         certificate: converged where exact, or where every solve behind the estimate met the tolerance; ``residual`` is
             the largest relative one of these. ``standard_error`` stands in the place of a bound.
+        caption: where the chain comes from, in words.
     """
+
+    LABELS = (
+        ("values", "Kemeny’s constant"),
+        ("standard_error", "standard error"),
+    )
 
     values: Tensor
     standard_error: Tensor
     certificate: Certificate
+    caption: str = field(default="", compare=False)
 
     def worth_words(self) -> str:
         """What the answer is worth."""
@@ -80,7 +87,7 @@ def kemeny(operator: Operator, probes: int = 96, tol: float = 1e-6, max_applies:
         return _triangular(operator, unique, precise)
     parts = []
     lost = operator.num_tokens * constants.TINY * (operator.entry_error(torch.float64) > 0).reshape(-1)
-    for heads, group in head_groups(operator, torch.float64):
+    for heads, group in told_groups(operator, torch.float64, "Kemeny's constant"):
         if operator.num_tokens <= constants.KEMENY_DIRECT:
             parts.append(_eliminated(group, lost[heads], tol))
         else:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..operators import Dense, Operator
+from ..progress import track
 from .certificate import Certificate
 from .eigen.located import ERROR, classes, largest_modulus, locate, relative_error
 from .eigen.search import Search, some_heads
 from .engine import constants
-from .engine.batching import head_groups
+from .engine.batching import told_groups
 from .engine.krylov import Apply, centred, quotient
 from .result import Result
 from .support.communicating import Graph
@@ -38,10 +39,14 @@ class Lambda2(Result):
             is on rings of eigenvalues of (almost) one modulus, or its product with the condition of the
             eigenvalue above ``ERROR``. The value is then an estimate. ``method`` is the costliest that a head
             needed.
+        caption: where the chain comes from, in words.
     """
+
+    LABELS = (("values", "|λ2|"),)
 
     values: Tensor
     certificate: Certificate
+    caption: str = field(default="", compare=False)
 
 
 @dataclass
@@ -97,7 +102,7 @@ def lambda2(operator: Operator, seed: int = 0, proved: bool = True) -> Lambda2:
         found = _exact(values, values * relative_error(flat))
     elif n <= constants.ALL_EIGENVALUES and (proved or n < constants.SUBSPACE_FEWEST):
         found = _Found.nothing(heads, operator.device)
-        for part, group in head_groups(operator, torch.float64):
+        for part, group in told_groups(operator, torch.float64, "|λ2|"):
             found.put(part, _all(group, classes(flat.index(part)), relative_error(flat.index(part))))
     else:
         found = _large(flat, seed)
@@ -145,7 +150,8 @@ def _large(flat: Operator, seed: int) -> _Found:
     # heads that share a Krylov space are as many as stay in the cache from one apply to the next
     size = constants.LAMBDA2_BYTES if flat.device.type == "cpu" else constants.DENSE_BYTES
     size = max(1, size // (n * n * flat.dtype.itemsize)) if materialised else max(1, heads)
-    for some in whole.split(size) if len(whole) else ():
+    parts = whole.split(size) if len(whole) else ()
+    for some in parts if heads < 2 else track(parts, "|λ2| of heads", len(whole), counts=len):
         first, last = int(some[0]), int(some[-1])
         part = flat.index(slice(first, last + 1) if last - first + 1 == len(some) else some)
         if materialised and not isinstance(part, Dense):

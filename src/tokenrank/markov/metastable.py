@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import ChainError
 from ..operators import Operator
+from ..progress import track
 from .certificate import Certificate
 from .eigen.modes import ORTHONORMAL
 from .engine.eigenvalues import cuts_pair
@@ -52,6 +53,14 @@ class Metastable(Result):
 
     AXES = ("token", "state")
     OVER_TOKENS = (("values", -2), ("labels", -1))
+    LABELS = (
+        ("values", "memberships"),
+        ("count", "states"),
+        ("labels", "state of every token"),
+        ("coarse", "chain between states"),
+        ("weights", "share of the tokens"),
+        ("minchi", "minChi"),
+    )
 
     values: Tensor
     count: Tensor
@@ -106,7 +115,8 @@ def metastable(
     slow = spectrum(operator, min(n, most + 1), seed=seed)
     flat = _Flat(operator, slow, heads, reference)
     if k is None:
-        found = {m: flat.solve(m, flat.whole(m), seed) for m in range(1, most + 1) if bool(flat.whole(m).any())}
+        tried = [m for m in range(1, most + 1) if bool(flat.whole(m).any())]
+        found = {m: flat.solve(m, flat.whole(m), seed) for m in track(tried, "metastable states, numbers tried")}
         table = candidates(found, most, flat.moduli, n)
         count = choose(table)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from ..operators import Operator, is_everywhere
 from .certificate import Certificate
 from .classes import classes
 from .engine import constants
-from .engine.batching import head_groups
+from .engine.batching import told_groups
 from .engine.doeblin import doeblin
 from .engine.eigenvalues import eigen
 from .engine.elimination import try_stationary
@@ -36,13 +36,26 @@ class MixingTime(Result):
         relaxation: 1/(1 − |λ₂|), (*batch); inf where the chain never mixes.
         epsilon: ε.
         certificate: converged where both bounds are one: t_mix(ε) itself. ``error_bound`` is their difference.
+        caption: where the chain comes from, in words.
     """
+
+    LABELS = (
+        ("values", "bounces, at most"),
+        ("lower", "bounces, at least"),
+        ("relaxation", "relaxation time, bounces"),
+    )
 
     values: Tensor
     lower: Tensor
     relaxation: Tensor
     epsilon: float
     certificate: Certificate
+    caption: str = field(default="", compare=False)
+
+    def worth_words(self) -> str:
+        """What the answer is worth; of bounds that are not one, that the time lies between them."""
+        told = super().worth_words()
+        return told.replace("NOT converged", "bounds only", 1) if bool((self.lower <= self.values).all()) else told
 
 
 def mixing_time(operator: Operator, epsilon: float = 0.25) -> MixingTime:
@@ -76,7 +89,7 @@ def mixing_time(operator: Operator, epsilon: float = 0.25) -> MixingTime:
     relaxation = torch.where(mixes, 1 / slow.gap.clamp(min=0), torch.inf)
     lower = torch.where(mixes, _from_eigenvector(operator, slow, epsilon), torch.inf)
     found = []
-    for _, group in head_groups(operator, torch.float64):
+    for _, group in told_groups(operator, torch.float64, "mixing time"):
         if operator.num_tokens > constants.MIXING_SQUARED:
             least = torch.ones(group.shape[0], dtype=torch.float64, device=group.device)
             found.append(torch.stack([least, _steps(doeblin(group) + rounding(operator.num_tokens), 1, epsilon)]))
@@ -190,10 +203,14 @@ class Dobrushin(Result):
     Attributes:
         values: δ(A), float64 (*batch), 0 … 1.
         certificate: exact.
+        caption: where the chain comes from, in words.
     """
+
+    LABELS = (("values", "coefficient"),)
 
     values: Tensor
     certificate: Certificate
+    caption: str = field(default="", compare=False)
 
 
 def dobrushin(operator: Operator) -> Dobrushin:
@@ -209,7 +226,7 @@ def dobrushin(operator: Operator) -> Dobrushin:
     Source: Dobrushin, "Central limit theorem for nonstationary Markov chains" (1956); Seneta, "Non-negative Matrices
     and Markov Chains" (1981), chapter 4.3.
     """
-    parts = [_of_group(group) for _, group in head_groups(operator, torch.float64)]
+    parts = [_of_group(group) for _, group in told_groups(operator, torch.float64, "Dobrushin's coefficient")]
     exact = Certificate.exact(
         operator.batch, operator.device, operator.num_tokens, "all pairs of rows", operator.source
     )

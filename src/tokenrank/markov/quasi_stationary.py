@@ -11,7 +11,7 @@ from ..errors import ChainError, which_chain
 from ..operators import Operator
 from .certificate import Certificate
 from .engine import constants
-from .engine.batching import head_groups
+from .engine.batching import told_groups
 from .engine.lu import factor
 from .engine.triangular import solve_triangular
 from .result import Result
@@ -36,6 +36,10 @@ class QuasiStationary(Result):
 
     AXES = ("token",)
     OVER_TOKENS = (("values", -1),)
+    LABELS = (
+        ("values", "where the walk is before it ends"),
+        ("survival", "survives a bounce"),
+    )
 
     values: Tensor
     survival: Tensor
@@ -75,7 +79,7 @@ def quasi_stationary(operator: Operator, drop: Tensor, alpha: float = 0.99, tol:
         raise ChainError(f"tol = {tol!r}, expected a positive number such as 1e-8")
     few = len(alive) if operator.structure != "full" else 1  # a dense system a head
     parts = []
-    for heads, group in head_groups(operator, torch.float64):
+    for heads, group in told_groups(operator, torch.float64, "quasi-stationary distribution"):
         for some in torch.arange(heads.stop - heads.start, device=operator.device).split(few):
             part = group if len(some) == group.shape[0] else group.index(some)
             parts.append(_judged(_Walk(part, alive[heads][some], float(alpha)), tol))

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ChainError
-from ..html import note, panel, table
+from ..html import note, panel
 from .certificate import Batched, Certificate
+from .tables import answer_table
+from .words import counted, range_words
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,6 +37,8 @@ class Result(Batched):
     OVER_TOKENS: ClassVar[tuple[tuple[str, int], ...]] = ()
     """Which fields have a number for every token, and which of their dimensions, from the end, that is."""
     ONE: ClassVar[str] = "chain"
+    LABELS: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """What fields are called where their names do not say it."""
 
     @property
     def batch(self) -> torch.Size:
@@ -51,21 +55,25 @@ class Result(Batched):
         return super().__getitem__(entries)
 
     def __repr__(self) -> str:
-        words = f"{self.shape_words()}, {range_words(self.values)}"
+        words = f"{self.shape_words()}, {self.answer_words()}"
         return f"{type(self).__name__}({'; '.join(filter(None, [words, self.worth_words(), self.caption_words()]))})"
 
     def _repr_html_(self) -> str:
-        rows = [
-            (name, " × ".join(map(str, value.shape)) or "one number", range_words(value))
-            for name, value in self.batched_fields().items()
-            if isinstance(value, Tensor)
-        ]
         return panel(
             f"{type(self).__name__} of {self.shape_words()}",
-            table(rows, ("", "shape", "from … to")),
-            note(self.worth_words()),
+            self.table_html(),
             note(self.caption_words()),
+            note(self.worth_words()),
         )
+
+    def table_html(self) -> str:
+        """The numbers as a table; those that are many, from where to where they go."""
+        fields = {name: value for name, value in self.batched_fields().items() if isinstance(value, Tensor)}
+        return answer_table(fields, self.batch, dict(self.LABELS))
+
+    def answer_words(self) -> str:
+        """The answer in short."""
+        return range_words(self.values)
 
     def shape_words(self) -> str:
         """What the dimensions of ``values`` are: "2 × 12 chains, 197 tokens × 5 targets" for instance."""
@@ -81,32 +89,6 @@ class Result(Batched):
     def caption_words(self) -> str:
         """What was asked of which chain, where the answer knows it."""
         return str(vars(self).get("caption", ""))
-
-
-def counted(count: str, noun: str) -> str:
-    """A number and what it counts: "1 class", "12 classes", "2 × 12 chains"."""
-    return f"{count} {noun}" if count == "1" else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
-
-
-def number_words(number: float) -> str:
-    """Four digits; of what is just below one, as a slow mode is, what is missing: "1 − 1.9e-06"."""
-    return f"1 − {1 - number:.1e}" if 0 < 1 - number < 5e-4 else f"{number:.4g}"
-
-
-def range_words(values: Tensor) -> str:
-    """From where to where numbers go, and in words how many are none, as "0.1 … 12, 3 of 96 infinite" does."""
-    if values.dtype == torch.bool:
-        return f"{int(values.sum())} of {values.numel()} true"
-    if values.is_complex():
-        return f"moduli {range_words(values.abs())}"
-    finite = values[torch.isfinite(values)] if values.is_floating_point() else values
-    words = []
-    if finite.numel():
-        words.append(" … ".join(dict.fromkeys(map(number_words, (float(finite.min()), float(finite.max()))))))
-    for test, name in ((torch.isinf, "infinite"), (torch.isnan, "not defined")):
-        if count := int(test(values).sum()):
-            words.append(f"{count} of {values.numel()} {name}" if values.numel() > 1 else name)
-    return ", ".join(words) or "no numbers"
 
 
 def leading_index(index: Any, batch: torch.Size, tokens: str) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ from ..errors import ChainError
 from ..operators import Operator, QueryKey, is_everywhere
 from .certificate import Certificate
 from .result import Result
+from .words import counted, range_words
 
 SEEN_BY = 0.25  # part of the queries that must be able to attend to a sink
 LIFT = 2.0  # how much more than an even share a sink must take
@@ -36,6 +37,14 @@ class Sinks(Result):
 
     AXES = ("token",)
     OVER_TOKENS = (("values", -1), ("share", -1), ("lift", -1), ("queries", -1), ("tokens", -1))
+    LABELS = (
+        ("values", "mean attention on a token"),
+        ("share", "share of all attention"),
+        ("lift", "times an even share"),
+        ("queries", "queries that may see it"),
+        ("tokens", "sinks"),
+        ("mass", "attention that sinks get"),
+    )
 
     values: Tensor
     share: Tensor
@@ -45,6 +54,10 @@ class Sinks(Result):
     mass: Tensor
     threshold: float
     certificate: Certificate
+
+    def answer_words(self) -> str:
+        """How many sinks there are, and what they get."""
+        return f"{counted(str(int(self.tokens.sum())), 'sink')} with {range_words(self.mass)} of all attention"
 
     @property
     def first(self) -> Tensor:
@@ -120,3 +133,20 @@ def _visible(operator: Operator) -> tuple[Tensor, Tensor]:
     keys = support.sum(-1)
     even = (1 / keys.clamp(min=1).double())[..., None, :] @ support.double()
     return support.sum(-2), even[..., 0, :]
+
+
+def outshining(shares: Tensor, threshold: float = 0.3) -> Tensor:
+    """Tokens that hold so much of a map that it has no other colour left: more than ``threshold`` of it, as a sink of a
+    chain is attended to, and at least twice an even share.
+
+    Args:
+        shares: a distribution over tokens, (*batch, N); what is no number holds nothing.
+        threshold: ε, 0 … 1.
+
+    Returns:
+        bool (*batch, N); none where a share is negative, since these are no parts of a whole.
+    """
+    known = shares.detach().double().nan_to_num(0.0, float("inf"), 0.0)
+    whole = known.sum(-1, keepdim=True)
+    most = (known > threshold * whole) & (known * known.shape[-1] >= LIFT * whole) & torch.isfinite(whole)
+    return most & (known >= 0).all(-1, keepdim=True)

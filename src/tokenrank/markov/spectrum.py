@@ -14,7 +14,7 @@ from .certificate import Certificate
 from .eigen.modes import ORTHONORMAL, Modes, joined, outside
 from .eigen.slow_modes import slow_modes
 from .engine import constants
-from .engine.batching import head_groups
+from .engine.batching import told_groups
 from .result import Result
 from .stationary import stationary
 
@@ -46,6 +46,14 @@ class Spectrum(Result):
 
     AXES = ("eigenvalue",)
     OVER_TOKENS = (("right", -2), ("left", -2))
+    LABELS = (
+        ("values", "λ"),
+        ("count", "how many"),
+        ("right", "right subspace"),
+        ("left", "left subspace"),
+        ("right_residual", "residuals, right"),
+        ("left_residual", "residuals, left"),
+    )
 
     values: Tensor
     count: Tensor
@@ -95,7 +103,8 @@ def spectrum(operator: Operator, k: int, left: bool = False, seed: int = 0) -> S
     flat = operator.reshape(math.prod(operator.batch))
     wanted = min(k, operator.num_tokens) - 1
     groups = [
-        slow_modes(group, flat.index(part), wanted, left, seed) for part, group in head_groups(operator, torch.float64)
+        slow_modes(group, flat.index(part), wanted, left, seed)
+        for part, group in told_groups(operator, torch.float64, "spectrum")
     ]
     return _assembled(operator, joined(groups))
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..operators import Dense, Operator
+from ..progress import track
 from .certificate import Certificate
 from .classes import Classes, classes
 from .engine import constants
-from .engine.batching import head_groups
+from .engine.batching import told_groups
 from .engine.rank import Asked, Ranked, by_elimination, ranked
 from .engine.transient import solve_transient
 from .recurrent import LITTLE, ORDER
@@ -66,7 +67,7 @@ def stationary(operator: Operator, alpha: float, jump: Tensor, tol: float, max_a
     # materialised in single precision, rows of a product of operators would not sum to one any more
     precision = operator.dtype if in_memory else torch.float64
     alone = operator.device.type == "cpu" and not (in_memory and n <= constants.RANK_DIRECT)
-    groups = head_groups(operator, precision, constants.HEAD_BYTES if alone else None)
+    groups = told_groups(operator, precision, "TokenRank", constants.HEAD_BYTES if alone else None)
     found = Ranked.joined(
         [ranked(Asked(g, alpha, whole.jump[h], whole.row_error[h]), tol, max_applies) for h, g in groups]
     )
@@ -82,7 +83,7 @@ def _without_teleport(operator: Operator, jump: Tensor, tol: float, max_applies:
     width = int(found.recurrent_count.max())
     if width > 1 and heads > 1:  # one at a time, since there may be as many vectors as tokens
         one_by_one, starts = operator.reshape(heads), jump.reshape(heads, -1)
-        each = (slice(head, head + 1) for head in range(heads))
+        each = track([slice(head, head + 1) for head in range(heads)], "TokenRank of heads")
         parts = [_without_teleport(one_by_one.index(h), starts[h], tol, max_applies) for h in each]
         values = torch.cat([part.values for part in parts]).reshape(operator.shape[:-1])
         return Stationary(values, Certificate.joined([p.certificate for p in parts], operator.batch, ORDER))

@@ -14,7 +14,7 @@ from ..operators import Dense, Operator, restrict
 from .certificate import Certificate
 from .classes import Classes, classes
 from .engine import constants
-from .engine.batching import head_groups
+from .engine.batching import told_groups
 from .engine.refine import checked_effort
 from .recurrent import ORDER, Recurrent, lost_steps, stationary_of
 from .result import Result
@@ -38,6 +38,10 @@ class StationaryDistributions(Result):
 
     AXES = ("class", "token")
     OVER_TOKENS = (("values", -1),)
+    LABELS = (
+        ("values", "π of each class"),
+        ("count", "recurrent classes"),
+    )
 
     values: Tensor
     count: Tensor
@@ -96,7 +100,7 @@ def extreme_distributions(
         errors = operator.entry_error(torch.float64).reshape(-1)
         begin = None if start is None else start.expand(operator.shape[:-1]).reshape(-1, n)
         alone = device.type == "cpu" and n > constants.CLASS_DIRECT
-        for part, group in head_groups(operator, torch.float64, constants.HEAD_BYTES if alone else None):
+        for part, group in told_groups(operator, torch.float64, "TokenRank", constants.HEAD_BYTES if alone else None):
             of_group = several[(several[:, 0] >= part.start) & (several[:, 0] < part.stop)]
             if not len(of_group):
                 continue

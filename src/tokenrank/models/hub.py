@@ -1,20 +1,20 @@
-"""Models of transformers, from a folder or the hub, and what can go wrong on the way."""
+"""Models of transformers, from a folder or the hub."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..errors import InputError, NotFoundError, TokenRankError, first_line, printable
+from ..errors import InputError, first_line, printable
+from .load_errors import explained, is_unreachable
 from .model import Modality, Model, own_logits
 from .packed import FILE, read_packed
 from .preprocess import native_size, patch_size, settings_from_processor
@@ -22,45 +22,75 @@ from .sound import SoundSettings
 
 _OPEN = "prepare its inputs yourself and use tr.capture(model)"
 _SOUNDS = ("input_features", "input_values")
-# By name: the classes come from several libraries, and not all of them are always installed.
-_UNREACHABLE = {
-    "LocalEntryNotFoundError",
-    "OfflineModeIsEnabled",
-    "ConnectError",
-    "ConnectTimeout",
-    "ReadTimeout",
-    "ConnectionError",
-    "MaxRetryError",
-}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the files of a model are.
+
+    Args:
+        place: a folder, or "owner/name" on the hub.
+        revision: commit, tag or branch there; its main branch where None.
+    """
+
+    place: str | Path
+    revision: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder."""
+        return isinstance(self.place, Path)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What every call of transformers is told."""
+        # where code is left open, transformers asks on the terminal, and "y" runs what came with a model
+        return {"trust_remote_code": False} | ({} if self.revision is None else {"revision": self.revision})
+
+    def commit(self) -> str | None:
+        """The commit of the hub that the files are of, once they are on this machine; None of a folder."""
+        if isinstance(self.place, Path):
+            return None
+        from huggingface_hub import try_to_load_from_cache
+
+        path = try_to_load_from_cache(self.place, "config.json", revision=self.revision)
+        return Path(path).parent.name if isinstance(path, str) else None
 
 
 def load_transformers(
-    name: str, source: str | Path, size: int | None, kind: Modality | None, attention: str, head: bool = False
+    name: str, source: Source, size: int | None, kind: Modality | None, attention: str, head: bool = False
 ) -> Model:
-    """Load ``source`` (a folder or a hub id), called ``name`` in messages; see ``load``."""
-    with _explained(name), _quiet(local=isinstance(source, Path)):
+    """Load ``source``, called ``name`` in messages; see ``load``."""
+    with explained(name), _quiet(local=source.is_local):
         module, kind = _reader(_network(source, attention, name, head), kind, name)
         if kind == "audio":
-            return _sound_model(name, module, source, size)
-        if kind == "text":
-            return _text_model(name, module, source)
-        model = _image_model(name, module, source, size)
-        return replace(model, head=own_logits) if head else model
+            model = _sound_model(name, module, source, size)
+        elif kind == "text":
+            model = _text_model(name, module, source)
+        else:
+            model = _image_model(name, module, source, size)
+            model = replace(model, head=own_logits) if head else model
+        return replace(model, commit=source.commit())
 
 
-def _network(source: str | Path, attention: str, name: str, head: bool) -> Any:
+def _network(source: Source, attention: str, name: str, head: bool) -> Any:
     from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, AutoModelForSpeechSeq2Seq
     from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
-    written = AutoConfig.from_pretrained(source).model_type in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
+    config = AutoConfig.from_pretrained(source.place, **source.options)
+    written = config.model_type in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
     # speech is written down by the whole network: a transcript is where words in its sound come from
     family = AutoModelForSpeechSeq2Seq if written else AutoModelForImageClassification if head else AutoModel
 
     def read(implementation: str) -> tuple[Any, dict[str, Any]]:
-        if isinstance(source, Path) and (source / FILE).is_file():
-            return _unpacked(family, source, implementation)
+        if isinstance(source.place, Path) and (source.place / FILE).is_file():
+            return _unpacked(family, source.place, implementation)
         pair = family.from_pretrained(
-            source, dtype=torch.float32, attn_implementation=implementation, output_loading_info=True
+            source.place,
+            dtype=torch.float32,
+            attn_implementation=implementation,
+            output_loading_info=True,
+            **source.options,
         )
         return pair[0], pair[1]
 
@@ -88,7 +118,8 @@ def _unpacked(family: Any, folder: Path, implementation: str) -> tuple[Any, dict
     from transformers import AutoConfig
 
     tensors = read_packed(folder / FILE)
-    network = family.from_config(AutoConfig.from_pretrained(folder), attn_implementation=implementation)
+    config = AutoConfig.from_pretrained(folder, **Source(folder).options)
+    network = family.from_config(config, attn_implementation=implementation)
     for name, tensor in network.state_dict().items():
         if name in tensors and tensors[name].shape != tensor.shape:
             found, expected = tuple(tensors[name].shape), tuple(tensor.shape)
@@ -129,7 +160,7 @@ def _reader(network: Any, kind: Modality | None, name: str) -> tuple[nn.Module, 
     return network, modality
 
 
-def _image_model(name: str, module: nn.Module, source: str | Path, size: int | None) -> Model:
+def _image_model(name: str, module: nn.Module, source: Source, size: int | None) -> Model:
     parameters = inspect.signature(module.forward).parameters
     if hasattr(module.config, "mask_ratio") and "noise" in parameters:
         module.config.mask_ratio = 0.0  # a masked autoencoder shows all patches, as after its training
@@ -145,14 +176,14 @@ def _image_model(name: str, module: nn.Module, source: str | Path, size: int | N
     return Model(name, module, "image", settings if size is None else settings.resized(size))
 
 
-def _processor(name: str, source: str | Path) -> dict[str, Any]:
+def _processor(name: str, source: Source) -> dict[str, Any]:
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
         # Only its dictionary: the classes themselves may need torchvision.
-        return dict(ImageProcessingMixin.get_image_processor_dict(source)[0])
+        return dict(ImageProcessingMixin.get_image_processor_dict(source.place, **source.options)[0])
     except OSError as error:
-        if is_unreachable(error) and not isinstance(source, Path):
+        if is_unreachable(error) and not source.is_local:
             raise
         raise InputError(
             f"model {printable(name)} has no preprocessor_config.json, so size, mean and standard deviation of its "
@@ -172,16 +203,16 @@ def _is_fixed(module: nn.Module) -> bool:
     return learned
 
 
-def _sound_model(name: str, module: nn.Module, source: str | Path, size: int | None) -> Model:
+def _sound_model(name: str, module: nn.Module, source: Source, size: int | None) -> Model:
     from transformers import AutoFeatureExtractor
 
     if size is not None:
         raise InputError(f"size = {size} for model {printable(name)}, which reads sounds; leave size out")
     try:
-        extractor = AutoFeatureExtractor.from_pretrained(source)
+        extractor = AutoFeatureExtractor.from_pretrained(source.place, **source.options)
         settings = SoundSettings.of_extractor(extractor)
     except (OSError, ValueError, AttributeError) as error:
-        if is_unreachable(error) and not isinstance(source, Path):
+        if "trust_remote_code" in str(error) or (is_unreachable(error) and not source.is_local):
             raise
         raise InputError(
             f"model {printable(name)} has no feature extractor of sounds that can be used ({first_line(error)}); save "
@@ -193,22 +224,22 @@ def _sound_model(name: str, module: nn.Module, source: str | Path, size: int | N
     return Model(name, module, "audio", tokenizer=tokenizer, sounds=settings)
 
 
-def _text_model(name: str, module: nn.Module, source: str | Path) -> Model:
+def _text_model(name: str, module: nn.Module, source: Source) -> Model:
     tokenizer = _tokenizer(name, source)
     limits = (getattr(tokenizer, "model_max_length", None), _positions(module))
     longest = min((n for n in limits if isinstance(n, int) and 0 < n < 10**9), default=None)
     return Model(name, module, "text", tokenizer=tokenizer, max_tokens=longest)
 
 
-def _tokenizer(name: str, source: str | Path) -> Any:
+def _tokenizer(name: str, source: Source) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source.place, **source.options)
         # Where files are missing, recent versions make an empty tokenizer of special tokens alone.
         problem = "" if set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) else "it knows no word"
     except Exception as error:
-        if is_unreachable(error):
+        if is_unreachable(error) or "trust_remote_code" in str(error):
             raise
         problem = first_line(error)
     if problem:
@@ -248,52 +279,3 @@ def _quiet(local: bool) -> Iterator[None]:
         hub.setLevel(hub_level)
         if local and bars:
             reports.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turn the errors of transformers and the hub into one sentence with the cure."""
-    try:
-        yield
-    except TokenRankError:
-        raise
-    except Exception as error:
-        raise explain(name, error) from error
-
-
-def explain(name: str, error: BaseException) -> TokenRankError:
-    """The error to raise where loading model ``name`` ended in ``error``."""
-    kinds = {type(e).__name__ for e in _causes(error)}
-    shown = printable(name)
-    hint = "; did you mean 'bundled'?" if difflib.get_close_matches(name, ["bundled"]) else ""
-    if "GatedRepoError" in kinds:
-        return NotFoundError(
-            f"model {shown} is gated; accept its terms on huggingface.co/{name}, then run `hf auth login`"
-        )
-    if kinds & {"RepositoryNotFoundError", "RevisionNotFoundError"}:
-        return NotFoundError(
-            f"no model {shown} on the Hugging Face hub{hint}; check the spelling, or run `hf auth login` if it is "
-            "private"
-        )
-    if is_unreachable(error):
-        return NotFoundError(
-            f"model {shown} is not on this machine, and the Hugging Face hub cannot be reached{hint}; go online "
-            "(HF_HUB_OFFLINE unset), or give a local folder or 'bundled'"
-        )
-    return InputError(
-        f"model {shown} cannot be loaded: {first_line(error)}; check its files, or load it yourself and "
-        "use tr.capture(model)"
-    )
-
-
-def is_unreachable(error: BaseException) -> bool:
-    """Whether the hub, or what it should have cached, was out of reach."""
-    return any(type(e).__name__ in _UNREACHABLE for e in _causes(error))
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
-        yield error
-        error = error.__cause__ or error.__context__

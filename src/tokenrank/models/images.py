@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
-import warnings
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import PIL.ImageOps
-from PIL import UnidentifiedImageError
 from torch import Tensor
 
-from ..errors import InputError, first_line, nearest, neighbours, printable
+from ..errors import InputError, first_line, printable
+from .decoding import decoded, header
 
 ImageSource: TypeAlias = "str | bytes | os.PathLike[str] | PIL.Image.Image | npt.NDArray[np.generic] | Tensor"
 """What ``read_image`` takes: a path, a PIL image, a numpy array or a tensor."""
-_SHRINK = "shrink it first, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
+_TURNED = 5  # of the orientations of EXIF; from here on the sides are exchanged
 _CHANNELS = (1, 3, 4)
+_DARKEST = 4_096  # 16-bit numbers below it are seldom of a dark picture, and mostly 8 to 12 bits in a wider type
 _ROUNDING = 1e-4  # far below half of 1/255, so it never changes a byte
 
 
@@ -35,12 +34,14 @@ def read_image(source: ImageSource) -> PIL.Image.Image:
 
     What becomes of unusual pictures: EXIF rotation is applied (an unreadable EXIF block counts as
     none); transparency is composited on white; 16-bit greyscale is divided by 257, so that full white
-    stays white; palettes, CMYK, YCbCr and Lab are converted; of several frames the first is taken. No
+    stays white; palettes, CMYK, YCbCr and Lab are converted; of several frames the first is taken. Numbers of
+    16 bits that stay below 4,096 are refused, since they are 8 to 12 bits in a wider type. No
     picture is too small or too narrow: a model's preprocessing gives each side one patch at least.
 
     Raises:
-        InputError: the file is missing, empty, truncated, a folder, not a picture that Pillow reads,
-            or larger than ``PIL.Image.MAX_IMAGE_PIXELS``; an array of a wrong shape, type or range.
+        InputError: the file is missing, empty, truncated, a folder, a pipe or device, of a format that is not read
+            (PNG, JPEG, WebP, GIF, BMP, PPM, TIFF, JPEG 2000, AVIF, TGA, ICO, PCX, SGI are), or larger than
+            ``tr.reading_budget`` or ``PIL.Image.MAX_IMAGE_PIXELS`` allows; an array of a wrong shape, type or range.
     """
     if isinstance(source, PIL.Image.Image):
         return _upright_rgb(source, "picture")
@@ -53,61 +54,24 @@ def read_image(source: ImageSource) -> PIL.Image.Image:
         raise InputError(
             f"picture of type {type(source).__name__}; expected a path, a PIL image, a numpy array or a tensor"
         )
-    return _from_file(Path(os.fsdecode(source)))
+    path = Path(os.fsdecode(source))
+    return _upright_rgb(decoded(path, printable(path)), printable(path))
+
+
+def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(width, height) of the upright picture in a file, from its header: nothing is decoded.
+
+    Raises:
+        InputError: the file is missing, or its header cannot be read; of what is broken further on nothing is known.
+    """
+    told = header(Path(path))
+    width, height = told.size
+    return (height, width) if told.turn >= _TURNED else (width, height)
 
 
 def is_pixels(value: object) -> bool:
     """Whether an input of a module looks like pictures that are prepared: floats (B, C, H, W)."""
     return isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4
-
-
-def _from_file(path: Path) -> PIL.Image.Image:
-    name = printable(path)
-    _check_regular(path, name)
-    try:
-        # The limit on pixels is checked below, in one place, as an error; so no warning beside it.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-            opened = PIL.Image.open(path)
-    except UnidentifiedImageError:
-        raise InputError(f"{name} is not a picture that Pillow can read; convert it to PNG or JPEG") from None
-    except PIL.Image.DecompressionBombError as error:
-        raise InputError(f"{name} is too large: {first_line(error)}; {_SHRINK}") from None
-    except Exception as error:  # decoders raise anything on broken files
-        raise InputError(f"{name} cannot be opened: {first_line(error)}; check the file") from error
-    with opened as picture:
-        _check_pixels(picture, name)
-        return _upright_rgb(picture, name)
-
-
-def _check_regular(path: Path, name: str) -> None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        names = neighbours(path)
-        if path.parent.is_dir():
-            hint = f"in its folder, {nearest(path.name, names)}" if names else "its folder is empty"
-        else:
-            hint = f"there is no folder {printable(path.parent)} either"
-        raise InputError(f"no file {name}; {hint}") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise InputError(f"{name} cannot be read: {reason}; give the path of a picture") from None
-    if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{name} is a folder; give the path of one picture in it")
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{name} is not a regular file; give the path of a picture")
-    if status.st_size == 0:
-        raise InputError(f"{name} is empty (0 bytes); the download or copy may have failed, fetch it again")
-
-
-def _check_pixels(picture: PIL.Image.Image, name: str) -> None:
-    pixels, most = picture.width * picture.height, PIL.Image.MAX_IMAGE_PIXELS
-    if most is not None and pixels > most:
-        raise InputError(
-            f"{name} is too large: {picture.width:,} × {picture.height:,} = {pixels:,} pixels, "
-            f"at most {most:,}; {_SHRINK}"
-        )
 
 
 def _upright_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
@@ -187,12 +151,23 @@ def greyscale_to_bytes(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.ui
     return _bytes(values, name)
 
 
+def _likely_bits(brightest: int) -> str:
+    bits = next(bits for bits in (8, 10, 12) if brightest < 2**bits)
+    return f"as {bits}-bit numbers: by {65_535 / (2**bits - 1):.4g}"
+
+
 def _bytes(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
     if values.dtype == np.uint8:
         return values
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype == np.uint16:
+        brightest = int(values.max())
+        if 0 < brightest < _DARKEST:
+            raise InputError(
+                f"{name} holds 16-bit numbers up to {brightest} only, where white is 65535: it would be nearly black; "
+                f"multiply its numbers ({_likely_bits(brightest)}), or save it with 8 bits"
+            )
         return np.rint(values / 257).astype(np.uint8)
     if values.dtype.kind != "f":
         raise InputError(

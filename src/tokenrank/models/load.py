@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,16 @@ from typing import Any, Literal
 import PIL.Image
 from torch import nn
 
-from ..errors import InputError, MissingExtraError, NotFoundError, nearest, neighbours, printable
-from .hub import explain
+from ..errors import InputError, MissingExtraError, NotFoundError, nearest, nearest_file, neighbours, printable
+from ..progress import bars, doing
+from ..untrusted import read_text
+from ..untrusted.regular import check_kind
+from .load_errors import explain
 from .model import Modality, Model, bundled_head, own_logits
 from .preprocess import ImageSettings, native_size, patch_size
 
 Attention = Literal["sdpa", "eager"]
+_JSON = 64  # bytes of memory that a byte of JSON becomes, at most: an empty list takes two of these
 BUNDLED = "bundled"
 """Name of the models that come with the package: one for pictures, one for texts."""
 _FORMS = "expected 'bundled', a folder, 'owner/name' on the Hugging Face hub, or 'timm:NAME'"
@@ -35,9 +40,9 @@ def load(
 
     Args:
         name: ``"bundled"``, which reads pictures, or texts with ``kind="text"``; a local
-            folder written by ``save_pretrained`` (or by timm); an id on the
-            Hugging Face hub; ``"timm:NAME"`` (needs ``pip install 'tokenrank[timm]'``), where NAME is
-            timm's own, with or without a tag.
+            folder written by ``save_pretrained`` (or by timm); an id on the Hugging Face hub, or
+            ``"owner/name@revision"`` for a commit, tag or branch of it; ``"timm:NAME"`` (needs
+            ``pip install 'tokenrank[timm]'``), where NAME is timm's own, with or without a tag.
         size: long side in pixels of pictures where ``prepare`` gets none; the model's own where None.
         kind: which of the bundled models, or which half of a dual encoder (CLIP, SigLIP), to take: ``"image"``
             (also where None) or ``"text"``. Of encoder-decoders of text the encoder is taken, of those of speech
@@ -59,6 +64,11 @@ def load(
         raise InputError(f"the model's name is empty; {_FORMS}")
     if size is not None and size < 1:
         raise InputError(f"size = {size}; expected the long side in pixels, such as 224")
+    with doing("loading the model"):
+        return _loaded(text, size, kind, attention, head)
+
+
+def _loaded(text: str, size: int | None, kind: Modality | None, attention: Attention, head: bool) -> Model:
     if text.startswith("timm:"):
         return _timm(text, text.removeprefix("timm:"), size, kind)
     if text.startswith("timm/"):
@@ -66,10 +76,11 @@ def load(
     folder = _bundled_folder(kind or "image") if text == BUNDLED else Path(text).expanduser()
     if not (text == BUNDLED or _is_folder(folder)):
         _refuse_paths(text, folder)
-        return _transformers(text, text, size, kind, attention, head)
+        repository, _, revision = text.partition("@")
+        return _transformers(text, repository, revision or None, size, kind, attention, head)
     if _model_type(folder, text) is None:
         return _timm(text, f"local-dir:{folder}", size, kind)
-    model = _transformers(text, folder, size, kind, attention, head and text != BUNDLED)
+    model = _transformers(text, folder, None, size, kind, attention, head and text != BUNDLED)
     return replace(model, head=bundled_head(folder)) if text == BUNDLED and model.kind == "image" else model
 
 
@@ -80,12 +91,19 @@ def _timm(name: str, source: str, size: int | None, kind: Modality | None) -> Mo
 
 
 def _transformers(
-    name: str, source: str | Path, size: int | None, kind: Modality | None, attention: Attention, head: bool
+    name: str,
+    place: str | Path,
+    revision: str | None,
+    size: int | None,
+    kind: Modality | None,
+    attention: Attention,
+    head: bool,
 ) -> Model:
+    bars()
     # transformers takes a second to import, which `import tokenrank` should not cost
-    from .hub import load_transformers
+    from .hub import Source, load_transformers
 
-    return load_transformers(name, source, size, kind, attention, head)
+    return load_transformers(name, Source(place, revision), size, kind, attention, head)
 
 
 def _bundled_folder(kind: Modality) -> Path:
@@ -120,13 +138,26 @@ def _refuse_paths(text: str, path: Path) -> None:
         raise InputError(f"model {printable(text)} is a file; give the folder that holds config.json and weights")
     if path.is_absolute() or text.startswith((".", "~")):
         names = [n for n in neighbours(path) if (path.parent / n).is_dir()]
-        raise NotFoundError(f"no model folder {printable(text)}; in the folder above, {nearest(path.name, names)}")
-    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text, re.ASCII) is None:
+        hint = nearest_file(path.name, names, "in the folder above")
+        raise NotFoundError(f"no model folder {printable(text)}; {hint}")
+    if re.fullmatch(r"[\w.-]+(/[\w.-]+(@[\w./-]+)?)?", text, re.ASCII) is None:
         raise NotFoundError(f"no model {printable(text)}, neither a folder nor a name a hub could know; {_FORMS}")
+
+
+def _check_files(folder: Path, name: str) -> None:
+    """Raise where something in a folder is no file and no folder: whoever opens a pipe waits for ever."""
+    for path in sorted(folder.iterdir()):
+        try:
+            status = path.stat()
+        except OSError:  # a link to nothing; what needs it says so
+            continue
+        if not stat.S_ISDIR(status.st_mode):
+            check_kind(status, f"{printable(path.name)} in model folder {printable(name)}")
 
 
 def _model_type(folder: Path, name: str) -> str | None:
     """``model_type`` of a folder's config.json; None where it is timm's."""
+    _check_files(folder, name)
     path = folder / "config.json"
     if not path.is_file():
         names = ", ".join(printable(n) for n in neighbours(path)[:5]) or "nothing"
@@ -134,8 +165,10 @@ def _model_type(folder: Path, name: str) -> str | None:
             f"model folder {printable(name)} has no config.json (it holds {names}); write one with save_pretrained"
         )
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = json.loads(read_text(path, "a config.json", _JSON))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{printable(path)} is not valid JSON: {error}; write it with save_pretrained") from error
     if isinstance(config, dict) and isinstance(config.get("model_type"), str):
         return str(config["model_type"])

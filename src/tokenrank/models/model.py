@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError, printable
+from ..errors import InputError, TokenRankWarning, printable
 from ..html import panel, table
 from ..layout import TokenLayout
 from .images import ImageSource, read_image
@@ -40,6 +41,7 @@ class Model:
         max_tokens: the longest text that it reads; None where there is no limit.
         head: what the module returned → logits (B, classes); None where there is no classifier.
         sounds: how sounds are prepared; None for pictures and text.
+        commit: of the Hugging Face hub, of which its files are; None of what comes from elsewhere.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Model:
     max_tokens: int | None = None
     head: Head | None = None
     sounds: SoundSettings | None = None
+    commit: str | None = None
 
     @property
     def attention(self) -> str:
@@ -221,8 +224,8 @@ class Model:
         if 2 * unknown > len(words):
             warnings.warn(
                 f"{unknown} of {len(words)} tokens of the text are unknown to model {self.name!r}, which cannot tell "
-                "them apart; name a model that reads this script, tr.observe(text, model=…)",
-                UserWarning,
+                "them apart; name a model that reads this script: model=…, or --model of a command",
+                TokenRankWarning,
                 stacklevel=5,
             )
 
@@ -237,13 +240,12 @@ def bundled_head(folder: Path) -> Head:
     from safetensors.torch import load_file
 
     tensors = load_file(folder / "heads.safetensors")
-    weight, bias = tensors["cls.weight"].float(), tensors["cls.bias"].float()
+    return partial(_linear_on_cls, weight=tensors["cls.weight"].float(), bias=tensors["cls.bias"].float())
 
-    def head(output: Any) -> Tensor:
-        state = output.last_hidden_state[:, 0]
-        return F.linear(state, weight.to(state), bias.to(state))
 
-    return head
+def _linear_on_cls(output: Any, weight: Tensor, bias: Tensor) -> Tensor:
+    state = output.last_hidden_state[:, 0]
+    return F.linear(state, weight.to(state), bias.to(state))
 
 
 def _kind(value: Any) -> str:

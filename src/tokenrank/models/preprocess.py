@@ -61,10 +61,15 @@ def fit_size(width: int, height: int, size: int, patch: tuple[int, int]) -> tupl
     stretched to one row of patches, and a 1 × 1 picture becomes a plain square.
 
     Raises:
-        InputError: ``size`` is not positive, or asks for more than ``MAX_PATCHES`` patches.
+        InputError: ``size`` is not positive, is less than a patch, or asks for more than ``MAX_PATCHES`` patches.
     """
     if size < 1:
         raise InputError(f"size = {size}; expected the long side in pixels, such as 224")
+    if size < max(patch):
+        raise InputError(
+            f"size = {size} is less than one patch of {patch[0]} × {patch[1]} pixels; expected {max(patch)} or more, "
+            f"such as {16 * max(patch)} for 16 patches along the long side"
+        )
     scale = size / max(width, height)
     rows = max(1, round(height * scale / patch[0]))
     columns = max(1, round(width * scale / patch[1]))

@@ -11,17 +11,24 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import torch
 from torch import Tensor
 
-from ..errors import InputError, first_line, nearest, neighbours, printable, require
-from .texts import SOUNDS
+from ..endings import SOUNDS
+from ..errors import InputError, first_line, printable, require
+from ..html import image, note, panel
+from ..untrusted import check, check_regular, installed
+from ..untrusted.apart import RefusedError, ask, of_file
+from ..untrusted.regular import occupied
+from .waveform import waveform
 
 SoundSource: TypeAlias = "str | bytes | os.PathLike[str] | Sound | npt.NDArray[np.generic] | Tensor"
 """What ``read_sound`` takes: a path, a ``Sound``, a numpy array or a tensor."""
 
 MOST_SECONDS = 3600.0
 _MOST_CHANNELS = 8
+_SAMPLE = 4  # bytes
 _LOUDEST = 16.0  # sums of channels and filters go beyond one; whole numbers made floats go far beyond
 _FLOOR = 1e-10  # of the power, −100 dB
 _PART = "take a part of it, part=(0, 30) in seconds"
@@ -62,14 +69,15 @@ class Sound:
         object.__setattr__(self, "samples", given.detach().float())
         if not len(self.samples):
             raise InputError("the sound has no samples, expected one at least; is the file complete?")
-        wrong = ~torch.isfinite(self.samples)
-        if bool(wrong.any()):
+        low, high = (float(end) for end in self.samples.aminmax())  # NaN where one sample is; no copy of an hour
+        if not (math.isfinite(low) and math.isfinite(high)):
+            wrong = ~torch.isfinite(self.samples)
             place = int(wrong.nonzero()[0])
             raise InputError(
                 f"sample {place} of the sound is {self.samples[place].item()}, one of {int(wrong.sum()):,} that are no "
                 "number, expected finite samples; cut or repair them"
             )
-        if (peak := float(self.samples.abs().max())) > _LOUDEST:
+        if (peak := max(-low, high)) > _LOUDEST:
             raise InputError(
                 f"samples go up to {peak:g}, expected full scale from -1 to 1; divide them (16 bits: by 32768), or "
                 "give whole numbers such as int16"
@@ -107,8 +115,17 @@ class Sound:
         inside = torch.tensor(ends).clamp(max=len(self.samples))
         return 10 * torch.log10(sums[inside].diff() / torch.tensor(ends).diff() + _FLOOR)
 
+    def picture(self) -> PIL.Image.Image:
+        """Its waveform, grey; ``info["seconds"]`` of the picture says how long it is."""
+        return waveform(self.samples, self.seconds)
+
     def __repr__(self) -> str:
         return f"Sound({self.seconds:.2f} s, {self.rate:,} samples a second)"
+
+    def _repr_html_(self) -> str:
+        drawn = image(self.picture(), "waveform", 720)
+        peak = f"peak {float(self.samples.abs().max()):.3g} of full scale"
+        return panel(f"Sound of {self.seconds:.2f} s", drawn, note(f"{self.rate:,} samples a second, {peak}"))
 
 
 def read_sound(source: SoundSource, rate: int | None = None, part: tuple[float, float] | None = None) -> Sound:
@@ -164,34 +181,26 @@ def _check_part(part: tuple[float, float]) -> None:
 
 
 def _from_file(path: Path, part: tuple[float, float] | None) -> Sound:
-    soundfile = require("soundfile", "audio")
-    if not path.is_file():
-        if path.is_dir():
-            raise InputError(f"{printable(path)} is a folder, expected a sound file")
-        if not path.parent.is_dir():
-            raise InputError(f"no sound file {printable(path)}; there is no folder {printable(path.parent)} either")
-        raise InputError(f"no sound file {printable(path)}; {nearest(path.name, neighbours(path))}")
-    if not path.stat().st_size:
-        raise InputError(f"{printable(path)} is empty (0 bytes); the download or copy may have failed, fetch it again")
+    installed("soundfile", "audio")
+    status = check_regular(path, "a sound")
+    name, disk = printable(path), occupied(status)
     try:
-        with soundfile.SoundFile(os.fspath(path)) as opened:
-            rate, frames = int(opened.samplerate), int(opened.frames)
-            begin, end = (0, frames) if part is None else _bounds(part, rate, frames)
-            if end - begin > MOST_SECONDS * rate:
-                raise InputError(
-                    f"{printable(path)} is {frames / rate / 60:.0f} minutes long, expected {MOST_SECONDS / 60:.0f} at "
-                    f"most; {_PART}"
-                )
-            opened.seek(begin)
-            samples = opened.read(end - begin, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+        told, _ = ask("sound", "describe", name, disk, path=of_file(path))
+        rate, frames = int(told["rate"]), int(told["frames"])
+        begin, end = (0, frames) if part is None else _bounds(part, rate, frames)
+        if end - begin > MOST_SECONDS * rate:
+            raise InputError(
+                f"{name} is {frames / rate / 60:.0f} minutes long, expected {MOST_SECONDS / 60:.0f} at most; {_PART}"
+            )
+        check(_SAMPLE * (end - begin), name, f"{end - begin:,} samples", disk)
+        _, blobs = ask("sound", "mono", name, disk, path=of_file(path), begin=begin, count=end - begin)
+    except RefusedError as error:
         raise InputError(
-            f"{printable(path)} cannot be read as a sound: {first_line(error)}; convert it to wav, flac, ogg, mp3 or "
-            "aiff"
-        ) from error
-    if not len(samples):
-        raise InputError(f"the sound {printable(path)} has no samples, expected one at least; is the file complete?")
-    return Sound(torch.from_numpy(samples).mean(1), rate)
+            f"{name} cannot be read as a sound: {first_line(error)}; convert it to wav, flac, ogg, mp3 or aiff"
+        ) from None
+    if not blobs[0]:
+        raise InputError(f"the sound {name} has no samples, expected one at least; is the file complete?")
+    return Sound(torch.frombuffer(blobs[0], dtype=torch.float32), rate)
 
 
 def _cut(sound: Sound, part: tuple[float, float] | None) -> Sound:

@@ -6,12 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
-
-VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v"})
-TEXTS = frozenset({".txt", ".md", ".rst", ".html", ".json", ".csv"})
-SOUNDS = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aiff", ".aif"})
-_MORE_PICTURES = frozenset({".svg", ".heic", ".heif", ".avif", ".jxl", ".raw"})
+from ..endings import OTHER_PICTURES, PICTURES, SOUNDS, VIDEOS
 
 
 def reads_as_text(source: Any) -> bool:
@@ -22,10 +17,8 @@ def reads_as_text(source: Any) -> bool:
     """
     if not isinstance(source, str) or len(source.split()) < 2:
         return False
-    suffix = Path(source.strip()).suffix.lower()
-    return not (
-        suffix in VIDEOS | SOUNDS | _MORE_PICTURES or suffix in PIL.Image.registered_extensions() or is_path(source)
-    )
+    ending = Path(source.strip()).suffix.lower()
+    return ending not in PICTURES | OTHER_PICTURES | SOUNDS | VIDEOS and not is_path(source)
 
 
 def is_path(text: str | os.PathLike[str]) -> bool:

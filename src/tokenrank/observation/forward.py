@@ -13,6 +13,7 @@ from ..chain import AttentionChain
 from ..errors import InputError
 from ..layout import LayoutChoice, TokenLayout
 from ..models import Modality, Model, Sound
+from ..progress import doing
 from ..trace import Trace
 from .layers import GIVE_ONE, TAKE_ONE, Seen, has_picture, has_sound, of_one_input, square_chains
 
@@ -57,7 +58,8 @@ class ObservedForward:
     def _ran(self) -> tuple[Trace, Any]:
         if self._forward is None:
             raise InputError("this needs what a forward left, and a chain alone was given; give tr.observe its trace")
-        return self._forward(self._inputs or {})
+        with doing("running the model"):
+            return self._forward(self._inputs or {})
 
     @property
     def trace(self) -> Trace:

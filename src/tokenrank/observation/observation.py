@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import PIL.Image
 import torch
@@ -18,6 +18,7 @@ from ..layout import TokenLayout
 from ..markov import Lambda2
 from ..models.images import is_pixels
 from ..operators import from_features
+from ..progress import doing
 from ..recording import AttentionStates, keeping_states
 from ..select import (
     HEADS,
@@ -33,7 +34,7 @@ from ..select import (
     tokens_of,
 )
 from .features import NAMES, What, check_not_in_windows, checked_what, features_of_record, features_of_states
-from .layers import has_picture, records_by_name
+from .layers import has_picture, has_sound, records_by_name
 from .spoken import Spoken
 from .tokens import default_tokens, rows_of, tokens_words, unknown_layout
 
@@ -210,7 +211,7 @@ class Observation(Spoken):
 
     def _features_chain(self, name: str, what: What, tau: float | None) -> AttentionChain:
         operator = from_features(self.features(name, what), tau)
-        caption = f"{self.name}, {self._place(name)}, cosines of {NAMES[what]}, temperature {1 / operator.scale:.3g}"
+        caption = f"{self.name}, {self.place(name)}, cosines of {NAMES[what]}, temperature {1 / operator.scale:.3g}"
         return AttentionChain.from_operator(operator, self.head_chains(name).layout, self._picture(name), caption)
 
     @cached_property
@@ -221,7 +222,7 @@ class Observation(Spoken):
                 f"values and block outputs need another forward, and {self.name} was captured before; observe the "
                 "source with its model, tr.observe(source, model=…), or take what='k' or 'q'"
             )
-        with keeping_states(self.model.module) as kept:
+        with doing("running the model for its block outputs"), keeping_states(self.model.module) as kept:
             self.model.forward(self.inputs)
         return kept
 
@@ -246,16 +247,16 @@ class Observation(Spoken):
                 f"{' × '.join(map(str, grid))} patches, row by row"
             )
         patches = TokenLayout({"image": math.prod(grid)}, {"image": grid})
-        return TokenMap(values, patches, picture=self.picture, caption="" if layer is None else self._place(name))
+        return TokenMap(values, patches, picture=self.picture, caption="" if layer is None else self.place(name))
 
     def describe(self, layer: Layer = None, heads: Heads | Literal["each"] = HEADS, tokens: Tokens = None) -> str:
-        """The choice in words: "layer 3 of 6 (model.layer.3.attention), heads lambda2, tokens image"."""
+        """The choice in words: "layer 3 of 0–5 (model.layer.3.attention), heads lambda2, tokens image"."""
         name = self.layer(layer)
         if self._chain is not None and not self._chain.batch:
             return self._chain.caption or "the chain as it was given"
         chosen = heads if isinstance(heads, str) else f"{heads}"
         kept = default_tokens(self._chains[0][name], self.modality, name) if tokens is None else tokens
-        return f"{self._place(name)}, heads {chosen}, tokens {tokens_words(kept)}"
+        return f"{self.place(name)}, heads {chosen}, tokens {tokens_words(kept)}"
 
     def _layout_of(self, name: str) -> TokenLayout:
         chain = self._chains[0][name]
@@ -263,8 +264,13 @@ class Observation(Spoken):
             raise unknown_layout(name, chain.num_tokens)
         return chain.layout
 
-    def _place(self, name: str) -> str:
-        return f"layer {self.layers.index(name)} of {len(self.layers)} ({name})"
+    def place(self, name: str) -> str:
+        """Where a layer stands, in words, counted from 0: "layer 9 of 0–11 (model.layer.9.attention)"."""
+        return f"layer {self.layers.index(name)} of 0–{len(self.layers) - 1} ({name})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was computed is left out, but for the forward: it is found again when it is asked for."""
+        return {**self.__dict__, "_kept": {}}
 
     def __repr__(self) -> str:
         if "_chains" not in self.__dict__:
@@ -290,8 +296,11 @@ class Observation(Spoken):
         return AttentionChain.from_operator(part.operator, part.layout, self._picture(name), caption)
 
     def _picture(self, name: str) -> PIL.Image.Image | None:
-        """The picture, for those layers that see it."""
-        return self.picture if has_picture(self._chains[0][name].layout) else None
+        """The picture, for those layers that see it; of those that hear a sound its waveform."""
+        layout = self._chains[0][name].layout
+        if self.sound is not None and has_sound(layout):
+            return self.keep("waveform", self.sound.picture)
+        return self.picture if has_picture(layout) else None
 
     def _tokens(self, name: str, tokens: Tokens) -> tuple[int, ...] | None:
         chain = self._chains[0][name]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..errors import ChainError
 
 
 class Factors:
@@ -31,7 +35,16 @@ class Factors:
     def given(cls, log: Tensor, error: Tensor | None = None) -> Factors:
         """Of logarithms that are known, the same in every precision."""
         off = torch.zeros(log.shape[:-1], dtype=torch.float64, device=log.device) if error is None else error
-        return cls(lambda dtype: log, lambda dtype: off, lambda: some(log == -torch.inf))
+        return cls(partial(_known, log), partial(_known, off), partial(_missing, log))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Factors that are computed hold functions of the chain that they came from, which no pickle can keep."""
+        if not isinstance(self._at, partial):
+            raise ChainError(
+                "a chain that was turned round cannot be pickled: it computes its factors when they are asked for; "
+                "pickle the chain as it was before, or AttentionChain(chain.to_dense(), chain.layout)"
+            )
+        return {**self.__dict__, "_found": {}, "_errors": {}}
 
     def at(self, dtype: torch.dtype) -> Tensor:
         """The logarithms as products in ``dtype`` take them, (*batch, N) in float64."""
@@ -67,6 +80,14 @@ class Factors:
     def _hidden_of(self, part: Callable[[Tensor], Tensor]) -> Tensor | None:
         hidden = self.hidden()
         return hidden if hidden is None or hidden.ndim == 1 else some(part(hidden))
+
+
+def _known(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value
+
+
+def _missing(log: Tensor) -> Tensor | None:
+    return some(log == -torch.inf)
 
 
 def some(hidden: Tensor) -> Tensor | None:

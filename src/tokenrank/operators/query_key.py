@@ -60,6 +60,11 @@ class QueryKey(Logits):
         self._origin: tuple[QueryKey, Measure] | None = None  # what this was turned round from,
         self._plain: dict[torch.dtype, tuple[Tensor, Tensor] | None] = {}  # and _plainly()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What was computed is left out: it takes more than queries and keys, and is found again when asked for."""
+        computed: dict[str, Any] = {name: {} for name in ("_normalisers", "_columns", "_reverses", "_plain")}
+        return {**self.__dict__, **computed}
+
     @property
     def source(self) -> str:
         return rounding.QUERIES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ import PIL.Image
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, TokenRankError
+from ..errors import InputError, TokenRankError, TokenRankWarning
 from ..layout import LayoutChoice
 from ..models import Modality, Model
 from ..models.images import is_pixels
@@ -45,7 +46,7 @@ def of_module(
         InputError: no inputs, or inputs that do not fit the module.
 
     Warns:
-        UserWarning: the module is in train mode and random.
+        TokenRankWarning: the module is in train mode and random.
     """
     if isinstance(source, Model) and inputs is None:
         raise InputError(f"model {source.name!r} was given nothing to look at; tr.observe(picture or text, model=…)")
@@ -59,12 +60,9 @@ def of_module(
     kind: Modality = "image" if any(is_pixels(value) for value in named.values()) else "text"
     model = source if isinstance(source, Model) else Model(type(source).__name__, source, kind)
 
-    def run(given: Mapping[str, Any]) -> tuple[Trace, Any]:
-        trace, output = captured(model, given, layers, layout)
-        return _without_padding(trace, given), output
-
     _warn_if_random(module)
     modality = model.kind if isinstance(source, Model) else None
+    run = partial(_captured_content, model, layers=layers, layout=layout)
     return Observation(run, model.name, model, named, picture, modality, layout_choice=layout)
 
 
@@ -88,6 +86,14 @@ def captured(
             raise cannot_run(model.module, inputs, own, "tr.observe") from own
         raise error
     return trace, output
+
+
+def _captured_content(
+    model: Model, inputs: Mapping[str, Any], layers: LayerSelection, layout: LayoutChoice
+) -> tuple[Trace, Any]:
+    """``captured``, without the padding that inputs made by hand may hold."""
+    trace, output = captured(model, inputs, layers, layout)
+    return _without_padding(trace, inputs), output
 
 
 def _named_inputs(module: nn.Module, inputs: Inputs) -> dict[str, Any]:
@@ -134,7 +140,7 @@ def _warn_if_random(module: nn.Module) -> None:
         warnings.warn(
             f"{type(module).__name__} is in train mode, with dropout or batch statistics in {active[0]!r}"
             f"{' and others' if len(active) > 1 else ''}: what it attends to is random; call module.eval() first",
-            UserWarning,
+            TokenRankWarning,
             stacklevel=4,
         )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
@@ -13,23 +15,27 @@ import PIL.Image
 from torch import Tensor, nn
 
 from ..chain import AttentionChain
+from ..endings import TEXTS, VIDEOS
 from ..errors import (
     CaptureError,
     InputError,
     LayoutError,
     NotFoundError,
     nearest,
+    nearest_file,
     neighbours,
     printable,
 )
 from ..layout import LayoutChoice, TokenLayout
 from ..models import ImageSource, Modality, Model, Sound, SoundSource, is_sound, load, read_image, read_sound
-from ..models.texts import TEXTS, VIDEOS, is_path, reads_as_text
+from ..models.texts import is_path, reads_as_text
 from ..observation import Observation
+from ..observation.layers import has_picture
 from ..recording import AttentionRecord, LayerSelection
 from ..select import whole_number
 from ..trace import Trace
 from ..trace.by_hand import checked_choice, layout_for
+from ..untrusted.regular import check_kind
 from .modules import Inputs, captured, of_module
 
 Source: TypeAlias = "ImageSource | SoundSource | Observation | Trace | AttentionChain | Model | nn.Module"
@@ -127,6 +133,8 @@ def observe(
     if isinstance(source, Model | nn.Module):
         _refuse("a module", model=model, size=size, kind=kind, **sound)
         return of_module(source, inputs, layers, layout, _picture(image))
+    if kind != "text":
+        _refuse_endless(source)
     if inputs is not None:
         raise InputError(
             "inputs= go with a module, but the source is a picture or a text; give tr.observe(module, inputs=…)"
@@ -166,9 +174,7 @@ def _of_sound(
     sound = read_sound(source, rate, part)
     inputs = model.prepare(sound, size, said=said)
 
-    def run(given: Mapping[str, Any]) -> tuple[Trace, Any]:
-        return captured(model, given, layers, layout)
-
+    run = partial(captured, model, layers=layers, layout=layout)
     return Observation(run, model.name, model, inputs, None, "audio", layout_choice=layout, sound=sound)
 
 
@@ -187,10 +193,8 @@ def _of_content(
         picture = content = read_image(source)
     inputs = model.prepare(content, size)
 
-    def run(given: Mapping[str, Any]) -> tuple[Trace, Any]:
-        return captured(model, given, layers, layout)
-
     expected = model.layout_for(inputs) if layout is None else None
+    run = partial(captured, model, layers=layers, layout=layout)
     return Observation(run, model.name, model, inputs, picture, model.kind, expected, layout_choice=layout)
 
 
@@ -206,7 +210,12 @@ def _of_trace(trace: Trace, layout: LayoutChoice, picture: PIL.Image.Image | Non
     if layout is not None:
         trace = trace.select()
         trace.layout = layout
-    return Observation(lambda _: (trace, None), "this trace", picture=picture)
+    return Observation(partial(_as_captured, trace), "this trace", picture=picture)
+
+
+def _as_captured(trace: Trace, _: Mapping[str, Any]) -> tuple[Trace, None]:
+    """What was captured before, whatever the inputs."""
+    return trace, None
 
 
 def _of_chain(chain: AttentionChain, layout: LayoutChoice, picture: PIL.Image.Image | None) -> Observation:
@@ -216,8 +225,8 @@ def _of_chain(chain: AttentionChain, layout: LayoutChoice, picture: PIL.Image.Im
             f"the chain has {chain.num_tokens} tokens and no layout; say which token is what: tr.observe(chain, "
             "layout=tr.TokenLayout.image(rows, columns, cls_tokens=…)), or TokenLayout.text(tokens) for a text"
         )
-    seen = picture or chain.picture
-    laid_out = AttentionChain.from_operator(chain.operator, known, seen, chain.caption)
+    seen = picture or (chain.picture if has_picture(known) else None)
+    laid_out = AttentionChain.from_operator(chain.operator, known, seen or chain.picture, chain.caption)
     return Observation(None, "this chain", picture=seen, chain=laid_out)
 
 
@@ -232,6 +241,18 @@ def _loaded(model: str | os.PathLike[str] | Model | nn.Module, kind: Modality | 
     if kind is not None and model.kind != kind:
         raise InputError(f"model {model.name!r} reads {model.kind}, but kind={kind!r} was asked; leave kind out")
     return model
+
+
+def _refuse_endless(source: Any) -> None:
+    """Raise for a pipe, a device or a socket, before a model is loaded for it."""
+    if not isinstance(source, str | bytes | os.PathLike):
+        return
+    try:
+        status = Path(os.fsdecode(source)).stat()
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        check_kind(status, printable(source))
 
 
 def _refuse_unreadable(source: Any, model: Model, kind: Modality | None) -> None:
@@ -277,7 +298,7 @@ def _refuse_unreadable(source: Any, model: Model, kind: Modality | None) -> None
     word = text.strip() and not suffix and Path(text).parent == Path()
     if isinstance(source, str) and kind is None and (word or len(text.split()) > 1) and not is_path(text):
         names = [] if word or reads_as_text(text) else neighbours(Path(text))
-        near = f"in its folder, {nearest(Path(text).name, names)}; " if names else ""
+        near = f"{nearest_file(Path(text).name, names)}; " if names else ""
         raise InputError(
             f"no file {printable(text)}; {near}if it is a text, say so: tr.observe(text, kind='text'), or name a model "
             "that reads text: tr.observe(text, model=…)"

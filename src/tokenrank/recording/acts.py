@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import CaptureError
+from .block import Block
 from .fused import (
     SDPA,
     FusedCall,
@@ -139,8 +140,8 @@ class KeepWeights(Act):
 def acting(root: nn.Module, act: Act) -> Iterator[None]:
     """A block in which ``act`` is done to all attention of this thread; blocks may be nested.
 
-    Like a ``Recorder`` it touches no module: a torch function mode does it, ``torch.compile`` is set aside
-    (``torch.compiler.set_stance("force_eager")``), and on any way out of the block everything is as before. Errors
+    Like a ``Recorder`` it touches no module: a torch function mode does it (``Block``), ``torch.compile`` is set aside,
+    and on any way out of the block everything is as before. Errors
     of the act reach the caller. A ``Recorder`` around the block sees what the act made of attention, one inside of it
     what the model had asked for.
 
@@ -158,10 +159,15 @@ def acting(root: nn.Module, act: Act) -> Iterator[None]:
         _REQUIRES_GRAD: _requires_grad,
     }
     mode = AttentionMode(ends.observers(), follower.rules(), tags.entries, follower.judge, _raised, instead)
+    block = Block(mode)
     try:
-        with torch.compiler.set_stance("force_eager"), mode:
+        try:
+            block.begin()
             yield
+        finally:
+            block.end()
     finally:
+        block.end()  # once more: the first may have been interrupted
         tags.clear()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CaptureError, InputError
+from ..untrusted.budget import readable as readable
 
 _SEEN = 32 * 2**20  # bytes between two looks at the free memory
 _SPARE = 0.05  # of the free memory stays free: the model needs some, too
@@ -64,15 +65,6 @@ def free_bytes(device: torch.device | str = "cpu") -> int | None:
         return None
     limits = [free for free in (_available_in_system(), _available_in_container()) if free is not None]
     return min(limits, default=None)
-
-
-def readable(nbytes: float) -> str:
-    """A number of bytes in words: "1.5 GiB"."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if nbytes < 1024:
-            return f"{nbytes:.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1024
-    return f"{nbytes:.1f} TiB"
 
 
 def _available_in_system() -> int | None:

@@ -18,6 +18,7 @@ class Sighting:
         seen: attention modules seen under the root, kept or not.
         outside: attention calls seen outside of the root.
         other_thread: whether the root ran in another thread.
+        other_task: whether the root ran in another asyncio task.
         cuda_graph: whether attention was seen while a CUDA graph was being recorded.
         scripted: whether the root has TorchScript in it.
         opaque: name → calls of kernels that hide their attention.
@@ -29,6 +30,7 @@ class Sighting:
     seen: int
     outside: int
     other_thread: bool
+    other_task: bool
     cuda_graph: bool
     scripted: bool
     opaque: Mapping[str, int]
@@ -72,6 +74,11 @@ def _reason(s: Sighting) -> str:
         return (
             "it ran in another thread, and only the thread of the capture block is watched; call it in the block's "
             "own thread (without DataParallel)"
+        )
+    if s.other_task:
+        return (
+            "it ran in another asyncio task, and only the task of the capture block is watched, with those that it "
+            "starts; call it in the block's own task"
         )
     if s.cuda_graph:
         return "it ran while a CUDA graph was being recorded; call the model itself, without the graph"

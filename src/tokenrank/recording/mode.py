@@ -14,13 +14,14 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from .block import BlockMode
 from .origins import Origins, Step
 
 Observer = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
 Substitute = Callable[[TorchFunctionMode, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
-class AttentionMode(TorchFunctionMode):
+class AttentionMode(BlockMode):
     """Calls an observer with (args, kwargs, result) after each torch function that has one, or runs another instead.
 
     A function without a substitute runs as it would have; an observer's exception is handed to ``on_fault``.
@@ -65,6 +66,8 @@ class AttentionMode(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run ``func`` and let its observer look, or run what stands for it."""
+        if self.block is not None and not self.block.sees():
+            return func(*args, **(kwargs or {}))
         observer = self._observers[func]
         if observer is None and self._following:
             observer = self._followers.get(func)
@@ -155,11 +158,12 @@ def _entered(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
     query = given["query"]
     if not hasattr(_local, "stack"):
         _local.stack = []
-    _local.stack.append((query.shape[1] if query.ndim == 3 else 1, int(given["num_heads"])))
+    depth = len(_local.stack)
     try:
+        _local.stack.append((query.shape[1] if query.ndim == 3 else 1, int(given["num_heads"])))
         yield
     finally:
-        _local.stack.pop()
+        del _local.stack[depth:]
 
 
 # every call of a module passes through these; their frames hold little else than the module

@@ -41,7 +41,7 @@ class Forward:
 AttentionKind = Literal["sdpa", "multi_head_attention", "flex", "eager", "weights"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AttentionRecord:
     """One softmax attention call: softmax(scale · q kᵀ + mask), or its weights where q and k are unknown.
 
@@ -117,6 +117,13 @@ class AttentionRecord:
             assert self.weights is not None
             return self.weights.shape
         return torch.Size((*self.q.shape[:-1], self.k.shape[-2]))
+
+    def __repr__(self) -> str:
+        """One line, without the numbers."""
+        shape = "×".join(map(str, self.shape))
+        masked = "causal" if self.is_causal else "masked" if self.mask is not None else ""
+        parts = [self.name or "the root", self.module, f"{self.kind} {shape}", masked, f"step {self.step}"]
+        return f"AttentionRecord({', '.join(filter(None, parts))})"
 
     @property
     def is_square(self) -> bool:

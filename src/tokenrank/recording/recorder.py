@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from ..errors import InputError
+from .block import Block
 from .budget import Budget
 from .diagnosis import Sighting, explain_empty, explain_fault, explain_unmatched
 from .evidence import CONVOLUTIONS, TIMESTEPS, Evidence, Guidance, bound_inputs, small
@@ -22,6 +23,7 @@ from .lineage import Follower, Tags
 from .mode import AttentionMode, ModuleNames, Observer
 from .observers import Observers, OpaqueKernels, is_opaque
 from .origins import NOT_FOLLOWED, Origins
+from .quiet import put_right, unnoticed_depth
 from .record import BRANCHES, AttentionRecord, Branch, Forward
 from .selection import LayerSelection, Selection, StepSelection
 
@@ -29,10 +31,9 @@ from .selection import LayerSelection, Selection, StepSelection
 class Recorder:
     """Records every softmax attention of a running model without touching the model.
 
-    A context manager, for one use. While it is active, a torch function mode sees PyTorch's
-    functions in this thread, ``torch.compile`` is set aside for the whole process
-    (``torch.compiler.set_stance("force_eager")``), and a hook on the root counts forward calls.
-    Everything is undone on any way out of the block.
+    A context manager, for one use; or ``begin`` and ``end``. While it is active, a torch function mode sees PyTorch's
+    functions in this thread and asyncio task (``Block``), ``torch.compile`` is set aside for the whole process, and a
+    hook on the root counts forward calls. Everything is undone on any way out of the block, in any order of blocks.
 
     Args:
         root: the module whose attention is wanted.
@@ -74,15 +75,13 @@ class Recorder:
         self._selection = Selection(layers, steps)
         self._keeper = Keeper(heads, None if device is None else torch.device(device), dtype, Budget(max_bytes))
         self._guidance = Guidance()
-        self._stack = ExitStack()
         self._tags = Tags()
         self._opaque = OpaqueKernels()
         self._follower = Follower(self._tags)
         self._calls = 0
         self._fault: Exception | None = None
-        self._thread = threading.get_ident()
-        self._other_thread = False
-        self._saw_functions = False
+        self._handles: list[RemovableHandle] = []
+        self._other_thread = self._other_task = self._saw_functions = False
         self._inside, self._before = False, Evidence()
         self.evidence: dict[int, Evidence] = {}
         self._origins = Origins() if follow else None
@@ -92,40 +91,49 @@ class Recorder:
         )
         self.records: list[AttentionRecord] = self._journal.records
         self.opaque: dict[str, int] = self._opaque.calls
+        self._block: Block[AttentionMode] | None = None
+        self._depth = 0
 
-    def __enter__(self) -> Recorder:
-        self._thread = threading.get_ident()
-        with ExitStack() as stack:
-            handle = self._root.register_forward_pre_hook(self._begin, with_kwargs=True)
-            stack.callback(handle.remove)
-            stack.callback(self._root.register_forward_hook(self._end, always_call=True).remove)
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-            self._mode = AttentionMode(
-                {**Observers(self._journal).table(self._tags), **dict.fromkeys(CONVOLUTIONS, self._convolved)},
-                self._follower.rules(),
-                self._tags.entries,
-                self._judge,
-                self._note,
-                origins=self._origins,
-            )
-            stack.enter_context(self._mode)
-            self._stack = stack.pop_all()
+    def begin(self) -> Recorder:
+        """Start to watch; an interrupted start is undone by ``end``."""
+        self._depth = unnoticed_depth()
+        self._block = block = Block(self._watching())
+        before, after = RootHook(self._begin), RootHook(self._end)
+        self._handles.append(self._root.register_forward_pre_hook(before, with_kwargs=True))
+        self._handles.append(self._root.register_forward_hook(after, always_call=True))
+        block.begin()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
+        """Stop watching and put everything back; a second time is free.
+
+        Raises:
+            CaptureError: in another thread than ``begin``; see ``Block.end``.
+        """
+        put_right(self._depth)
         try:
-            self._stack.__exit__(kind, error, trace)
+            while self._handles:
+                self._handles[-1].remove()
+                self._handles.pop()
+            if self._block is not None:
+                self._saw_functions = self._block.mode.saw_functions
+                self._block.end()
+                self._block = None  # it knows what knows this recorder
         finally:
             self._journal.settle()
-            self._saw_functions = self._mode.saw_functions
             self._tags.clear()
             if self._origins is not None:
                 self._origins.clear()
             self._keeper.forget()
             self._guidance.forget()
-            del self._mode
+
+    def __enter__(self) -> Recorder:
+        return self.begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
 
     def check(self) -> None:
         """Say what went wrong, after a block that did not raise.
@@ -149,6 +157,7 @@ class Recorder:
                     outside=journal.outside,
                     other_thread=self._other_thread
                     or any(isinstance(m, nn.DataParallel) for m in self._root.modules()),
+                    other_task=self._other_task,
                     cuda_graph=journal.in_cuda_graph > 0,
                     scripted=any(isinstance(m, torch.jit.ScriptModule) for m in self._root.modules()),
                     opaque=dict(self.opaque),
@@ -156,16 +165,30 @@ class Recorder:
                 )
             )
 
+    def _watching(self) -> AttentionMode:
+        return AttentionMode(
+            {**Observers(self._journal).table(self._tags), **dict.fromkeys(CONVOLUTIONS, self._convolved)},
+            self._follower.rules(),
+            self._tags.entries,
+            self._judge,
+            self._note,
+            origins=self._origins,
+        )
+
     def _judge(self, function: Any) -> tuple[Observer | None, bool]:
         if is_opaque(function):
             return self._opaque.observer(function), False
         return self._follower.judge(function)
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        step, self._calls = self._calls, self._calls + 1
-        if threading.get_ident() != self._thread:
-            self._other_thread = True
+        block = self._block
+        if block is None or not block.sees():
+            if block is not None and threading.get_ident() == block.thread:
+                self._other_task = True
+            elif block is not None:
+                self._other_thread = True
             return
+        step, self._calls = self._calls, self._calls + 1
         try:
             forward, inputs = Forward(step), bound_inputs(module, args, kwargs)
             self._journal.begin(forward)
@@ -180,7 +203,11 @@ class Recorder:
             self._note(fault)
 
     def _end(self, module: nn.Module, args: Any, out: Any) -> None:
+        if self._block is None or not self._block.sees():
+            return
         self._inside = False
+        if self._origins is not None:
+            self._origins.let_go()  # a denoiser is given what it returned, as a picture that is cut anew
 
     def _convolved(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         if (
@@ -195,6 +222,37 @@ class Recorder:
 
     def _note(self, fault: Exception) -> None:
         self._fault = self._fault or fault
+
+
+class RootHook:
+    """A hook that is no part of the module: copies of the module, in memory or in files, get none that watches."""
+
+    def __init__(self, run: Callable[..., None]) -> None:
+        self._run = run
+
+    def __call__(self, *args: Any) -> None:
+        """Tell the recorder."""
+        self._run(*args)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LeftHook:
+        return LeftHook()
+
+    def __reduce__(self) -> tuple[type[LeftHook], tuple[()]]:
+        return LeftHook, ()
+
+
+class LeftHook:
+    """What a copy has in place of a ``RootHook``: it takes itself off when the copy first runs."""
+
+    def __call__(self, module: nn.Module, *args: Any) -> None:
+        """Go."""
+        for hooks, marks in (
+            (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs),
+            (module._forward_hooks, module._forward_hooks_always_called),
+        ):
+            for key in [key for key, hook in hooks.items() if hook is self]:
+                del hooks[key]
+                marks.pop(key, None)
 
 
 def _unwrapped(root: nn.Module) -> nn.Module:

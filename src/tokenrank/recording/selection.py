@@ -81,9 +81,11 @@ def matches_name(pattern: str, name: str) -> bool:
     return (
         pattern == name
         or name.startswith(pattern + ".")
-        or fnmatchcase(name, pattern)
-        or fnmatchcase(name, pattern + ".*")
+        or (len(pattern) <= _LONGEST and (fnmatchcase(name, pattern) or fnmatchcase(name, pattern + ".*")))
     )
+
+
+_LONGEST = 1000  # characters of a glob: the time to read it grows with their square
 
 
 def _matches(entry: LayerChoice, name: str, place: int) -> bool:

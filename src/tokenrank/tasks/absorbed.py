@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..chain import AttentionChain
 from ..observation import Observation
+from ..progress import track
 from ..select import Heads
 from .masks import grid_of
 
@@ -37,10 +38,12 @@ def border_times(chains: AttentionChain, edge: Tensor) -> Tensor:
 
 def absorbed(observation: Observation, names: Sequence[str], heads: Heads) -> Tensor:
     """``border_times`` of all heads of some layers, mixed: float64 (P,)."""
-    weights = torch.cat([_weights(observation, name, heads) for name in names])
+    weights = torch.cat([_weights(observation, name, heads) for name in track(names, "|λ2| of layers")])
     if not bool(weights.any()):  # no head is slower than another
         weights = torch.ones_like(weights)
-    return (weights / weights.sum()) @ torch.cat([_times(observation, name, heads) for name in names])
+    return (weights / weights.sum()) @ torch.cat(
+        [_times(observation, name, heads) for name in track(names, "bounces to the border, layers")]
+    )
 
 
 def _weights(observation: Observation, name: str, heads: Heads) -> Tensor:

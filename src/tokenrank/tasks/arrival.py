@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from ..chain import TokenMap
 from ..errors import InputError
 from ..observation import Observation, What
+from ..progress import track
 from ..reading import Reading, Source, observe
 from ..select import Heads, Layer, Layers, whole_number
 from .masks import grid_of
@@ -69,14 +70,17 @@ def arrival(
     observation = observe(source, **reading)
     names = last_quarter(observation.layers) if layer is None else observation.several_layers(layer)
     grid = one_grid(observation, (*names, observation.layer(features_layer)))
-    values = without_peaks(geometric_mean([_STARTS[start](observation, name, heads) for name in names]), grid)
+    begun = [_STARTS[start](observation, name, heads) for name in track(names, f"{_WORDS[start]} of layers")]
+    values = without_peaks(geometric_mean(begun), grid)
     if backward:
-        values = values / geometric_mean([_backward(observation, name, heads) for name in names])
+        values = values / geometric_mean(
+            [_backward(observation, name, heads) for name in track(names, "backward TokenRank of layers")]
+        )
     words = f"{_WORDS[start]} over backward TokenRank" if backward else _WORDS[start]
     caption = f"{words} of {layers_words(observation, names)}, heads {heads}"
     if steps:
         chain = observation.features_chain(features_layer, what, tau)
-        for _ in range(steps):
+        for _ in track(range(steps), "steps along the features"):
             values = chain.operator.matmul(values[:, None])[:, 0]
         caption += f"; {steps} step{'s' * (steps > 1)} along {chain.caption.removeprefix(f'{observation.name}, ')}"
     layout = observation.head_chains(names[0]).layout
@@ -132,13 +136,13 @@ def one_grid(observation: Observation, names: Sequence[str]) -> tuple[int, int]:
 
 
 def layers_words(observation: Observation, names: Sequence[str]) -> str:
-    """ "layers 9 to 11 of 12", "layer 3 of 12", "layers 1, 4 of 12"."""
-    places, count = [observation.layers.index(name) for name in names], len(observation.layers)
+    """ "layers 9 to 11 of 0–11", "layer 3 of 0–11", "layers 1, 4 of 0–11"."""
+    places, last = [observation.layers.index(name) for name in names], len(observation.layers) - 1
     if len(places) == 1:
-        return f"layer {places[0]} of {count}"
+        return f"layer {places[0]} of 0–{last}"
     if places == list(range(places[0], places[-1] + 1)):
-        return f"layers {places[0]} to {places[-1]} of {count}"
-    return f"layers {', '.join(map(str, places))} of {count}"
+        return f"layers {places[0]} to {places[-1]} of 0–{last}"
+    return f"layers {', '.join(map(str, places))} of 0–{last}"
 
 
 def _tokenrank(observation: Observation, name: str, heads: Heads) -> Tensor:

@@ -16,6 +16,7 @@ from ..chain import AttentionChain
 from ..errors import InputError
 from ..layout import TokenLayout
 from ..observation import Observation
+from ..progress import track
 from ..reading import Reading, Source, observe
 from ..select import HEADS, Heads, Layers, whole_number
 from .masks import grid_of
@@ -109,7 +110,7 @@ def cluster(
 
 def _joined(observation: Observation, names: Sequence[str], heads: Heads) -> AttentionChain:
     """One chain (P, P) of the picture; of several layers a matrix on the finest grid."""
-    chains = [observation.chain(name, heads) for name in names]
+    chains = [observation.chain(name, heads) for name in track(names, "chains of layers")]
     if len(chains) == 1:
         return chains[0]
     maps = [(chain.operator.to_dense(torch.float64), grid_of(chain)) for chain in chains]

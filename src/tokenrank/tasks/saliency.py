@@ -13,6 +13,7 @@ from ..chain import AttentionChain, TokenMap
 from ..chain.foreground import ForegroundRule, foreground, is_constant
 from ..errors import InputError, NotFoundError
 from ..observation import Observation
+from ..progress import track
 from ..reading import Reading, Source, observe
 from ..select import Heads, Layers
 from .absorbed import absorbed
@@ -159,7 +160,9 @@ def _map(observation: Observation, how: SaliencyWay, names: Sequence[str], heads
     if how == "border":
         values = absorbed(observation, names, heads)
     elif how == "tokenrank":
-        values = geometric_mean([observation.chain(name, heads).tokenrank().values for name in names])
+        values = geometric_mean(
+            [observation.chain(name, heads).tokenrank().values for name in track(names, "TokenRank of layers")]
+        )
     else:
         chain = _mixed(observation, names, heads)
         halves = slow_mode(chain) if how == "slow" else chain.metastable(2).values[..., 0] - 0.5
@@ -171,7 +174,7 @@ def _map(observation: Observation, how: SaliencyWay, names: Sequence[str], heads
 
 def _mixed(observation: Observation, names: Sequence[str], heads: Heads) -> AttentionChain:
     """One chain (P, P) of several layers, each layer's heads mixed; of several a matrix, their mean."""
-    first, *others = (observation.chain(name, heads) for name in names)
+    first, *others = (observation.chain(name, heads) for name in track(names, "chains of layers"))
     if not others:
         return first
     total = first.operator.to_dense(torch.float64)

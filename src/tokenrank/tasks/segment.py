@@ -18,17 +18,13 @@ from ..errors import InputError
 from ..layout import Point, TokenLayout
 from ..markov import Bounces
 from ..observation import Observation
+from ..progress import track
 from ..reading import Reading, Source, observe
 from ..select import HEADS, SEED_LAYER, Heads, Layer
+from .marks import Box, Place, fractions, mark_of
 from .masks import Refinement, check_refinement, grid_of, part_at, refined
 from .segmentation import Segmentation
 from .strength import strengths, warn_if_faint
-
-Box: TypeAlias = tuple[float, float, float, float]
-"""x0, y0, x1, y1: four whole numbers are pixels (x1, y1 beyond the box), anything else fractions from 0 to 1."""
-
-Place: TypeAlias = "Point | int | str | Box | np.ndarray | Tensor"
-"""A point, a patch's number, a span or a word, a box, or a bool mask of the picture (H, W)."""
 
 Places: TypeAlias = "Place | list[Place] | Mapping[str, Place]"
 
@@ -98,7 +94,7 @@ def segment(
     places = _named(start, text)
     towards: Direction = direction or ("backward" if text is not None else "forward")
     scores, masks = [], []
-    for place in places.values():
+    for place in track(places.values(), "walks from starts"):
         chain = observation.chain(layer, heads, "all" if isinstance(place, str) else None)
         values = start_map(chain, place, n, towards, size).upsample(size).double().cpu().numpy()
         if refine and picture is not None:
@@ -112,7 +108,8 @@ def segment(
     if found is not None and rule is not None:
         weakest = min(range(len(found)), key=found.__getitem__)
         warn_if_faint(found[weakest], f"{names[1 + weakest]!r} of segment")
-    return Segmentation(labels, names, np.stack(scores).astype(np.float32), picture, caption, found)
+    starts = tuple(mark_of(place, grid, size) for place in places.values())
+    return Segmentation(labels, names, np.stack(scores).astype(np.float32), picture, caption, found, starts)
 
 
 def start_map(chain: AttentionChain, place: Place, n: Bounces, direction: Direction, size: tuple[int, int]) -> TokenMap:
@@ -157,15 +154,7 @@ def box_share(box: Box, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
     Raises:
         InputError: outside the picture, or empty.
     """
-    height, width = size
-    whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in box)
-    try:
-        x0, y0, x1, y1 = (float(v) / s for v, s in zip(box, (width, height) * 2 if whole else (1,) * 4, strict=True))
-    except (TypeError, ValueError):
-        raise InputError(f"box {box!r}, expected four numbers x0, y0, x1, y1") from None
-    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
-        unit = f"pixels of a picture {width} wide and {height} high" if whole else "fractions of width and height"
-        raise InputError(f"box {tuple(box)} in {unit}: expected 0 ≤ x0 < x1 and 0 ≤ y0 < y1, inside the picture")
+    x0, y0, x1, y1 = fractions(box, size)
     shares = _overlap(y0, y1, grid[0])[:, None] * _overlap(x0, x1, grid[1])
     return (shares / shares.sum()).flatten()
 

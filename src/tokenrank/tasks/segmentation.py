@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,20 @@ import numpy as np
 import PIL.Image
 import PIL.PngImagePlugin
 
-from ..errors import InputError
-from ..files.whole import write_whole
-from ..html import escape, figure, image, panel
+from ..errors import InputError, escaped
+from ..html import escape, image, note, panel
 from ..models import ImageSource, read_image
+from ..writing import save_whole
+from .marks import Mark, with_marks
+from .palette import palette
 from .strength import strength_words, total_strength
 
 MOST_LABELS = 255  # of an indexed picture, beside the background
 SHOWN = 4  # labels named by ``repr``
-SMALL = 240  # pixels of a picture in a notebook, at least
+SMALL, LARGE = 240, 640  # pixels of a picture in a notebook, at least and at most
+SHOWN_WIDE = 420  # CSS pixels that it is wide at most
+LONGEST_NAME = 60  # characters of a label's name
+MOST_NAMED = 40  # labels of a legend
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,8 @@ class Segmentation:
         strengths: how much each label above 0 stands out, from −1 to 1; 0 is what a picture of one colour gives, and
             below 0.1 there may be nothing (``tokenrank.tasks.strengths``). None where it is not known: attention that
             was captured before, so that the model cannot be asked what it makes of one colour.
+        starts: where each label above 0 was started from: a point, a box in fractions, a bool mask (H, W), or None
+            where that is no place, such as CLS; empty where nothing was started.
 
     Raises:
         InputError: labels of another shape or type, or without a name; scores or strengths that do not fit.
@@ -49,6 +55,7 @@ class Segmentation:
     picture: PIL.Image.Image | None = None
     caption: str = ""
     strengths: tuple[float, ...] | None = None
+    starts: tuple[Mark, ...] = ()
 
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels)
@@ -68,6 +75,8 @@ class Segmentation:
             )
         if self.strengths is not None and len(self.strengths) != len(self.names) - 1:
             raise InputError(f"{len(self.strengths)} strengths of {len(self.names) - 1} labels, expected one each")
+        if self.starts and len(self.starts) != len(self.names) - 1:
+            raise InputError(f"{len(self.starts)} starts of {len(self.names) - 1} labels, expected one each")
 
     @property
     def strength(self) -> float | None:
@@ -119,12 +128,13 @@ class Segmentation:
             data["info"]["strength"] = round(self.strength, 6)
         return data
 
-    def overlay(self, image: ImageSource | None = None, opacity: float = 0.55) -> PIL.Image.Image:
-        """The labels above 0 in colour over their picture, in the labels' size.
+    def overlay(self, image: ImageSource | None = None, opacity: float = 0.55, starts: bool = True) -> PIL.Image.Image:
+        """The labels above 0 in colour over their picture, in the labels' size, and where they were started from.
 
         Args:
             image: as in ``read_image``; ``picture`` where None, or white where that is not known either.
             opacity: of the colours, 0 … 1.
+            starts: draw ``starts``, each in the colour of its label, on pictures of 48 pixels a side or more.
 
         Raises:
             InputError: a picture that cannot be read, or an opacity beyond 0 … 1.
@@ -139,23 +149,25 @@ class Segmentation:
             beneath = beneath.resize((width, height), PIL.Image.Resampling.BICUBIC)
         pixels = np.asarray(beneath, dtype=np.float64)
         mixed = np.where(self.labels[..., None] > 0, (1 - opacity) * pixels + opacity * self._colours(), pixels)
+        if starts:
+            mixed = with_marks(mixed, self.starts, palette()[1:].astype(np.float64))
         return PIL.Image.fromarray(np.round(mixed).astype(np.uint8))
 
     def save(self, path: str | Path, file_name: str = "") -> Path:
-        """Write the labels as an indexed .png, or as COCO .json; the ending says which.
+        """Write the labels as an indexed .png, or as COCO .json, whole or not at all; the ending says which.
 
         Args:
+            path: of the file. Where it is a link of yours, the file that it leads to is written.
             file_name: name of the picture, for the json.
 
         Raises:
-            InputError: another ending, a folder that does not exist, or more labels than a png has.
+            InputError: another ending, a file that cannot be written (a folder that does not exist, a full disk …), or
+                more labels than a png has.
         """
         path = Path(path)
         if path.suffix not in (".png", ".json"):
             raise InputError(f"cannot write {path.name!r}: expected .png (indexed) or .json (COCO)")
-        if not path.parent.is_dir():
-            raise InputError(f"cannot write {path.name!r}: no folder {str(path.parent)!r}; make it first")
-        write_whole(path, self.encoded(path.suffix, file_name))
+        save_whole(path, self.encoded(path.suffix, file_name))
         return path
 
     def encoded(self, form: str, file_name: str = "", maker: str = "tokenrank") -> bytes:
@@ -170,20 +182,24 @@ class Segmentation:
 
     def __repr__(self) -> str:
         height, width = self.size
-        shares = [f"{name} {share:.0%}" for name, share in list(self.areas().items())[1:]]
+        shares = [f"{escaped(name, LONGEST_NAME)} {share:.0%}" for name, share in list(self.areas().items())[1:]]
         told = ", ".join(shares[:SHOWN]) + (f", … {len(shares)} labels" if len(shares) > SHOWN else "")
         known = "" if self.strengths is None else f"; {self.strength_words()}"
         return f"Segmentation({height} × {width} pixels: {told or 'background alone'}{known})"
 
     def _repr_html_(self) -> str:
-        picture = self.overlay()
+        picture, photo = self.overlay(), self.picture is not None
         if max(picture.size) < SMALL:  # one pixel a patch: each as a square that can be seen
             factor = -(-SMALL // max(picture.size))
             picture = picture.resize((picture.width * factor, picture.height * factor), PIL.Image.Resampling.NEAREST)
-        names = ", ".join(self._name(label) for label in range(1, min(len(self.names), MOST_LABELS + 1)))
-        content = f"{image(picture, 'labels over their picture')}<div>{names}</div>"
-        told = ", ".join(filter(None, [self.caption, "" if self.strengths is None else self.strength_words()]))
-        return panel(f"Segmentation of {self.size[0]} × {self.size[1]} pixels", figure(content, told))
+        elif max(picture.size) > LARGE:
+            picture.thumbnail((LARGE, LARGE), PIL.Image.Resampling.LANCZOS)
+        names = " &nbsp; ".join(self._name(label) for label in range(1, min(len(self.names), MOST_NAMED + 1)))
+        more = f" … and {len(self.names) - 1 - MOST_NAMED} more" if len(self.names) - 1 > MOST_NAMED else ""
+        width = min(picture.width, SHOWN_WIDE)
+        content = f"{image(picture, 'labels over their picture', width, photo)}<div>{names}{more}</div>"
+        told = "" if self.strengths is None else self.strength_words()
+        return panel(f"Segmentation of {self.size[0]} × {self.size[1]} pixels", content, note(self.caption), note(told))
 
     def _name(self, label: int) -> str:
         """A label's name and area, with its colour, as HTML."""
@@ -258,54 +274,3 @@ def coco_dataset(
         "annotations": annotations,
         "categories": [{"id": i, "name": name} for i, name in enumerate(names) if i],
     }
-
-
-GOLDEN = 137.50776405003785  # degrees; turns by the golden angle never meet again
-LIGHTNESS = (0.72, 0.52, 0.86)  # three: after 8 and 13 turns hues come close again, and must differ in this
-
-
-@cache
-def palette() -> np.ndarray:
-    """uint8 (256, 3) sRGB: black for 0, then hues a golden angle apart at three lightnesses of OKLCh.
-
-    Colours of equal lightness look equally bright, so that no label stands out. Chroma is the largest up to 0.16
-    that sRGB can show.
-
-    Source: Ottosson, "A perceptual color space for image processing" (2020), OKLab.
-    """
-    places = np.arange(255)
-    lightness = np.asarray(LIGHTNESS)[places % len(LIGHTNESS)] - 0.03 * (places // 64)  # late ones differ in this, too
-    hue = np.deg2rad(GOLDEN * places + 30)
-    colours = np.zeros((255, 3))
-    open_ = np.ones(255, dtype=bool)
-    for chroma in np.arange(0.16, -0.001, -0.005):
-        rgb = _srgb(lightness, chroma * np.cos(hue), chroma * np.sin(hue))
-        shown = open_ & ((rgb >= 0) & (rgb <= 1)).all(-1)
-        colours[shown] = rgb[shown]
-        open_ &= ~shown
-    table = np.zeros((256, 3), dtype=np.uint8)
-    table[1:] = np.round(colours * 255)
-    table.setflags(write=False)
-    return table
-
-
-def _srgb(lightness: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """OKLab to sRGB, (…, 3); beyond 0 … 1 where sRGB has no such colour."""
-    cones = np.stack(
-        [
-            lightness + 0.3963377774 * a + 0.2158037573 * b,
-            lightness - 0.1055613458 * a - 0.0638541728 * b,
-            lightness - 0.0894841775 * a - 1.2914855480 * b,
-        ],
-        -1,
-    )
-    to_linear = np.array(
-        [
-            [4.0767416621, -3.3077115913, 0.2309699292],
-            [-1.2684380046, 2.6097574011, -0.3413193965],
-            [-0.0041960863, -0.7034186147, 1.7076147010],
-        ]
-    )
-    linear = cones**3 @ to_linear.T
-    bright = 1.055 * np.clip(linear, 0.0031308, None) ** (1 / 2.4) - 0.055
-    return np.where(linear <= 0.0031308, 12.92 * linear, bright)

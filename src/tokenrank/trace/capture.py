@@ -45,8 +45,9 @@ def capture(
         chain = trace["encoder.layer.8"]
 
     Seen are ``scaled_dot_product_attention``, ``nn.MultiheadAttention``, FlexAttention, and
-    attention written by hand, in the thread of the block. While the block runs,
-    ``torch.compile`` is set aside for the whole process, so a compiled model runs uncompiled.
+    attention written by hand, in the thread of the block, and where it began in an asyncio task, in that and those
+    that it starts. While any block runs, ``torch.compile`` is set aside for the whole process, so a compiled model runs
+    uncompiled. Blocks may end in any order; each in the thread in which it began.
 
     Args:
         model: the module that you call, what ``tr.load`` returns, or a pipeline (of diffusers: its
@@ -78,8 +79,8 @@ def capture(
     Raises:
         InputError: an argument of another kind than listed above.
         CaptureError: at the end of a block that did not raise itself: nothing was recorded, an
-            entry of ``layers`` met no attention, or the memory would not have held it. The message has
-            the reason and the cure.
+            entry of ``layers`` met no attention, or the memory would not have held it; or the block ends in another
+            thread. The message has the reason and the cure.
 
     Example:
         >>> import tokenrank as tr
@@ -106,12 +107,16 @@ def capture(
     else:
         trace = Trace(running.means, recorder.opaque, layout, running.results, resolver.resolve)
     try:
-        with recorder:
+        try:
+            recorder.begin()
             yield trace
+        finally:
+            recorder.end()
+            if running is not None:
+                running.end(resolver.batch_size)
+            resolver.end(recorder.records)
     finally:
-        if running is not None:
-            running.end(resolver.batch_size)
-        resolver.end(recorder.records)
+        recorder.end()  # once more: the first may have been interrupted
     recorder.check()
 
 

@@ -23,7 +23,7 @@ from .probe import MIXED, NONE, Moved, Probe, decoded, picture_name
 Verdict = Literal["proved", "wrong", "mixed", "unchecked", "other grid", "no layout"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerCheck:
     """What one attention showed.
 
@@ -61,8 +61,10 @@ class LayerCheck:
         }
         return f"{self.name or 'the module itself'}: {what[self.verdict]}"
 
+    __repr__ = __str__
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class LayoutCheck:
     """What all attention showed; printed one line a layer.
 
@@ -96,8 +98,10 @@ class LayoutCheck:
             )
         return layouts[0]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(map(str, self.layers))
+
+    __str__ = __repr__
 
 
 def check_layout(

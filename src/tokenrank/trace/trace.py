@@ -195,7 +195,10 @@ class Trace(Mapping[str, AttentionChain]):
         return estimate(self._records, steps, device)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write records, names and layouts into one safetensors file; ``tr.load_trace`` reads it.
+        """Write records, names and layouts into one safetensors file, whole or not at all; ``tr.load_trace`` reads it.
+
+        Args:
+            path: of the file. Where it is a link of yours, the file that it leads to is written.
 
         Raises:
             InputError: a path that cannot be written.

@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from ..analysis import Analysis
 from ..markov import Lambda2
-from .style import CLIP, LINE, QUIET, SMALL, coloured, drawable, shortened
+from .style import CLIP, LINE, QUIET, SMALL, Ends, Scale, coloured, drawable, shortened
 
 LONGEST_NAME = 48
 SCALE_ROOM = 1.2  # inches that the colour scale takes
+KEPT = "|λ₂|: what each bounce keeps of the start in the long run, from 0 to 1"
 
 
 def caption(analysis: Analysis) -> list[str]:
@@ -21,6 +22,7 @@ def caption(analysis: Analysis) -> list[str]:
     return [
         f"layer {analysis.layer_index} of 0–{layers - 1} ({_name(analysis.layer)})",
         f"{heads_words(analysis)}{lambda2_words(analysis.chain_lambda2)}",
+        KEPT,
         f"TokenRank with α = {analysis.alpha:g}",
         f"model {_name(analysis.model)}",
     ]
@@ -53,17 +55,29 @@ def lambda2_words(lambda2: Lambda2) -> str:
     return f"|λ₂| {'≈' if bool(lambda2.certificate.uncertain) else '='} {float(lambda2.values):.2f}"
 
 
-def wrapped(pieces: list[str], width: float) -> list[str]:
-    """Lines of small text at most ``width`` inches wide, broken between pieces where possible."""
-    most = max(int(width / (0.56 * SMALL / 72)), 20)  # a character of the font is 0.56 em wide on average
+def wrapped(pieces: list[str], width: float, beside: float = 0.0) -> list[str]:
+    """Lines of small text at most ``width`` inches wide, broken between pieces where possible.
+
+    The first two lines leave ``beside`` inches free on their right, for the colour scale.
+    """
     lines: list[str] = []
     for piece in pieces:
         joined = f"{lines[-1]}  ·  {piece}" if lines else piece
-        if lines and len(joined) <= most:
+        if lines and len(joined) <= _most(width - (beside if len(lines) <= 2 else 0)):
             lines[-1] = joined
-        else:
-            lines += textwrap.wrap(piece, most)
+            continue
+        rest = piece
+        while rest:
+            most = _most(width - (beside if len(lines) < 2 else 0))
+            first, *more = textwrap.wrap(rest, most) or [""]
+            lines.append(first)
+            rest = " ".join(more)
     return lines
+
+
+def _most(width: float) -> int:
+    """Characters of small text on a line; one is 0.53 em wide on average."""
+    return max(int(width / (0.53 * SMALL / 72)), 20)
 
 
 def write_lines(figure: Figure, lines: list[str], left: float, top: float) -> None:
@@ -74,24 +88,53 @@ def write_lines(figure: Figure, lines: list[str], left: float, top: float) -> No
         figure.text(left / width, y, line, fontsize=SMALL, color=QUIET, va="top", ha="left")
 
 
-def draw_scale(figure: Figure, colours: str, right: float, top: float, end: float = 1.0) -> None:
+def unit_words(scale: Scale, token: str, count: int) -> str:
+    """What the colours of maps are, with their unit.
+
+    Args:
+        scale: of the maps.
+        token: what one token is: "patch", "token", "frame".
+        count: how many there are.
+    """
+    if scale == "shared":
+        return f"colour: attention on a {token}, 1 = an even share (1/{count:,}), one scale for all maps"
+    return f"colour: attention on a {token}, each map on its own scale"
+
+
+def draw_scale(
+    figure: Figure, colours: str, right: float, top: float, end: float = 1.0, ends: Ends | None = None, count: int = 1
+) -> None:
     """The colour scale of maps in two small lines, its top right corner at ``right`` and ``top`` inches.
 
-    ``end`` is the part of the colour map that is used.
+    Args:
+        figure: that it is drawn into.
+        colours: a matplotlib colour map.
+        right, top: inches from the figure's top left.
+        end: the part of the colour map that is used.
+        ends: shares of attention that all maps run between; None where every map runs between its own percentiles.
+        count: of tokens; with ``ends`` numbers are multiples of an even share, 1 / count.
     """
     width, height = figure.get_size_inches()
-    bar, room = 0.5, 0.27
+    low, high, below = f"{CLIP[0]}", f"{CLIP[1]} %", "percentiles of each map"
+    if ends is not None:
+        low, high, below = times_words(ends[0] * count), f"{times_words(ends[1] * count)} ×", "an even share, all maps"
+    bar, room = 0.5, max(0.27, 0.05 + 0.55 * SMALL / 72 * len(high))
     left = right - room - bar
     axes = figure.add_axes((left / width, 1 - (top + 0.09) / height, bar / width, 0.07 / height), label="scale")
     axes.imshow(coloured(np.linspace(0, end, 64)[None], colours), aspect="auto", interpolation="antialiased")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     for x, y, words, side in (
-        (left - 0.04, top, f"{CLIP[0]}", "right"),
-        (left + bar + 0.04, top, f"{CLIP[1]} %", "left"),
-        (right, top + LINE, "percentiles of each map", "right"),
+        (left - 0.04, top, low, "right"),
+        (left + bar + 0.04, top, high, "left"),
+        (right, top + LINE, below, "right"),
     ):
         figure.text(x / width, 1 - y / height, words, fontsize=SMALL, color=QUIET, va="top", ha=side)
+
+
+def times_words(value: float) -> str:
+    """A multiple in few signs: 0, 0.019, 5.5, 120."""
+    return f"{value:,.0f}" if value >= 99.5 or value < 5e-4 else f"{value:.2g}"
 
 
 def _name(name: str) -> str:

@@ -6,8 +6,23 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..analysis import Analysis
-from .caption import wrapped, write_lines
-from .style import COLUMN, FULL, INK, LINE, NUMBERS, SMALL, TITLE, coloured, drawable, luminance, paper_style, shortened
+from ..chain.shown_figure import ShownFigure
+from .caption import KEPT, heads_words, lambda2_words, wrapped, write_lines
+from .style import (
+    COLUMN,
+    FULL,
+    INK,
+    LINE,
+    NUMBERS,
+    QUIET,
+    SMALL,
+    TITLE,
+    coloured,
+    drawable,
+    luminance,
+    paper_style,
+    shortened,
+)
 
 ROW = 0.23  # inches a layer
 LEFT, RIGHT, HEAD, MARGIN = 0.42, 0.42, 0.24, 0.05
@@ -18,7 +33,8 @@ def lambda2_figure(analysis: Analysis, width: float | None = None) -> Figure:
     """Layers × heads, from 0 (one bounce forgets the start) to 1 (it is never forgotten).
 
     Every cell has its number where there is room; "≈" marks the uncertain ones, a triangle the
-    layer that the other figures show. Layers are counted from zero, the last one at the top.
+    layer that the other figures show, and the line below says so, with |λ2| of its heads together.
+    Layers are counted from zero, the last one at the top.
 
     Args:
         analysis: of a picture or a text.
@@ -29,14 +45,19 @@ def lambda2_figure(analysis: Analysis, width: float | None = None) -> Figure:
     layers, heads = values.shape
     if width is None:
         width = COLUMN if heads * NARROWEST <= COLUMN - LEFT - RIGHT else FULL
-    notes = [f"model {shortened(drawable(analysis.model), 48)}"]
+    pointed = f"◂ layer {analysis.layer_index}, which the other figures show: {heads_words(analysis)}"
+    notes = [
+        pointed + lambda2_words(analysis.chain_lambda2),
+        KEPT,
+        f"model {shortened(drawable(analysis.model), 48)}",
+    ]
     notes += ["≈ uncertain: its residual stayed above the tolerance"] if uncertain.any() else []
     lines = wrapped(notes, width - 2 * MARGIN)
     body = max(layers * ROW, 4 * ROW)
     foot = 0.36 + len(lines) * LINE + MARGIN
     height = HEAD + body + foot
     with paper_style():
-        figure = Figure(figsize=(width, height))
+        figure = ShownFigure(figsize=(width, height))
         across = width - LEFT - RIGHT
         axes = figure.add_axes((LEFT / width, foot / height, across / width, body / height))
         axes.imshow(np.nan_to_num(values), cmap=NUMBERS, vmin=0, vmax=1, aspect="auto", origin="lower",
@@ -63,6 +84,8 @@ def lambda2_figure(analysis: Analysis, width: float | None = None) -> Figure:
                   clip_on=False)  # fmt: skip
         axes.set(xlim=(-0.5, heads - 0.5), ylim=(-0.5, layers - 0.5))  # the mark stands outside
         figure.text(LEFT / width, 1 - 0.06 / height, "|λ₂| of every head", fontsize=TITLE, va="top")
+        figure.text(1 - 0.05 / width, 1 - 0.075 / height, "colour: |λ₂|", fontsize=SMALL, color=QUIET, va="top",
+                    ha="right")  # fmt: skip
         _scale(figure, (1 - (RIGHT - 0.19) / width, foot / height, 0.06 / width, body / height))
         write_lines(figure, lines, MARGIN, height - MARGIN - len(lines) * LINE)
     return figure

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import struct
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...errors import InputError, first_line, printable, require
+from ...errors import InputError, first_line, printable
 from ...models import read_image
+from ...untrusted import check, read_bytes
+from . import matlab5
 from .folder import IMAGES, FolderDataset, check_folder, find_layout, listing, pair
 from .masks import same_size
 from .sample import Labels, Sample
 
+_VARIABLE = "groundTruth"
+_RESULT, _SORTING = 8, 48  # bytes for each label: of the result, and while one segmentation is sorted
 _SPLITS = ("train", "val", "test")
 _ROOTS = ("", "data/", "BSDS500/data/", "BSR/BSDS500/data/")
 _TREE = """
@@ -47,57 +49,59 @@ class Bsds500(FolderDataset):
             same_size(segmentation, truth_path, image, image_path)
         return Sample(key, image, regions=regions)
 
+    def _files(self, key: str) -> tuple[Path, ...]:
+        return self._paths[key]
+
 
 def read_regions(path: Path) -> tuple[Labels, ...]:
     """Segmentations of all annotators from a MATLAB v5 file, (H, W) each, relabelled 1 … K in the order of labels.
 
     Raises:
-        InputError: the file is broken, or holds no cell array ``groundTruth`` of structs with ``Segmentation``.
+        InputError: the file is broken, too large, or holds no cell array ``groundTruth`` of structs with
+            ``Segmentation``.
     """
-    matlab = require("scipy.io", "evaluate")
     name = printable(path)
+    data = read_bytes(path, "a MATLAB v5 file")
     try:
-        data = path.read_bytes()
-        _check_compressed(data)
-        content = matlab.loadmat(io.BytesIO(data))
-    except Exception as error:  # anything, on broken files
+        content, order = _ground_truth(data, name)
+    except (matlab5.MalformedError, zlib.error) as error:
         raise InputError(
             f"{name} cannot be read as a MATLAB v5 file: {first_line(error)}; fetch it again, or save it with -v7"
-        ) from error
-    if "groundTruth" not in content:
-        found = ", ".join(sorted(field for field in content if not field.startswith("__"))) or "nothing"
-        raise InputError(f"{name} has no 'groundTruth'; found: {found}")
+        ) from None
     try:
-        segmentations = [np.asarray(cell["Segmentation"][0, 0]) for cell in content["groundTruth"].flat]
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+        segmentations = matlab5.cells(content, order, "Segmentation")
+    except matlab5.MalformedError as error:
         raise InputError(
             f"groundTruth of {name} is not a cell array of structs with Segmentation: {first_line(error)}"
-        ) from error
+        ) from None
     if not segmentations:
         raise InputError(f"groundTruth of {name} is empty, expected one segmentation at least")
+    sizes = [segmentation.size for segmentation in segmentations]
+    check(len(content) + _RESULT * sum(sizes) + _SORTING * max(sizes), name, f"{len(sizes)} segmentations")
     return tuple(_without_gaps(segmentation, name) for segmentation in segmentations)
 
 
-def _check_compressed(data: bytes) -> None:
-    """Raises zlib.error where a checksum is wrong: of such files, scipy's parser can crash the whole process.
-
-    MATLAB v5 is 128 bytes of header, then elements: type and length as 32-bit numbers, content. Type 15 is zlib.
-    """
-    order = ">" if data[126:128] == b"MI" else "<"
-    place = 128
-    while place < len(data):
-        kind, length = struct.unpack_from(f"{order}II", data, place)
-        if kind != 15:
-            return
-        zlib.decompress(data[place + 8 : place + 8 + length])
-        place += 8 + length
+def _ground_truth(data: bytes, name: str) -> tuple[memoryview, str]:
+    """The content of the variable, and its order of bytes."""
+    found: dict[str, tuple[memoryview, str, bool]] = {}
+    for variable, content, order, compressed in matlab5.variables(data):
+        if variable in found:
+            raise matlab5.MalformedError(f"{printable(variable)} stands in it twice")
+        found[variable] = content, order, compressed
+    if _VARIABLE not in found:
+        names = ", ".join(printable(variable)[1:-1] for variable in sorted(found)[:5]) or "nothing"
+        raise InputError(f"{name} has no {_VARIABLE!r}; found: {names}")
+    content, order, compressed = found[_VARIABLE]
+    return matlab5.unpacked(content, order, name) if compressed else content, order
 
 
 def _without_gaps(segmentation: Any, name: str) -> Labels:
-    if segmentation.ndim != 2 or not segmentation.size or segmentation.dtype.kind not in "uif":
+    if segmentation.ndim != 2 or not segmentation.size:
         raise InputError(
             f"a Segmentation of {name} is {segmentation.dtype} {segmentation.shape}, expected numbers (rows, columns)"
         )
+    if not np.isfinite(segmentation).all():
+        raise InputError(f"a Segmentation of {name} holds NaN or infinite numbers, expected labels; fetch it again")
     # the shape of the inverse differs between versions of numpy
     inverse = np.unique(segmentation, return_inverse=True)[1].reshape(segmentation.shape)
     return np.asarray(inverse + 1, dtype=np.int64)

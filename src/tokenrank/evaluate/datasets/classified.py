@@ -7,8 +7,10 @@ from typing import Any
 
 import PIL.Image
 
-from ...errors import InputError, first_line, printable, require
+from ...errors import InputError, first_line, printable
 from ...models import read_image
+from ...untrusted import check, check_regular, installed
+from ...untrusted.apart import RefusedError, ask, of_file
 from .folder import IMAGES, FolderDataset, check_folder, key_of, listing, read_lines, subfolders, wrong_folder
 from .masks import image_from_bytes
 from .sample import Sample
@@ -53,6 +55,9 @@ class ImageNetFolder(FolderDataset):
         path, target = self._paths[key]
         return Sample(key, read_image(path), target=target, word=self.classes[target])
 
+    def _files(self, key: str) -> tuple[Path, ...]:
+        return (self._paths[key][0],)
+
 
 def _has_classes(folder: Path) -> bool:
     """Whether the name, or three folders with pictures each, suggest classes: for a hint, so not for any two."""
@@ -63,6 +68,7 @@ def _has_classes(folder: Path) -> bool:
 
 _CLASS_NAMES = "classes.txt"
 _DIGITS = 7
+_KEY = 128  # bytes for the key of a row, in a tuple and a set
 _SHARDS_TREE = """
 FOLDER/              (or FOLDER/data/)
   val.parquet        (or val-00000-of-00002.parquet …: columns image, label, optional box)
@@ -73,7 +79,8 @@ class ParquetShards(FolderDataset):
     """Samples with ``target``, ``word`` where there is a classes.txt, and ``box`` where there is such a column.
 
     Keys are the shard's name and the row, such as ``val-0000012``. The column image holds encoded bytes, or structs
-    with ``bytes`` beside a ``path``; a label below 0 counts as none. A group of rows is in memory at a time.
+    with ``bytes`` beside a ``path``; a label below 0 counts as none. A group of rows is in memory at a time, in the
+    process apart that reads it (``untrusted/parsers/parse_parquet.py``).
 
     Args:
         folder: that holds the shards, or ``data`` with them.
@@ -100,16 +107,12 @@ class ParquetShards(FolderDataset):
         self._columns: dict[str, list[str]] = {}
         self._groups: dict[str, list[int]] = {}  # rows of every group
         self._inclusive = inclusive_boxes
-        self._held: tuple[str, int, Any] | None = None
         keys = []
         for shard, path in self._shards.items():
             self._columns[shard], self._groups[shard] = _describe(path)
             keys += [f"{shard}-{row:0{_DIGITS}d}" for row in range(sum(self._groups[shard]))]
-        self.classes = _class_names(folder)
+        self.classes, self.options = _class_names(folder), {"inclusive_boxes": inclusive_boxes}
         super().__init__(name, folder, keys, {})
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_held": None}
 
     def _read(self, key: str) -> Sample:
         shard, row = key[: -_DIGITS - 1], int(key[-_DIGITS:])
@@ -130,30 +133,25 @@ class ParquetShards(FolderDataset):
         box = _box(values.get("box"), image.size, self._inclusive, name)
         return Sample(key, image, target=target, word=word, box=box)
 
+    def _files(self, key: str) -> tuple[Path, ...]:
+        return (self._shards[key[: -_DIGITS - 1]],)
+
     def _row(self, shard: str, row: int) -> dict[str, Any]:
+        """Values of a row by column; its group stays in the process apart until another is asked for."""
         group = 0
         while row >= self._groups[shard][group]:
             row -= self._groups[shard][group]
             group += 1
-        held = self._held
-        if held is None or held[:2] != (shard, group):
-            # one reader of its own each time: a handle does not survive a fork
-            parquet = require("pyarrow.parquet", "evaluate")
-            path = self._shards[shard]
-            try:
-                with parquet.ParquetFile(path) as file:
-                    table = file.read_row_group(group, columns=self._columns[shard])
-            except Exception as error:  # pyarrow's errors have no common base
-                raise InputError(
-                    f"row group {group} of {printable(path)} cannot be read: {first_line(error)}; fetch it again"
-                ) from error
-            if table.num_rows != self._groups[shard][group]:
-                raise InputError(
-                    f"row group {group} of {printable(path)} has {table.num_rows} rows, its index says "
-                    f"{self._groups[shard][group]}; fetch it again"
-                )
-            held = self._held = shard, group, table
-        return dict(held[2].slice(row, 1).to_pylist()[0])
+        path, rows = self._shards[shard], self._groups[shard][group]
+        status = check_regular(path, "a Parquet file")
+        name = f"row group {group} of {printable(path)}"
+        question: dict[str, Any] = {"group": group, "columns": self._columns[shard], "place": row, "rows": rows}
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+        try:
+            values, blobs = ask("parquet", "row", name, path=of_file(path), stamp=stamp, **question)
+        except RefusedError as error:
+            raise InputError(f"{name} cannot be read: {first_line(error)}; fetch it again") from None
+        return {**values, "image": bytes(blobs[0]) if blobs else None}
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -162,15 +160,17 @@ def _shards(folder: Path) -> list[Path]:
 
 def _describe(path: Path) -> tuple[list[str], list[int]]:
     """Names of the columns to read, and the number of rows of every row group."""
-    parquet = require("pyarrow.parquet", "evaluate")
+    check_regular(path, "a Parquet file")
+    installed("pyarrow", "evaluate")
+    name = printable(path)
     try:
-        with parquet.ParquetFile(path) as file:
-            names = list(file.schema_arrow.names)
-            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-    except Exception as error:  # pyarrow's errors have no common base
-        raise InputError(
-            f"{printable(path)} is not a whole Parquet file: {first_line(error)}; fetch it again"
-        ) from error
+        told, _ = ask("parquet", "describe", name, path=of_file(path))
+    except RefusedError as error:
+        raise InputError(f"{name} is not a whole Parquet file: {first_line(error)}; fetch it again") from None
+    names, groups = list(told["names"]), [int(rows) for rows in told["groups"]]
+    if min(groups, default=0) < 0:
+        raise InputError(f"{name} declares a group of {min(groups)} rows; the file is damaged, fetch it again")
+    check(_KEY * sum(groups), name, f"{sum(groups):,} rows")
     missing = [column for column in ("image", "label") if column not in names]
     if missing:
         raise InputError(f"{printable(path)} has no column {missing[0]!r}, expected image and label; found: {names}")
@@ -178,16 +178,15 @@ def _describe(path: Path) -> tuple[list[str], list[int]]:
 
 
 def _image(value: Any, name: str) -> PIL.Image.Image:
-    data = value.get("bytes") if isinstance(value, dict) else value
-    if not isinstance(data, bytes) or not data:
+    if not isinstance(value, bytes) or not value:
         raise InputError(f"{name} holds no encoded picture, expected bytes, or a struct whose bytes are not empty")
-    return image_from_bytes(data, f"the picture in {name}")
+    return image_from_bytes(value, f"the picture in {name}")
 
 
 def _box(value: Any, size: tuple[int, int], inclusive: bool, name: str) -> tuple[int, int, int, int] | None:
     if value is None:
         return None
-    if len(value) != 4 or any(v is None for v in value):
+    if not isinstance(value, list) or len(value) != 4 or not all(isinstance(v, int | float) for v in value):
         raise InputError(f"{name} has box {value}, expected x0, y0, x1, y1")
     x0, y0, x1, y1 = (int(v) for v in value)
     x1, y1 = x1 + inclusive, y1 + inclusive
@@ -202,7 +201,7 @@ def _box(value: Any, size: tuple[int, int], inclusive: bool, name: str) -> tuple
 
 def _class_names(folder: Path) -> tuple[str, ...]:
     path = folder / _CLASS_NAMES
-    if not path.is_file():
+    if not path.exists():
         return ()
     names: dict[int, str] = {}
     for place, line in enumerate(read_lines(path)):

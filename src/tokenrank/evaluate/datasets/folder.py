@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
-from ...errors import InputError, NotFoundError, first_line, nearest, neighbours, printable
+from ...errors import InputError, NotFoundError, first_line, nearest, nearest_file, neighbours, printable
+from ...untrusted import read_text
 from .sample import Dataset, Sample
 
 RelativePaths: TypeAlias = tuple[str, ...]
@@ -36,8 +37,17 @@ class FolderDataset(Dataset):
 
     def read(self, key: str) -> Sample:
         """One sample from its files, see ``Dataset.read``."""
+        self._check(key)
+        return self._read(key)
+
+    def files(self, key: str) -> tuple[Path, ...]:
+        """The files that ``read`` reads, see ``Dataset.files``."""
+        self._check(key)
+        return self._files(key)
+
+    def _check(self, key: str) -> None:
         if key in self._known:
-            return self._read(key)
+            return
         if key in self.problems:
             raise InputError(f"sample {key!r} of {self.name} cannot be used: {self.problems[key]}")
         raise NotFoundError(f"{self.name} has no sample {key!r}; {nearest(str(key), self.keys)}")
@@ -45,6 +55,10 @@ class FolderDataset(Dataset):
     @abstractmethod
     def _read(self, key: str) -> Sample:
         """One sample; ``key`` is known."""
+
+    @abstractmethod
+    def _files(self, key: str) -> tuple[Path, ...]:
+        """Its files; ``key`` is known."""
 
 
 def find_layout(folder: Path, layouts: Sequence[RelativePaths], tree: str) -> tuple[Path, ...]:
@@ -76,16 +90,19 @@ def wrong_folder(folder: Path, what: str, tree: str, fits: Callable[[Path], bool
 
 def check_folder(folder: Path) -> None:
     """Raises InputError unless ``folder`` is one that can be listed."""
-    if folder.is_dir():
-        try:
+    try:
+        if folder.is_dir():
             next(folder.iterdir(), None)
-        except OSError as error:
-            raise InputError(f"folder {printable(folder)} cannot be listed: {first_line(error)}") from None
-        return
-    if folder.exists():
+            return
+        is_there = folder.exists()
+    except (OSError, ValueError) as error:  # such as a name that is too long
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(f"folder {printable(folder)} cannot be listed: {why}") from None
+    if is_there:
         raise InputError(f"{printable(folder)} is a file, expected the folder of a data set")
     names = neighbours(folder)
-    hint = nearest(folder.name, names) if names else f"nothing is in {printable(folder.parent)} either"
+    beside = f"nothing is in {printable(folder.parent)} either"
+    hint = nearest_file(folder.name, names, "beside it") if names else beside
     raise InputError(f"no folder {printable(folder)}; {hint}")
 
 
@@ -199,10 +216,7 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         InputError: it cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{printable(path)} cannot be read as UTF-8 text: {first_line(error)}") from None
+    text = read_text(path)
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

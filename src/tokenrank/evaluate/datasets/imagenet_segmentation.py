@@ -1,13 +1,12 @@
 """ImageNet-Segmentation (Guillaumin et al., IJCV 2014): one MATLAB v7.3 file, read picture by picture.
 
-The file is HDF5. ``/value`` is a struct array, whose fields ``img``, ``gt`` and ``id`` are tables of references, one a
-picture. MATLAB stores columns first, so every array is transposed. A mask is one reference further, in a cell.
+The file is HDF5, read in a process apart (``untrusted/parsers/parse_hdf5.py``). ``/value`` is a struct array, whose
+fields ``img``, ``gt`` and ``id`` are tables of references, one a picture. MATLAB stores columns first, so every array
+is transposed. A mask is one reference further, in a cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,15 @@ import numpy as np
 import PIL.Image
 
 from ...components import Mask
-from ...errors import InputError, first_line, printable, require
+from ...errors import InputError, first_line, printable
+from ...untrusted import check, check_regular, installed
+from ...untrusted.apart import RefusedError, ask, of_file
 from .folder import FolderDataset, check_folder, wrong_folder
 from .masks import same_size
 from .sample import Sample
 
 _FILE = "gtsegs_ijcv.mat"
+_KEY = 128  # bytes for the key of an entry, in a tuple and a set
 _FIELDS = ("img", "gt", "id")
 _TREE = f"""
 FOLDER/
@@ -34,43 +36,54 @@ class ImageNetSegmentation(FolderDataset):
     """
 
     def __init__(self, folder: Path, name: str = "imagenet-segmentation") -> None:
-        self._file = folder if folder.is_file() else _find(folder)
+        self._file = _find(folder) if folder.is_dir() or not folder.exists() else folder
         count = self._count()
         super().__init__(name, folder, (f"{i:05d}" for i in range(count)), {})
 
     def _count(self) -> int:
         """Number of pictures; InputError unless the file has the three fields with one entry each."""
         name = printable(self._file)
-        with self._open() as file:
-            try:
-                missing = [field for field in _FIELDS if f"value/{field}" not in file]
-                found = ", ".join(sorted(str(entry) for entry in file)) or "nothing"
-                counts = {field: int(file[f"value/{field}"].size) for field in _FIELDS if field not in missing}
-            except Exception as error:  # h5py raises anything on broken files
-                raise InputError(f"{name} is broken: {first_line(error)}; fetch it again") from error
+        try:
+            (told, _) = self._ask("count", name)
+        except RefusedError as error:
+            raise InputError(
+                f"{name} is not a whole MATLAB v7.3 (HDF5) file: {first_line(error)}; fetch it again"
+            ) from None
+        counts = told["counts"]
+        missing = [field for field in _FIELDS if field not in counts]
         if missing:
+            found = ", ".join(printable(entry)[1:-1] for entry in sorted(told["names"])[:10]) or "nothing"
             raise InputError(
                 f"{name} has no /value/{missing[0]}, expected the struct array 'value' with img, gt and id as in "
                 f"{_FILE}; found: {found}"
             )
         if len(set(counts.values())) != 1:
             raise InputError(f"{name} has {counts} entries, expected as many of each")
-        return counts["img"]
+        check(_KEY * counts["img"], name, f"{counts['img']:,} entries")
+        return int(counts["img"])
 
     def _read(self, key: str) -> Sample:
         index = int(key)
-        with self._open() as file:
-            try:
-                pixels = np.asarray(self._entry(file, "img", index))
-                mask = np.asarray(file[self._entry(file, "gt", index)[()].flat[0]])
-                word = "".join(chr(code) for code in np.asarray(self._entry(file, "id", index)).flat)
-            except Exception as error:  # h5py raises anything on broken files
-                raise InputError(
-                    f"entry {index} of {printable(self._file)} cannot be read: {first_line(error)}; fetch it again"
-                ) from error
+        name = f"entry {index} of {printable(self._file)}"
+        try:
+            told, blobs = self._ask("entry", name, index=index)
+        except RefusedError as error:
+            raise InputError(f"{name} cannot be read: {first_line(error)}; fetch it again") from None
+        pixels, mask = (
+            np.frombuffer(blob, np.dtype(dtype)).reshape(shape)
+            for blob, (dtype, shape) in zip(blobs, told["arrays"], strict=True)
+        )
         image, foreground = self._image(pixels, index), self._mask(mask, index)
         same_size(foreground, f"mask {index} of {self._file.name}", image, f"image {index}")
-        return Sample(key, image, mask=foreground, word=word)
+        return Sample(key, image, mask=foreground, word=told["word"])
+
+    def _files(self, key: str) -> tuple[Path, ...]:
+        return (self._file,)
+
+    def _ask(self, question: str, name: str, **arguments: Any) -> Any:
+        check_regular(self._file, "a MATLAB v7.3 file")
+        installed("h5py", "evaluate")
+        return ask("hdf5", question, name, path=of_file(self._file), **arguments)
 
     def _image(self, pixels: Any, index: int) -> PIL.Image.Image:
         if pixels.ndim == 2:  # grey
@@ -93,25 +106,6 @@ class ImageNetSegmentation(FolderDataset):
                 "expected (columns, rows) of 0 and 1"
             )
         return np.ascontiguousarray(mask.T) != 0
-
-    def _entry(self, file: Any, field: str, index: int) -> Any:
-        """What the reference in a field's table leads to."""
-        table = file[f"value/{field}"]
-        # (count, 1), or (1, count) as some writers have it
-        return file[table[(index, 0) if table.shape[0] > 1 else (0, index)] if table.ndim == 2 else table[index]]
-
-    @contextmanager
-    def _open(self) -> Iterator[Any]:
-        # opened anew each time: an HDF5 handle does not survive a fork
-        h5py = require("h5py", "evaluate")
-        try:
-            file = h5py.File(self._file, "r")
-        except OSError as error:
-            raise InputError(
-                f"{printable(self._file)} is not a whole MATLAB v7.3 (HDF5) file: {first_line(error)}; fetch it again"
-            ) from None
-        with file:
-            yield file
 
 
 def _find(folder: Path) -> Path:

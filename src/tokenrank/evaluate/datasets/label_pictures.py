@@ -50,7 +50,7 @@ class Voc2012(FolderDataset):
         images, labels, keys = find_layout(folder, layouts, _VOC_TREE.format(split=split))
         pairs = pair_listed(read_keys(keys), listing(images, IMAGES), listing(labels, {".png"}))
         self._paths = pairs.paths
-        self._single = single_class
+        self._single, self.options = single_class, {"single_class": single_class}
         super().__init__(name, folder, _of_one_class(pairs) if single_class else pairs.paths, pairs.problems)
 
     def _read(self, key: str) -> Sample:
@@ -63,6 +63,9 @@ class Voc2012(FolderDataset):
             return Sample(key, image, void=void, labels=labels)
         (found,) = _foreground(stored)
         return Sample(key, image, mask=labels > 0, void=void, labels=labels, word=VOC_CLASSES[found])
+
+    def _files(self, key: str) -> tuple[Path, ...]:
+        return self._paths[key]
 
 
 def _of_one_class(pairs: Pairs) -> list[str]:
@@ -126,6 +129,9 @@ class Cityscapes(FolderDataset):
         same_size(ids, label_path, image, image_path)
         labels = ids - CITYSCAPES_FIRST
         return Sample(key, image, labels=np.where((labels >= 0) & (labels < len(CITYSCAPES_CLASSES)), labels, -1))
+
+    def _files(self, key: str) -> tuple[Path, ...]:
+        return self._paths[key]
 
 
 def _ending(folder: Path, ending: str) -> tuple[dict[str, Path], dict[str, str]]:
@@ -232,6 +238,9 @@ class CocoStuff27(FolderDataset):
         coarse = COCO_COARSE[np.minimum(fine, len(COCO_COARSE) - 1)]
         return Sample(key, image, labels=np.where(fine == COCO_UNLABELLED, -1, coarse))
 
+    def _files(self, key: str) -> tuple[Path, ...]:
+        return self._paths[key]
+
 
 COCO_PANOPTIC_IDS = 200
 _PANOPTIC_TREE = """
@@ -266,3 +275,6 @@ class CocoPanoptic(FolderDataset):
                 "unlabelled"
             )
         return Sample(key, image, labels=ids - 1)
+
+    def _files(self, key: str) -> tuple[Path, ...]:
+        return self._paths[key]

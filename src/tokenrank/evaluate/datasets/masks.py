@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-from PIL import UnidentifiedImageError
 
 from ...components import Mask
-from ...errors import InputError, first_line, printable
+from ...errors import InputError, printable
 from ...models import read_image
+from ...models.decoding import decoded
 from .folder import IMAGES, MASKS, FolderDataset, RelativePaths, find_layout, listing, pair
 from .sample import Sample
 
 
-def decode(source: Path | bytes, name: str) -> PIL.Image.Image:
-    """A picture as stored, decoded in full.
-
-    Raises:
-        InputError: ``source`` is missing, empty, truncated or not a picture.
-    """
-    try:
-        with PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            picture.load()
-            return picture
-    except UnidentifiedImageError:
-        raise InputError(f"{name} is not a picture that Pillow can read; fetch it again") from None
-    except Exception as error:  # decoders raise anything on broken files
-        raise InputError(f"{name} is broken or missing: {first_line(error)}; fetch it again") from error
-
-
 def image_from_bytes(data: bytes, name: str) -> PIL.Image.Image:
     """An upright RGB picture from the bytes of a JPEG, PNG …"""
-    return read_image(decode(data, name))
+    return read_image(decoded(data, name))
 
 
 def read_mask(path: Path) -> Mask:
@@ -47,7 +30,7 @@ def read_mask(path: Path) -> Mask:
             place of 0 and 255, which would all be background.
     """
     name = printable(path)
-    picture = decode(path, name)
+    picture = decoded(path, name)
     if picture.mode in ("LA", "PA", "RGBA"):
         if picture.getchannel("A").getextrema() != (255, 255):
             raise InputError(f"mask {name} has transparency, expected opaque black and white; flatten it")
@@ -55,12 +38,12 @@ def read_mask(path: Path) -> Mask:
     if picture.mode == "1":
         return np.asarray(picture).astype(np.bool_)
     if picture.mode.startswith("I"):
-        values, most = np.asarray(picture).astype(np.int64), 257 * 127
+        values, most = np.asarray(picture), 257 * 127
     else:
-        values, most = np.asarray(picture.convert("L")).astype(np.int64), 127
+        values, most = np.asarray(picture.convert("L")), 127
     if values.max() == 1:
         raise InputError(f"mask {name} holds 0 and 1, expected 0 (background) and 255 (foreground); multiply it by 255")
-    return np.asarray(values > most)
+    return np.asarray(values > most)  # one byte a pixel, as the values of eight bits
 
 
 def read_labels(path: Path) -> npt.NDArray[np.int64]:
@@ -70,7 +53,7 @@ def read_labels(path: Path) -> npt.NDArray[np.int64]:
         InputError: the file is broken, or coloured without a palette.
     """
     name = printable(path)
-    picture = decode(path, name)
+    picture = decoded(path, name)
     if picture.mode not in ("P", "L", "I;16", "I"):
         raise InputError(
             f"label picture {name} has colour mode {picture.mode}, expected class numbers: grey (L) or palette (P); "
@@ -144,3 +127,6 @@ class MaskFolder(FolderDataset):
         image, mask = read_image(image_path), read_mask(mask_path)
         same_size(mask, mask_path, image, image_path)
         return Sample(key, image, mask=mask)
+
+    def _files(self, key: str) -> tuple[Path, ...]:
+        return self._paths[key]

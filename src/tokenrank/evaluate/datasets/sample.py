@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -77,12 +79,14 @@ class Dataset(ABC):
         keys: of all samples that can be used, sorted.
         problems: key → why it cannot be used, as far as known at opening (an image without a mask …).
         classes: names of the classes that ``labels`` or ``target`` number; empty where there are none.
+        options: choices at opening that make other samples of the same files.
     """
 
     name: str
     keys: tuple[str, ...]
     problems: Mapping[str, str]
     classes: tuple[str, ...] = ()
+    options: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def read(self, key: str) -> Sample:
@@ -92,6 +96,15 @@ class Dataset(ABC):
             NotFoundError: no such key.
             InputError: a file is broken, or does not fit its neighbours; the message names it.
         """
+
+    def files(self, key: str) -> tuple[Path, ...]:
+        """The files that ``read`` reads for a sample, so that a run knows when one has changed; empty where unknown.
+
+        Raises:
+            NotFoundError: no such key.
+            InputError: a sample that cannot be used.
+        """
+        return ()
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import InputError, require
 from ...models import Model
 from ..datasets.sample import Dataset, Sample
+from .shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,6 +111,18 @@ class Protocol(ABC):
         Raises:
             InputError: the sample or a map cannot be used.
         """
+
+    def show(self, model: Model, sample: Sample, methods: Sequence[NamedMethod], place: int) -> Shown | None:
+        """What one method found in a sample, as ``rows`` measures it; None where there is nothing that a picture shows.
+
+        Args:
+            model, sample, methods: as given to ``rows``; with the same random numbers it is the same that was measured.
+            place: of the method among ``methods``.
+
+        Raises:
+            InputError: the sample or a map cannot be used.
+        """
+        return None
 
     @abstractmethod
     def summary(self, rows: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,8 @@ from ..datasets.sample import Sample
 from ..metrics.curves import pooled_average_precision
 from ..metrics.foreground import Counts, accuracy_ratio, counts, f_at, pixel_accuracy, stacked_accuracy, strict_miou
 from .base import Protocol, means, sums, table
-from .observe import above_mean, at_pixels, maps, observe_square, scores_of, squeezed_mask
+from .observe import above_mean, at_pixels, maps, observe_square, scores_of, squeezed, squeezed_mask
+from .shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +76,18 @@ class ImageNetSegmentation(Protocol):
             {"method": method.name, **self._figures(token_map, mask, void)}
             for method, token_map in zip(methods, found, strict=True)
         ]
+
+    def show(self, model: Model, sample: Sample, methods: Sequence[NamedMethod], place: int) -> Shown:
+        """The mask above the mean of the map from 0 to 1, at ``side`` × ``side``."""
+        assert sample.mask is not None
+        observation = observe_square(model, sample.image, self.side)
+        (found,) = maps(observation, methods[place : place + 1])
+        return Shown(
+            squeezed(sample.image, self.side),
+            above_mean(scores_of(at_pixels(found, (self.side, self.side)))),
+            squeezed_mask(sample.mask, self.side),
+            None if sample.void is None else squeezed_mask(sample.void, self.side),
+        )
 
     def summary(self, rows: pd.DataFrame) -> pd.DataFrame:
         """From summed counts, and means over pictures."""

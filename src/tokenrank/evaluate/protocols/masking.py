@@ -19,7 +19,8 @@ from ...tasks.mask_tokens.sites import pixels_of, repeated
 from ..datasets.sample import Sample
 from ..metrics.curves import normalised_auc, perturbation_auc
 from .base import Protocol, means, stacked, table
-from .observe import list_of, maps, observe_square
+from .observe import at_pixels, list_of, maps, observe_square, squeezed
+from .shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,9 +109,7 @@ class Masking(Protocol):
         self.check_methods(methods)
         target = sample.target
         assert target is not None
-        side = self.side if self.side is not None else None if model.images is None else model.images.size
-        if side is None:
-            raise InputError(f"model {model.name!r} reads {model.kind}, expected one that reads pictures")
+        side = self._side(model)
         observation = observe_square(model, sample.image, side)
         clean = model.classify(observation.output).double()
         if not 0 <= target < clean.shape[-1]:
@@ -130,6 +129,15 @@ class Masking(Protocol):
             for k, method in enumerate(methods)
         ]
 
+    def show(self, model: Model, sample: Sample, methods: Sequence[NamedMethod], place: int) -> Shown:
+        """The map that ranks the patches, bilinear."""
+        side = self._side(model)
+        observation = observe_square(model, sample.image, side)
+        (found,) = maps(
+            observation, methods[place : place + 1], label=None if self.explain == "predicted" else sample.target
+        )
+        return Shown(squeezed(sample.image, side), at_pixels(found, (side, side)))
+
     def summary(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Accuracy curves and the areas under them."""
         averages = means(rows, ["base", *(f"auc_{curve}" for curve in self.curves)])
@@ -146,6 +154,12 @@ class Masking(Protocol):
             line |= {f"accuracy_{curve}": list_of(correct[curve][method].mean(0)) for curve in self.curves}
             lines[method] = line
         return table(lines)
+
+    def _side(self, model: Model) -> int:
+        side = self.side if self.side is not None else None if model.images is None else model.images.size
+        if side is None:
+            raise InputError(f"model {model.name!r} reads {model.kind}, expected one that reads pictures")
+        return side
 
     def _figures(self, masked: Mapping[str, Tensor], clean: Tensor, target: int) -> dict[str, Any]:
         """A method's row from its logits (R − 1, classes), by curve."""

@@ -30,7 +30,7 @@ def find(name: str, **options: Any) -> Protocol:
         NotFoundError: no such protocol. InputError: an option that it does not have, or a value that does not fit.
     """
     if name not in PROTOCOLS:
-        raise NotFoundError(f"no protocol {name!r}; {nearest(name, PROTOCOLS)}; all: {', '.join(PROTOCOLS)}")
+        raise NotFoundError(f"no protocol {name!r}; {nearest(name, PROTOCOLS)}")
     protocol: Any = PROTOCOLS[name]
     known = [field.name for field in fields(protocol)]
     for option in options:

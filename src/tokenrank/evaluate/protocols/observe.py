@@ -19,6 +19,7 @@ from ...models import Model
 from ...observation import Observation
 from ...reading import observe
 from ...tasks.strength import unjudged
+from ..clock import FORWARD, spent_on
 from ..metrics.checks import min_max
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ def squeezed_mask(mask: Mask, side: int) -> Mask:
     return np.asarray(picture).astype(np.bool_)
 
 
+def forward(observation: Observation) -> None:
+    """Run the model, so that its time is nobody's; methods share it."""
+    with spent_on(FORWARD):
+        _ = observation.layers
+
+
 def maps(
     observation: Observation, methods: Sequence[NamedMethod], seed: Point | None = None, label: int | None = None
 ) -> list[TokenMap]:
@@ -82,6 +89,7 @@ def maps(
     """
     from ..methods import Query
 
+    forward(observation)
     query = Query(seed=seed, label=label, random=int(torch.randint(2**31 - 1, ())))
     return [checked(method.run(observation, query), observation, method.name) for method in methods]
 

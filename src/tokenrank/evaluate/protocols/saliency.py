@@ -32,6 +32,7 @@ from ..metrics.foreground import (
 from ..metrics.structure import e_measure, s_measure
 from .base import Protocol, means, present, stacked
 from .observe import above_mean, at_pixels, check_native, list_of, maps, nearest_pixels, observe_image, scores_of
+from .shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,6 +109,14 @@ class Saliency(Protocol):
             {"method": method.name, **self._figures(token_map, sample, observation, start, truth)}
             for method, token_map in zip(methods, found, strict=True)
         ]
+
+    def show(self, model: Model, sample: Sample, methods: Sequence[NamedMethod], place: int) -> Shown:
+        """The plain mask: above the map's mean."""
+        observation = observe_image(model, sample.image, self.size, self.native)
+        start = self.start(sample, observation)
+        (found,) = maps(observation, methods[place : place + 1], start)
+        mask = above_mean(at_pixels(found, (sample.image.height, sample.image.width)))
+        return Shown(sample.image, mask, sample.mask, sample.void, None if start is None else (start.x, start.y))
 
     def start(self, sample: Sample, observation: Observation) -> Point | None:
         """The seed that methods are given: none."""

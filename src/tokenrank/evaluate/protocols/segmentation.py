@@ -11,12 +11,15 @@ import PIL.Image
 
 from ...errors import InputError
 from ...models import Model
+from ...observation import Observation
+from ..clock import spent_on
 from ..datasets.sample import Dataset, Labels, Sample
 from ..metrics.hungarian import Matches, Spare, accuracy, histogram, match_histogram, mean_accuracy, miou
 from ..metrics.regions import Scales, ods_ois
 from .base import Protocol, stacked, sums, table
-from .observe import list_of, observe_image
+from .observe import forward, list_of, observe_image
 from .segmenters import Segmenter, parse_segmenters
+from .shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,12 +72,10 @@ class Regions(Protocol):
         check_segmenters(methods)
         observation = observe_image(model, sample.image, self.size, self.native)
         size = (sample.image.height, sample.image.width)
+        forward(observation)
         rows = []
         for segmenter in methods:
-            if segmenter.fixed:
-                divided = [segmenter.run(observation, size, None)] * len(self.scales)
-            else:
-                divided = [segmenter.run(observation, size, k) for k in self.scales]
+            divided = self._divided(segmenter, observation, size)
             found = Scales.of(divided, sample.regions)
             rows.append(
                 {
@@ -88,6 +89,21 @@ class Regions(Protocol):
                 }
             )
         return rows
+
+    def show(self, model: Model, sample: Sample, methods: Sequence[Any], place: int) -> Shown:
+        """The segmentation of the scale that covers best, beside the first annotator's."""
+        observation = observe_image(model, sample.image, self.size, self.native)
+        size = (sample.image.height, sample.image.width)
+        # those before it draw from the same random numbers
+        *_, divided = (self._divided(segmenter, observation, size) for segmenter in methods[: place + 1])
+        best = int(np.argmax(Scales.of(divided, sample.regions).covered))
+        return Shown(sample.image, divided[best], sample.regions[0])
+
+    def _divided(self, segmenter: Segmenter, observation: Observation, size: tuple[int, int]) -> list[Labels]:
+        with spent_on(segmenter.name):
+            if segmenter.fixed:
+                return [segmenter.run(observation, size, None)] * len(self.scales)
+            return [segmenter.run(observation, size, k) for k in self.scales]
 
     def summary(self, rows: pd.DataFrame) -> pd.DataFrame:
         """ODS, OIS and best, pooled as the benchmark does."""
@@ -172,9 +188,10 @@ class Clustering(Protocol):
         if not (labels >= 0).any():
             raise InputError(f"sample {sample.key!r} has no labelled pixel in its central square; leave it out")
         observation = observe_image(model, image, self.size)
+        forward(observation)
         rows = []
         for segmenter in methods:
-            found = segmenter.run(observation, (self.pixels, self.pixels), None)
+            found = self._divided(segmenter, observation)
             counted = histogram(found, labels, self.classes)
             row: dict[str, Any] = {
                 "method": segmenter.name,
@@ -188,6 +205,19 @@ class Clustering(Protocol):
                 row |= {f"accuracy{suffix}": accuracy(matches), f"miou{suffix}": miou(matches)}
             rows.append(row)
         return rows
+
+    def show(self, model: Model, sample: Sample, methods: Sequence[Any], place: int) -> Shown:
+        """The segments in the central square, beside the classes."""
+        assert sample.labels is not None
+        image, labels = central_square(sample.image, sample.labels, self.pixels)
+        observation = observe_image(model, image, self.size)
+        # those before it draw from the same random numbers
+        *_, found = (self._divided(segmenter, observation) for segmenter in methods[: place + 1])
+        return Shown(image, found, labels)
+
+    def _divided(self, segmenter: Segmenter, observation: Observation) -> Labels:
+        with spent_on(segmenter.name):
+            return segmenter.run(observation, (self.pixels, self.pixels), None)
 
     def summary(self, rows: pd.DataFrame) -> pd.DataFrame:
         """From counts summed over the data set."""

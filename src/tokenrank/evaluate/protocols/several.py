@@ -19,6 +19,7 @@ from ..metrics.foreground import counts, iou
 from .base import Protocol, means
 from .observe import above_mean, at_pixels, check_native, maps, nearest_pixels, observe_image
 from .saliency import component, seed_of
+from .shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +93,20 @@ class Several(Protocol):
             | {part: float(np.mean(values)) if values else float("nan") for part, values in parts.items()}
             for name, parts in found.items()
         ]
+
+    def show(self, model: Model, sample: Sample, methods: Sequence[NamedMethod], place: int) -> Shown | None:
+        """The plain mask of the class that covers most."""
+        assert sample.labels is not None
+        targets = large_classes(sample.labels, self.least)
+        target = max(targets, key=lambda label: np.count_nonzero(sample.labels == label))
+        observation = observe_image(model, sample.image, self.size, self.native)
+        mask = sample.labels == target
+        rows, columns = observation.grid
+        row, column = seed_of(mask, rows, columns)
+        x, y = (column + 0.5) / columns, (row + 0.5) / rows
+        (found,) = maps(observation, methods[place : place + 1], at(x, y))
+        plain = above_mean(at_pixels(found, (sample.image.height, sample.image.width)))
+        return Shown(sample.image, plain, mask, sample.labels < 0, (x, y))
 
     def summary(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Means over pictures."""

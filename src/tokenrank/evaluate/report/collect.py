@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +46,23 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Times:
+    """What a run took, in seconds.
+
+    Attributes:
+        images: with times.
+        methods: method → mean of an image, NaN where it was not measured.
+        forward: of the model, which methods share, mean of an image.
+        image: all of an image, reading and scoring included, mean.
+    """
+
+    images: int
+    methods: Mapping[str, float]
+    forward: float
+    image: float
+
+
+@dataclass(frozen=True)
 class Results:
     """What a report says.
 
@@ -64,6 +81,9 @@ class Results:
         settings: of the run.
         starts: versions and hardware of the run's starts, those that differ.
         set_aside: parts of the run that could not be read and were run anew.
+        about: the protocol in a sentence; empty where it has no documentation.
+        values: the headline of every image, a frame of images × methods, NaN where there is none.
+        times: None where nothing was measured.
     """
 
     lines: tuple[Line, ...]
@@ -82,6 +102,9 @@ class Results:
     settings: Mapping[str, Any]
     starts: tuple[Mapping[str, Any], ...]
     set_aside: tuple[str, ...]
+    about: str = ""
+    values: Any = field(default=None, repr=False, compare=False)
+    times: Times | None = field(default=None, compare=False)
 
 
 def collect(
@@ -158,7 +181,29 @@ def collect(
         settings=settings,
         starts=_different(run.starts),
         set_aside=tuple(name for start in run.starts for name in start["set_aside"]),
+        about=(type(protocol).__doc__ or "").strip().split("\n")[0],
+        values=values,
+        times=_times(run, methods),
     )
+
+
+def _times(run: Run, methods: Sequence[str]) -> Times | None:
+    found = run.times()
+    if not len(found):
+        return None
+    each = np.stack([np.asarray(line, dtype=np.float64) for line in found["methods"]])
+    named = dict(zip(run.settings["methods"], each.T, strict=True))
+    return Times(
+        images=len(found),
+        methods={name: _mean(named[name]) for name in methods},
+        forward=_mean(found["forward"].to_numpy(dtype=np.float64)),
+        image=float(found["seconds"].mean()),
+    )
+
+
+def _mean(seconds: Any) -> float:
+    measured = seconds[np.isfinite(seconds)]
+    return float(measured.mean()) if len(measured) else float("nan")
 
 
 def _summary(protocol: Protocol, rows: pd.DataFrame) -> pd.DataFrame:

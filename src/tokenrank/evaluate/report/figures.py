@@ -7,29 +7,32 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...view.style import INK, QUIET, SMALL, drawable, paper_style, shortened
+from ...view.style import ACCENT, INK, QUIET, SMALL, drawable, paper_style, shortened
 from ..statistics import Interval
 from .collect import Results
+from .names import figure_name, method_names
 
 WIDTH = 5.2  # inches
 ROW, HEAD, FOOT, MARGIN = 0.2, 0.08, 0.42, 0.08
 NAMES = 1.9  # inches for the methods' names
 LONGEST = 34  # characters of a name
-ACCENT = "#5b2a86"
 
 
 def means_figure(results: Results) -> Figure:
     """The headline of every method with its interval; the reference is drawn hollow."""
-    found = [(line.method, line.headline) for line in results.lines]
+    names = method_names([line.method for line in results.lines])
+    found = [(names[line.method], line.headline) for line in results.lines]
     better = "higher" if results.higher_is_better else "lower"
-    return _dots(found, results.reference, f"{results.headline} ({better} is better)", zero=False)
+    label = f"{figure_name(results.headline)} ({better} is better)"
+    return _dots(found, names[results.reference], label, zero=False)
 
 
 def differences_figure(results: Results) -> Figure:
     """The headline's difference to the reference, with its interval; nothing of the reference itself."""
-    found = [(line.method, line.difference) for line in results.lines if line.difference is not None]
-    against = shortened(drawable(results.reference), LONGEST)
-    return _dots(found, None, f"Δ {results.headline} to {against}", zero=True)
+    names = method_names([line.method for line in results.lines])
+    found = [(names[line.method], line.difference) for line in results.lines if line.difference is not None]
+    against = shortened(drawable(names[results.reference]), LONGEST)
+    return _dots(found, None, f"Δ {figure_name(results.headline)} to {against}", zero=True)
 
 
 def _dots(found: Sequence[tuple[str, Interval]], hollow: str | None, label: str, zero: bool) -> Figure:

@@ -7,12 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...files.whole import write_whole
+from ...errors import InputError, printable
 from ...plain import plain
+from ...writing import write_whole
 from ..runner.folder import writing
 from .collect import LEVEL, RESAMPLES, Line, Results, collect
-from .document import document, without_paths
-from .formats import markdown, page
+from .document import document
+from .examples import NONE_GIVEN, Examples
+from .markdown import markdown
+from .page import page
+from .words import without_paths
 
 if TYPE_CHECKING:
     from ..protocols.base import Protocol
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "pdf")
 FORMAT = 1
+FILES = (
+    *(f"{name}.{form}" for name in ("means", "differences") for form in FORMATS),
+    *("report.md", "report.html", "results.json"),
+)
 
 
 def write_report(
@@ -29,10 +37,12 @@ def write_report(
     *,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
+    examples: Examples | None = None,
 ) -> list[Path]:
     """Write ``report.md``, ``report.html``, ``results.json`` and the figures into the run's folder.
 
-    The same rows give the same bytes on every machine with the same libraries.
+    The same rows give the same bytes on every machine with the same libraries, but for run times, which the two
+    reports tell.
 
     Args:
         run: finished or not; the report says how many images are done.
@@ -40,6 +50,8 @@ def write_report(
         reference: the method that the others are compared with; the best where None (see ``collect``).
         level: of the confidence intervals.
         resamples: for the intervals.
+        examples: pictures of what was found, from ``find_examples``, which needs the data set and the model; a run
+            keeps none. The report says so where there are none.
 
     Returns:
         The files.
@@ -48,10 +60,20 @@ def write_report(
         InputError: no rows, another protocol, or a file cannot be written. NotFoundError: no such method.
         MissingExtraError: a library is missing.
     """
-    return write_results(collect(run, protocol, reference, level=level, resamples=resamples), run.folder)
+    results = collect(run, protocol, reference, level=level, resamples=resamples)
+    return write_results(results, run.folder, NONE_GIVEN if examples is None else examples)
 
 
-def write_results(results: Results, folder: Path) -> list[Path]:
+def check_links(folder: Path) -> None:
+    """Raise ``InputError`` where a link stands under the name of a file of a report: it would not be followed."""
+    for name in FILES:
+        if (folder / name).is_symlink():
+            raise InputError(
+                f"{printable(folder / name)} is a link, which is not followed; remove it, or choose another folder"
+            )
+
+
+def write_results(results: Results, folder: Path, examples: Examples = NONE_GIVEN) -> list[Path]:
     """The files of ``write_report`` from collected results."""
     from ...view.style import render
     from .figures import differences_figure, means_figure
@@ -59,11 +81,10 @@ def write_results(results: Results, folder: Path) -> list[Path]:
     drawn = {"means": means_figure(results)}
     if len(results.lines) > 1:
         drawn["differences"] = differences_figure(results)
-    blocks = document(results)
-    vectors = {name: render(figure, "svg") for name, figure in drawn.items()}
+    blocks = document(results, examples)
     contents = {f"{name}.{form}": render(figure, form) for name, figure in drawn.items() for form in FORMATS}
     contents["report.md"] = markdown(blocks).encode()
-    contents["report.html"] = page(blocks, vectors).encode()
+    contents["report.html"] = page(blocks).encode()
     contents["results.json"] = as_json(results).encode()
     paths = [folder / name for name in contents]
     for path, content in zip(paths, contents.values(), strict=True):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from ...errors import InputError
-from ...files.whole import write_whole
+from ...errors import InputError, printable
 from ...plain import plain
+from ...writing import write_whole
 from ..runner.folder import writing
 from ..statistics import Paired, compare
 from .experiment import Check, Experiment, Figure, Gain, Order
@@ -154,9 +154,12 @@ class Outcome:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ``InputError`` for a folder that is a file; others are the runs' affair."""
+    """Raise ``InputError`` for a folder that is a file, or holds links under the names of a run or the outcome."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder.name!r} is a file, expected a folder for the experiment; choose another with --out")
+    for path in [*sorted(folder.glob("run-*")), folder / FILE]:
+        if path.is_symlink():
+            raise InputError(f"{printable(path)} is a link, which is not followed; remove it, or give another --out")
 
 
 def _check(judged: Judged) -> dict[str, Any]:

@@ -186,5 +186,5 @@ def experiment_of(name: str) -> Experiment:
         NotFoundError: no such experiment.
     """
     if name not in EXPERIMENTS:
-        raise NotFoundError(f"no experiment {name!r}; {nearest(name, EXPERIMENTS)}; all: {', '.join(EXPERIMENTS)}")
+        raise NotFoundError(f"no experiment {name!r}; {nearest(name, EXPERIMENTS)}")
     return EXPERIMENTS[name]

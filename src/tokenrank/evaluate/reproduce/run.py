@@ -15,8 +15,10 @@ from ...plain import plain
 from ..datasets.opening import open_dataset
 from ..datasets.sample import Dataset
 from ..protocols import find
-from ..report.write import write_report
-from ..runner import ImagesDone, Run, run
+from ..report import collect, find_examples, write_results
+from ..report.write import check_links
+from ..runner import Run, run
+from ..runner.folder import check as check_run_folder
 from ..runner.settings import shown_name
 from .experiment import Experiment
 from .outcome import Outcome, check_folder, judge
@@ -124,7 +126,7 @@ def reproduce(
     seed: int = 0,
     batch: int = 8,
     resamples: int = 1000,
-    progress: ImagesDone | None = None,
+    other_versions: bool = False,
 ) -> Outcome:
     """Run a published experiment anew and compare the figures with the published ones.
 
@@ -138,9 +140,8 @@ def reproduce(
         model: the weights elsewhere than on the hub: a folder, or several.
         out: folder for runs, reports and outcome.json; tokenrank-reproduce/… where None.
         limit: so many images, drawn by the seed.
-        seed, batch: as in ``run``.
+        seed, batch, other_versions: as in ``run``.
         resamples: of the images, for the report's intervals.
-        progress: as in ``run``, of each model's run.
 
     Raises:
         NotFoundError: no such experiment; data or weights are missing.
@@ -153,6 +154,9 @@ def reproduce(
     methods = protocol.methods(experiment.methods)
     folder = Path(OUT) / experiment.name.replace("/", "-") if out is None else Path(out).expanduser()
     check_folder(folder)
+    for place in range(len(names)):
+        check_run_folder(folder / f"run-{place + 1}")
+        check_links(folder / f"run-{place + 1}")
     models, dataset = opened(experiment, names, data)
     protocol.check(dataset)
 
@@ -161,10 +165,12 @@ def reproduce(
     for place, loaded in enumerate(models):
         place_of_run = folder / f"run-{place + 1}"
         done = run(
-            protocol, dataset, loaded, methods, place_of_run, seed=seed, limit=limit, batch=batch, progress=progress
-        )
+            protocol, dataset, loaded, methods, place_of_run,
+            seed=seed, limit=limit, batch=batch, other_versions=other_versions,
+        )  # fmt: skip
         runs.append(done)
-        files += write_report(done, protocol, resamples=resamples)
+        results = collect(done, protocol, resamples=resamples)
+        files += write_results(results, done.folder, find_examples(results, protocol, dataset, loaded, methods))
     rows = [finished.rows() for finished in runs]
     summaries = [protocol.summary(frame) for frame in rows]
     shown = tuple(map(shown_name, names))

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError, printable, require
-from ...files.whole import remove_unfinished
 from ...models import Model
 from ...plain import plain, utf8
+from ...progress import track
+from ...writing import remove_unfinished
 from ..hardware import hardware, versions
 from .folder import PARTS, RECORD, locked, make, read_record, write_record, writing
 from .parts import Parts
-from .settings import check_same, chosen, settings_of
+from .settings import (
+    check_contents,
+    check_same,
+    check_versions,
+    chosen,
+    contents_of,
+    digest_of_run,
+    settings_of,
+)
 from .work import Work
 
 if TYPE_CHECKING:
@@ -27,9 +36,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 16
 """So many failures before the first success end a run: it is the settings then, not the images."""
-
-ImagesDone = Callable[[int, int, int], None]
-"""Takes the numbers of images done, in all, and failed."""
 
 
 class Run:
@@ -47,7 +53,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.record = read_record(self.folder)
-        self._parts = Parts(self.folder)
+        self._parts = Parts(self.folder, digest_of_run(self.record["settings"]))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -98,6 +104,15 @@ class Run:
         place = rows["key"].map(images) * (len(methods) + 1) + rows["method"].map(methods).fillna(len(methods))
         return rows.iloc[place.to_numpy().argsort(kind="stable")].reset_index(drop=True)
 
+    def times(self) -> pd.DataFrame:
+        """What images took, in seconds: columns key, seconds (in all), forward, and methods (a list in the order of the
+        settings). What several methods share is counted to the first that asks for it. NaN where nothing was measured,
+        no line for images of versions that did not measure.
+        """
+        pandas = require("pandas", "evaluate")
+        found = pandas.DataFrame(self._parts.times(), columns=["key", "seconds", "forward", "methods"])
+        return found.astype({"seconds": float, "forward": float})
+
     @cached_property
     def failures(self) -> pd.DataFrame:
         """Images that failed, and why: columns key and error."""
@@ -126,7 +141,7 @@ def run(
     half: int | None = None,
     batch: int = 8,
     retry: bool = False,
-    progress: ImagesDone | None = None,
+    other_versions: bool = False,
 ) -> Run:
     """Evaluate methods on a data set; a run that was interrupted goes on where it stopped.
 
@@ -140,20 +155,20 @@ def run(
         dataset: the images.
         model: seen by all methods.
         methods: compared with one another; their names differ.
-        folder: new, empty, or of a run with the same settings. Versions and hardware may differ from before; each
-            start is recorded in ``run.json``.
+        folder: new, empty, or of a run with the same settings, pictures and versions. Hardware may differ from before;
+            each start is recorded in ``run.json``.
         seed: of all random numbers.
         limit: so many images, drawn by the seed; None for all.
         half: 0 takes the images at even places of the data set, 1 those at odd ones, None all: settings chosen on one
             half are reported on the other.
         batch: images a part. Larger ones write less often, smaller ones lose less.
         retry: run images again that failed before.
-        progress: called with the numbers of images done, in all, and failed, at the start and after every batch.
+        other_versions: go on with other versions of the libraries than those that the run was started with.
 
     Raises:
-        InputError: arguments that cannot be used, a folder of something else, settings that differ from those it was
-            started with (each is named), another run at work in it, a file that cannot be written, or the first
-            ``PATIENCE`` images all failing. What is done is kept.
+        InputError: arguments that cannot be used, a folder of something else, settings, versions or files of images
+            that differ from those it was started with (each is named), another run at work in it, a file that cannot
+            be written, or the first ``PATIENCE`` images all failing. What is done is kept.
         MissingExtraError: a library is missing.
     """
     for module in ("pandas", "pyarrow"):
@@ -169,24 +184,26 @@ def run(
     folder = Path(folder).expanduser()
     make(folder)
     with locked(folder):
-        parts = Parts(folder)
+        parts = Parts(folder, digest_of_run(settings))
+        contents = contents_of(dataset, keys)
         with writing(folder, "nothing is lost"):
-            _begin(folder, settings, keys, dataset.problems, batch)
+            _begin(folder, parts, settings, contents, keys, dataset.problems, batch, retry, other_versions)
         done, failed = parts.done(), parts.failures()
         open_keys = [key for key in keys if utf8(key) not in done and (retry or utf8(key) not in failed)]
         failing = 0 if retry else len(failed.keys() - done)
-        if progress is not None:
-            progress(len(keys) - len(open_keys), len(keys), failing)
         finished = len(keys) - len(open_keys)
         work = Work(protocol, dataset, model, tuple(methods), seed)
-        for begin in range(0, len(open_keys), batch):
-            result = work(open_keys[begin : begin + batch])
+        batches = [open_keys[begin : begin + batch] for begin in range(0, len(open_keys), batch)]
+
+        def words() -> str:
+            return f"images done, {failing} failed"
+
+        for some in track(batches, words, len(keys), counts=len, done=finished):
+            result = work(some)
             with writing(folder, f"{finished} of {len(keys)} images are kept"):
                 parts.write(result)
             done |= {row["key"] for row in result.rows}
             finished, failing = finished + len(result.keys), failing + len(result.failures)
-            if progress is not None:
-                progress(finished, len(keys), failing)
             if not done and failing >= PATIENCE:
                 raise InputError(
                     f"the first {failing} images all failed, the last with: {list(result.failures.values())[-1]}; "
@@ -196,20 +213,36 @@ def run(
 
 
 def _begin(
-    folder: Path, settings: Mapping[str, Any], keys: Sequence[str], problems: Mapping[str, str], batch: int
+    folder: Path,
+    parts: Parts,
+    settings: Mapping[str, Any],
+    contents: Mapping[str, str],
+    keys: Sequence[str],
+    problems: Mapping[str, str],
+    batch: int,
+    retry: bool,
+    other_versions: bool,
 ) -> None:
     """Write ``run.json``, or check that it says the same; then add this start to it."""
-    remove_unfinished(folder)
+    contents = {utf8(key): digest for key, digest in contents.items()}
     stored = [utf8(key) for key in keys]
     if (folder / RECORD).exists():
         record = read_record(folder)
         check_same(record["settings"], settings, printable(folder))
         if record["keys"] != stored:
             raise InputError(f"{printable(folder / RECORD)} lists other images than its digest says; it was changed")
+        # of images that failed the files may be mended before they run again
+        failed = parts.failed()
+        check_contents(record["contents"], {k: v for k, v in contents.items() if k not in failed}, printable(folder))
+        if retry:
+            record["contents"] |= {key: contents[key] for key in failed & contents.keys()}
+        if record["runs"] and not other_versions:
+            check_versions(record["runs"][-1]["versions"], versions(), printable(folder))
     else:
-        record = {"settings": settings, "problems": plain(problems), "runs": [], "keys": stored}
+        record = {"settings": settings, "problems": plain(problems), "runs": [], "keys": stored, "contents": contents}
+    remove_unfinished(folder)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     start: dict[str, Any] = {"started": now, "batch": batch, "versions": versions(), "hardware": hardware()}
-    start["set_aside"] = Parts(folder).tidy()
+    start["set_aside"] = parts.tidy()
     record["runs"].append(start)
     write_record(folder, record)

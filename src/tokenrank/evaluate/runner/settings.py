@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from torch import nn
 from ...errors import InputError, printable
 from ...models import Model
 from ...plain import plain, utf8
+from ...untrusted import open_regular
 from ..datasets.sample import half as half_of
 
 if TYPE_CHECKING:
@@ -40,9 +42,16 @@ def settings_of(
     """Protocol, data set, model, methods, seed and choice of images. Names only: no path of the machine."""
     made = {
         "protocol": {"name": protocol.name, **protocol.settings},
-        "dataset": {"name": dataset.name, "images": len(dataset.keys), "digest": digest_of(dataset.keys).hex()[:16]},
+        "dataset": {
+            "name": dataset.name,
+            "images": len(dataset.keys),
+            "digest": digest_of(dataset.keys).hex()[:16],
+            "classes": digest_of(dataset.classes).hex()[:16],  # a folder more gives the same images other numbers
+            **dataset.options,
+        },
         "model": {
             "name": shown_name(model.name),
+            "commit": model.commit,
             "digest": weights_digest(model.module),
             "attention": model.attention,
             "classifier": model.head is not None,
@@ -84,6 +93,11 @@ def subset(keys: Sequence[str], limit: int | None, seed: int) -> tuple[str, ...]
     return tuple(key for key in keys if key in drawn)
 
 
+def digest_of_run(settings: Mapping[str, Any]) -> str:
+    """What the parts of a run bear: 16 hexadecimal digits of its settings."""
+    return digest_of([json.dumps(settings, sort_keys=True)]).hex()[:16]
+
+
 def digest_of(parts: Iterable[str]) -> bytes:
     """32 bytes that differ where any of the strings, or their order, does."""
     digest = hashlib.blake2b(digest_size=32)
@@ -106,6 +120,64 @@ def weights_digest(module: nn.Module) -> str:
             taken = flat[torch.from_numpy(places).to(flat.device)].cpu().contiguous()
             digest.update(taken.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def contents_of(dataset: Dataset, keys: Iterable[str]) -> dict[str, str]:
+    """Key → 16 hexadecimal digits of what the files of an image hold; images whose files are not known are left out."""
+    contents = {}
+    for key in keys:
+        files = dataset.files(key)
+        if files:
+            contents[key] = digest_of(_file_digest(path, *_state(path)) for path in files).hex()[:16]
+    return contents
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Size and time; those of no file where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return -1, -1
+    return state.st_size, state.st_mtime_ns
+
+
+@lru_cache(maxsize=100_000)  # one file may hold many images; read again when its size or time changes
+def _file_digest(path: Path, size: int, changed: int) -> str:
+    if not size:
+        return "empty"
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open_regular(path, "a file of the data set") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except (OSError, InputError):  # missing, a pipe …: its image fails when it is read, and costs the others nothing
+        return "unreadable"
+    return digest.hexdigest()
+
+
+def check_contents(stored: Mapping[str, str], now: Mapping[str, str], folder: str) -> None:
+    """Raise ``InputError`` that names the images whose files hold something else than at the first start."""
+    changed = [key for key, digest in now.items() if stored.get(key, digest) != digest]
+    if changed:
+        names = ", ".join(map(printable, changed[:3])) + (" …" if len(changed) > 3 else "")
+        raise InputError(
+            f"the files of {len(changed)} of {len(now)} images have changed since the run in {folder} was started: "
+            f"{names}; restore them, or choose another folder"
+        )
+
+
+def check_versions(stored: Mapping[str, str], now: Mapping[str, str], folder: str) -> None:
+    """Raise ``InputError`` that names the versions that differ from those of the last start, with both."""
+    different = [
+        f"{name} was {stored.get(name, 'absent')}, now {now.get(name, 'absent')}"
+        for name in dict.fromkeys([*stored, *now])
+        if stored.get(name) != now.get(name)
+    ]
+    if different:
+        raise InputError(
+            f"the run in {folder} last ran on other versions: {'; '.join(different)}; install those, allow others "
+            "(other_versions=True, --other-versions), or choose another folder"
+        )
 
 
 def shown_name(name: str) -> str:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from ...errors import InputError, MissingExtraError, first_line
 from ...models import Model
 from ...plain import plain, utf8
+from ..clock import FORWARD, timing
 from .settings import digest_of
 
 if TYPE_CHECKING:
@@ -32,11 +34,13 @@ class Done:
         keys: its images.
         rows: one an image and method, with "key" and "method" first.
         failures: key → what went wrong.
+        times: one an image that has rows: key, seconds in all, those of the forward and of each method.
     """
 
     keys: tuple[str, ...]
     rows: tuple[Row, ...]
     failures: Mapping[str, str]
+    times: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,11 @@ class Work:
         """
         rows: list[Row] = []
         failures: dict[str, str] = {}
+        times: list[Row] = []
         for key in keys:
+            begin = perf_counter()
             try:
-                with seeded(image_seed(self.seed, key)):
+                with seeded(image_seed(self.seed, key)), timing() as spent:
                     found = self.protocol.rows(self.model, self.dataset.read(key), self.methods)
             except MissingExtraError:
                 raise
@@ -68,7 +74,10 @@ class Work:
                 failures[utf8(key)] = utf8(f"{type(error).__name__}: {first_line(error)}")
                 continue
             rows += [{"key": utf8(key), **row} for row in _checked(found, key, self.protocol.name)]
-        return Done(tuple(keys), tuple(rows), failures)
+            each = [spent.get(method.name, float("nan")) for method in self.methods]
+            forward = spent.get(FORWARD, float("nan"))
+            times.append({"key": utf8(key), "seconds": perf_counter() - begin, "forward": forward, "methods": each})
+        return Done(tuple(keys), tuple(rows), failures, tuple(times))
 
 
 def _checked(rows: Sequence[Mapping[str, Any]], key: str, protocol: str) -> list[Row]:

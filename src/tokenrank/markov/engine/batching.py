@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...operators import Dense, Operator
+from ...progress import track
 from . import constants
 
 
@@ -35,6 +36,18 @@ def head_groups(
         part = slice(start, min(start + size, heads))
         group = flat if size >= heads else flat.index(part)
         yield part, group if isinstance(group, Dense) else Dense(group.to_dense(dtype), operator.structure)
+
+
+def told_groups(
+    operator: Operator, dtype: torch.dtype, words: str, group_bytes: int | None = None
+) -> Iterator[tuple[slice, Operator]]:
+    """``head_groups``, of which progress is told where there are several heads; ``words`` say what they are asked."""
+    heads, groups = math.prod(operator.batch), head_groups(operator, dtype, group_bytes)
+    return groups if heads < 2 else track(groups, f"{words} of heads", heads, counts=_width)
+
+
+def _width(group: tuple[slice, Operator]) -> int:
+    return int(group[0].stop - group[0].start)
 
 
 def image(operator: Operator, x: Tensor) -> Tensor:

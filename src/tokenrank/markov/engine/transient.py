@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ...operators import Dense, Operator
+from ...progress import track
 from ..certificate import Certificate
 from . import constants
-from .batching import head_groups
+from .batching import told_groups
 from .by_lu import solve_by_lu
 from .elimination import eliminate
 from .killed import Answer, Killed, Reach, bounds, judged, steps_kept
@@ -98,7 +99,7 @@ def _answers(asked: Killed, max_applies: int) -> Iterator[Answer]:
     if full and constants.SOLVE_SMALL < n <= min(constants.SOLVE_DIRECT * blocks, constants.SOLVE_STUBBORN):
         yield _factored(asked)
         return
-    for heads, group in head_groups(operator, torch.float64):
+    for heads, group in told_groups(operator, torch.float64, "ends of walks"):
         part = _materialised(asked.index(heads), group)
         if not full:
             yield judged(part, _substituted(part.operator, part.alive, part.rhs), 1, "substitution")
@@ -130,7 +131,8 @@ def _factored(asked: Killed) -> Answer:
 
 def _dense(asked: Killed, heads: Tensor, few: int) -> Iterator[Killed]:
     """Some heads in memory, a few at a time."""
-    for some in heads.split(max(1, few)):
+    parts = heads.split(max(1, few))
+    for some in parts if len(heads) < 2 else track(parts, "ends of walks of heads", len(heads), counts=len):
         first, last = int(some[0]), int(some[-1])
         part = asked.index(slice(first, last + 1) if last - first < len(some) else some)  # no copy where there is none
         yield _materialised(part, Dense(part.operator.to_dense(torch.float64)))

@@ -142,9 +142,13 @@ class Origins:
             self._trail = before = cells.clone(), self._album.trail(cells)
         return before[1]
 
-    def clear(self) -> None:
-        """Forget all tensors."""
+    def let_go(self) -> None:
+        """Forget all tensors, as between two calls of a model; not what became of others like them."""
         self.known.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.let_go()
         self._cutter.clear()
         self._done.clear()
         self._equal.clear()

@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 from ...chain import TokenMap
 from ...errors import InputError
 from ...models import Model
+from ...progress import track
 from ...reading import Reading, Source, observe
 from ...recording import acting
 from .keys import MaskedKeys, check_calls
@@ -161,7 +162,8 @@ def _answers(
     """What the model answers to every ratio and picture, (R, B, …), a group of them in a forward."""
     many = len(pixels_of(inputs)[1])
     answers: dict[Job, Tensor] = {}
-    for group in _groups(counts, many, by_length, batch):
+    groups = _groups(counts, many, by_length, batch)
+    for group in track(groups, "masked pictures", sum(map(len, groups)), counts=len):
         rows = torch.tensor([picture for _, picture in group])
         answers |= zip(group, _checked_answer(answer(group, repeated(inputs, rows)), len(group)), strict=True)
     return torch.stack([torch.stack([answers[place, i] for i in range(many)]) for place in range(len(counts))])

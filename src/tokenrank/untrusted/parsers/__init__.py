@@ -1,0 +1,1 @@
+"""What runs in the process apart: no module here imports another of the package."""
