@@ -20,6 +20,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from tests import tally
+from tests.browser import browser, chromium  # noqa: F401  fixtures
 
 # matrices here are small: a second thread gains nothing, and on a busy machine costs a factor of four
 torch.set_num_threads(1)
@@ -46,9 +47,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_sep(
             "-", f"{sum(tally.cases.values()):,} adversarial cases, {len(tally.cases)} questions"
         )
-    if tally.blocks:
-        left_out = [f"{count} not run: {why}" for why, count in tally.blocks.items() if why]
-        terminalreporter.write_sep("-", "; ".join([f"{tally.blocks[None]} Python blocks of the pages ran", *left_out]))
+    for what, counts in (("Python blocks", tally.blocks), ("commands", tally.commands)):
+        if counts:
+            left_out = [f"{count} not run: {why}" for why, count in counts.items() if why]
+            terminalreporter.write_sep("-", "; ".join([f"{counts[None]} {what} of the pages ran", *left_out]))
 
 
 @pytest.fixture(autouse=True)

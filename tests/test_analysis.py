@@ -12,6 +12,7 @@ from tokenrank import at
 from tokenrank.analysis import Analysis, analyze
 from tokenrank.errors import InputError, LayoutError, NotFoundError
 from tokenrank.models import Model, load
+from tokenrank.progress import listening
 from tokenrank.trace import capture
 
 
@@ -74,7 +75,7 @@ def test_what_it_says_about_itself(found: Analysis, picture: PIL.Image.Image):
     assert all(tuple(chain.shape) == (2, 24, 24) for chain in found.chains.values())
     assert found.chain.layout.spans == {"image": 24}
     assert not found.skipped
-    assert "layer 2 of 3" in repr(found)
+    assert "layer 2 of 0–2" in repr(found)
     assert found.facts()["grid"] == [4, 6]
     assert found.facts()["start"] == [0.9, 0.1]
     assert found.facts()["tokenrank"].startswith("converged")
@@ -118,11 +119,15 @@ def test_all_tokens(vit: Model, picture: PIL.Image.Image):
 
 
 def test_some_layers_and_size(vit: Model, picture: PIL.Image.Image):
-    stages: list[str] = []
-    found = analyze(picture, model=vit, layers=[0, 1], size=24, progress=stages.append)
+    stages: list[tuple[str, int, int | None]] = []
+    with listening(lambda *told: stages.append(told)):
+        found = analyze(picture, model=vit, layers=[0, 1], size=24)
     assert len(found.layers) == 2
     assert found.grid == (2, 3)
-    assert sum(stage.startswith("|λ2|") for stage in stages) == 2
+    assert [told[1:] for told in stages if told[0] == "|λ2| of layers"] == [(0, 2), (1, 2), (2, 2)]
+    assert list(dict.fromkeys(words for words, *_ in stages)) == [
+        "running the model", "|λ2| of layers", "bounces and TokenRank"
+    ]  # fmt: skip
 
 
 def test_text(bert: Model):
@@ -211,6 +216,6 @@ def test_layers_with_fewer_heads_are_filled_up():
 
 def test_a_notebook_shows_every_map(found: Analysis):
     page = found._repr_html_()
-    assert page.count("<img") == 6
-    for words in ("n = 8", "TokenRank backward", "layer 2 of 3", "heads lambda2", "together |λ2|"):
+    assert page.count("<img") == 7  # the picture with the start, and six maps
+    for words in ("n = 8", "TokenRank backward", "layer 2 of 0–2", "heads lambda2", "together |λ2|"):
         assert words in page

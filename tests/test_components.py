@@ -1,11 +1,11 @@
-"""Parts of a mask: a cross of neighbours, ties, empty masks."""
+"""Parts of a mask: a cross of neighbours, empty masks."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tokenrank.components import component_of, largest_component, peak_of
+from tokenrank.components import component_of
 from tokenrank.errors import InputError
 
 
@@ -38,28 +38,7 @@ def test_a_cell_beside_the_mask_has_no_part():
 def test_the_mask_is_left_alone():
     given = mask("#.#")
     component_of(given, 0, 0)
-    largest_component(given)
     assert drawn(given) == "#.#"
-
-
-def test_the_largest_part():
-    assert drawn(largest_component(mask("#.## ..## #..."))) == "..## ..## ...."
-
-
-def test_of_equal_parts_the_first():
-    assert drawn(largest_component(mask(".#.# .#.#"))) == ".#.. .#.."
-
-
-@pytest.mark.parametrize("shape", [(0, 0), (2, 3)])
-def test_an_empty_mask_stays_empty(shape):
-    found = largest_component(np.zeros(shape, bool))
-    assert found.shape == shape
-    assert not found.any()
-
-
-def test_the_seed_is_the_largest_value_and_the_first_of_equal_ones():
-    assert peak_of([[0, 1, 5], [7, 7, 2]]) == (1, 0)
-    assert peak_of(np.array([[-3.0, -1.0]])) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -69,10 +48,7 @@ def test_the_seed_is_the_largest_value_and_the_first_of_equal_ones():
         (lambda: component_of(np.ones(3, bool), 0, 0), "rows, columns"),
         (lambda: component_of(np.ones((2, 2), bool), 2, 0), "row 2"),
         (lambda: component_of(np.ones((2, 2), bool), 0, -3), "column -3"),
-        (lambda: largest_component(np.ones((1, 2, 2), bool)), "rows, columns"),
-        (lambda: peak_of(np.ones(3)), "rows, columns"),
-        (lambda: peak_of(np.ones((0, 3))), "one cell"),
-        (lambda: peak_of([[1.0, float("nan")]]), "1 of 2 values"),
+        (lambda: component_of(np.ones((1, 2, 2), bool), 0, 0), "rows, columns"),
     ],
 )
 def test_wrong_arguments_are_refused(call, message):

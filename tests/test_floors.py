@@ -16,8 +16,13 @@ sys.path.pop(0)
 
 FLOORS = [
     "errors",
+    "writing",
+    "untrusted",
+    "progress",
     "grammar",
+    "endings",
     "attention_mask",
+    "token_text",
     "html",
     "plain",
     "components",
@@ -39,6 +44,7 @@ FLOORS = [
     "view",
     "evaluate",
     "cli",
+    "__main__",
 ]
 
 

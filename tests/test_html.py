@@ -91,7 +91,35 @@ def test_board_says_how_many_are_left_out() -> None:
 
 
 def test_words() -> None:
-    page = read(html.words(["Ġcat", "##s", "▁sat", "on</w>", "Ġ"], [0, 1, 0.5, 2, -1]))
-    assert page.text == "catssatonĠ"
+    assert read(html.words(["Ġcat", "s", "Ġ"], [0, 1, -1])).text == "cats ␣"
+    assert read(html.words(["cat", "##s", "sat"], [0, 1, 0.5])).text == "cats sat"
+    assert read(html.words(["▁cat", "on"], [0, 2])).text == "caton"
     assert "and 3 more tokens" in html.words(["x"] * 5, [0.5] * 5, most=2)
     assert "x" * 60 not in html.words(["x" * 5000], [1.0])
+
+
+def test_words_that_run_from_the_right() -> None:
+    assert "direction:rtl" in html.words(["שלום", "hello"], [0, 1])
+    assert "direction:rtl" not in html.words(["hello", "שלום"], [0, 1])
+    assert "inline-block" not in html.words(["שלום"], [0])  # which would stand in the order of the page, not the text's
+
+
+def test_letters_of_a_cut_word_keep_their_forms() -> None:
+    assert ">مرح\u200d</span><span" in html.words(["مرح", "##با"], [0, 0])
+
+
+def test_words_that_outshine_the_others_have_no_tint() -> None:
+    page = html.words(["[CLS]", "a", "b"], [1.0, 1.0, 0.0], outshining={0: "97 %"})
+    first, second = page.split("<span")[1:3]
+    assert "background" not in first
+    assert "dashed" in first
+    assert "97 %" in first
+    assert "#8250dc99" in second
+
+
+def test_five_thousand_words_are_below_300_kilobytes() -> None:
+    words = [f"word{i % 97}" for i in range(5000)]
+    page = html.words(words, [i / 5000 for i in range(5000)], most=5000)
+    assert len(page.encode()) < 300_000
+    assert read(page).text.split() == words
+    assert "overflow:auto" in page

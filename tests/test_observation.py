@@ -102,10 +102,10 @@ def test_layers_by_number_name_and_glob(seen: tr.Observation) -> None:
 
 def test_the_choice_in_words(seen: tr.Observation) -> None:
     place = default_layer(12)
-    assert seen.describe() == f"layer {place} of 12 ({seen.layers[place]}), heads lambda2, tokens image"
+    assert seen.describe() == f"layer {place} of 0–11 ({seen.layers[place]}), heads lambda2, tokens image"
     assert seen.describe(tokens=["cls", "image"]).endswith("tokens cls+image")
     assert seen.describe(tokens=[0, 1, 2]).endswith("tokens 3 chosen")
-    assert seen.describe(0, [1, 2], "all") == f"layer 0 of 12 ({seen.layers[0]}), heads [1, 2], tokens all"
+    assert seen.describe(0, [1, 2], "all") == f"layer 0 of 0–11 ({seen.layers[0]}), heads [1, 2], tokens all"
 
 
 def test_a_batch_of_two(model: tr.Model) -> None:
@@ -138,7 +138,7 @@ def test_an_unknown_layout_leaves_all_tokens(seen: tr.Observation) -> None:
 
 def test_a_map_is_checked(seen: tr.Observation) -> None:
     assert seen.map(torch.zeros(40)).layout == seen.picture_layout
-    assert seen.map(torch.zeros(40), 2).caption == f"layer 2 of 12 ({seen.layers[2]})"
+    assert seen.map(torch.zeros(40), 2).caption == f"layer 2 of 0–11 ({seen.layers[2]})"
     for wrong in (torch.zeros(7), [0.0] * 40, None):
         with pytest.raises(InputError, match=r"expected a tensor of shape \(40,\)"):
             seen.map(wrong)  # type: ignore[arg-type]
@@ -163,4 +163,4 @@ def test_a_notebook_shows_the_layers(seen: tr.Observation) -> None:
     seen.chain()
     page = seen._repr_html_()
     assert all(name in page for name in seen.layers)
-    assert f"default: layer {default_layer(12)} of 12" in page
+    assert f"default: layer {default_layer(12)} of 0–11" in page

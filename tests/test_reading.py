@@ -67,7 +67,7 @@ def test_texts(bert: tr.Model) -> None:
     assert seen.layout.tokens == ("[CLS]", *SENTENCE.split(), "[SEP]")
     assert seen.chain().num_tokens == seen.chain(tokens="content").num_tokens == 10
     assert seen.chain().layout == tr.TokenLayout.text(SENTENCE.split())
-    assert "layer 2 of 3" in seen.describe()
+    assert "layer 2 of 0–2" in seen.describe()
     assert seen.describe().endswith("tokens content")
     dense = seen.trace[1][0].to_dense().double().mean(0)
     torch.testing.assert_close(seen.chain(1, "uniform", "all").to_dense(), dense, rtol=1e-5, atol=1e-7)
@@ -316,7 +316,7 @@ def test_an_observed_chain_keeps_its_picture_and_its_words(bundled: tr.Model) ->
     chain = tr.observe(COFFEE, bundled).chain(1, "uniform")
     again = tr.observe(chain)
     assert again.picture is chain.picture
-    assert "layer 1 of 12" in again.describe()
+    assert "layer 1 of 0–11" in again.describe()
     assert "heads uniform" in again.describe()
     assert tr.tasks.segment(again, tr.at(0.5, 0.5)).labels.shape == (again.picture.height, again.picture.width)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 import tokenrank as tr
 from tokenrank.errors import InputError
+from tokenrank.tasks.word_times import TimedWord, WordTimes
 from tokenrank.view.audio import spectrogram
 
 from .speech import SAID, save_wav2vec2, tone
@@ -38,6 +40,48 @@ def test_curves_are_the_maps_over_their_seconds(analysis: tr.Analysis):
     assert len(panels[-1]) == 1  # TokenRank knows no start
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == SAID.split()
+
+
+def test_curves_on_one_scale(analysis: tr.Analysis):
+    shared = [panel[0][1] for panel in lines_of(tr.view.sound_figure(analysis, scale="shared"))[1:]]
+    maps = [*analysis.bounces.values(), analysis.forward, analysis.backward]
+    most = max(float(shown.values.max()) for shown in maps)
+    for curve, shown in zip(shared, maps, strict=True):
+        np.testing.assert_allclose(curve, shown.values / most)
+    with pytest.raises(InputError, match="expected 'each'"):
+        tr.view.sound_figure(analysis, scale="both")
+
+
+def test_a_frame_that_outshines_the_others_is_cut_off_and_named(analysis: tr.Analysis):
+    values = torch.full((60,), 0.5 / 59)
+    values[59] = 0.5
+    loud = dataclasses.replace(analysis, forward=tr.TokenMap(values, analysis.layout))
+    panel = tr.view.sound_figure(loud).axes[3]
+    assert panel.lines[0].get_ydata()[:59] == pytest.approx(np.ones(59))
+    assert [text.get_text().strip() for text in panel.texts] == ["50 %"]
+    told = " ".join(text.get_text() for text in tr.view.sound_figure(loud).texts)
+    assert "are cut off" in told
+    assert "are cut off" not in " ".join(text.get_text() for text in tr.view.sound_figure(analysis).texts)
+
+
+@pytest.mark.parametrize("width", [tr.view.FULL, tr.view.COLUMN])
+def test_words_stay_on_the_page_and_off_each_other(analysis: tr.Analysis, width: float):
+    spoken = [f"word{'y' * (i % 12)}" for i in range(40)] + ["שלום"]
+    times = tuple(TimedWord(text, 1.2 * i / 41, 1.2) for i, text in enumerate(spoken))
+    figure = tr.view.sound_figure(analysis, width, times=WordTimes(times, ""))
+    tr.view.render(figure, "png", dpi=100)
+    labels = figure.axes[0].texts
+    assert len(labels) > 10
+    told = " ".join(text.get_text() for text in figure.texts)
+    assert (f"{len(labels)} of 41 words have room above" in told) == (len(labels) < 41)
+    for label in labels:
+        box = label.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+    places = [label.get_position()[0] for label in labels]
+    inch = 1.2 / (width - 0.9)
+    assert min(np.diff(places)) >= 0.1 * inch
 
 
 def test_words_over_frames(heard: tr.Observation):

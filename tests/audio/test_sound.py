@@ -130,13 +130,13 @@ def test_bad_files(tmp_path: Path):
         read_sound(tmp_path / "text.wav")
     with pytest.raises(InputError, match=r"is empty \(0 bytes\)"):
         read_sound(tmp_path / "empty.wav")
-    with pytest.raises(InputError, match=r"no sound file .*; there is no folder .*nowhere"):
+    with pytest.raises(InputError, match=r"no file .*; there is no folder .*nowhere"):
         read_sound(tmp_path / "nowhere" / "speech.wav")
     with pytest.raises(InputError, match="has no samples, expected one at least"):
         read_sound(tmp_path / "none.wav")
     with pytest.raises(InputError, match="sample 1 of the sound is nan, one of 2 that are no number"):
         read_sound(tmp_path / "nan.wav")
-    with pytest.raises(InputError, match=r"no sound file .*nearest: 'text.wav'"):
+    with pytest.raises(InputError, match=r"no file .*nearest: 'text.wav'"):
         read_sound(tmp_path / "texts.wav")
     with pytest.raises(InputError, match="is a folder"):
         read_sound(tmp_path)

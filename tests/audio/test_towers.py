@@ -59,7 +59,7 @@ def test_layouts_by_name_of_the_layer(whisper: tr.Model, heard: tr.Observation):
     trace.layout = {"*encoder*": frames}  # which fits encoder_attn as well: it counts the frames there
     assert trace.cross(CROSS).columns == frames
     assert trace.cross(CROSS).rows.tokens is not None
-    with pytest.raises(NotFoundError, match=r"given for '\*encodr\*', which fits no layer; nearest: "):
+    with pytest.raises(NotFoundError, match=r"given for '\*encodr\*', which fits no layer; "):
         trace.layout = {"*encodr*": frames}
     trace.layout = {"*encoder_attn": words}
     assert (trace.cross(CROSS).rows, trace.cross(CROSS).columns.spans) == (words, {"audio": 60, "padding": 40})

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.cli.conftest import Ran
-from tests.cli.test_image import check_refused
+from tests.cli.conftest import Ran, check_refused
 from tokenrank import samples
 
 Run = Callable[..., Ran]
@@ -18,15 +18,15 @@ def names_in(folder: Path) -> list[str]:
 def test_every_sample_from_its_own_start(run: Run, vit: Path, tmp_path: Path):
     ran = run("demo", "--model", vit, "--size", 32, "--out", tmp_path, "--formats", "png")
     assert ran.code == 0, ran.stderr
-    parts = ("bounces.png", "lambda2.png", "table.json")
-    assert names_in(tmp_path) == sorted(f"{name}-{part}" for name in samples.names() for part in parts)
-    assert sorted(path.name for path in ran.paths) == names_in(tmp_path)
+    parts = ("-bounces.png", "-lambda2.png", "-table.json", ".jpg")
+    assert names_in(tmp_path) == sorted(f"{name}{part}" for name in samples.names() for part in parts)
+    assert sorted(ran.names) == names_in(tmp_path)
     for name in samples.names():
         facts = json.loads((tmp_path / f"{name}-table.json").read_text("utf-8"))["analysis"]
         assert facts["start"] == [samples.start(name).x, samples.start(name).y]
-    lines = [line.split(":")[0] for line in ran.stderr.splitlines()]
+    lines = [line.split(":")[0] for line in ran.stderr.split("\n\n")[0].splitlines()]
     # what was chosen, and how long it took
-    assert lines == ["model", *(name for name in samples.names() for _ in range(2))]
+    assert lines == [f"{name}.jpg" for name in samples.names() for _ in range(2)]
 
 
 def test_bundled_model(run: Run, tmp_path: Path):
@@ -41,3 +41,29 @@ def test_foreign_files_are_safe(run: Run, vit: Path, tmp_path: Path):
     (tmp_path / "rocket-table.json").write_text("{}")
     check_refused(run("demo", "--model", vit, "--out", tmp_path), "rocket-table.json' exists and was not made by")
     assert names_in(tmp_path) == ["rocket-table.json"]
+
+
+def test_three_commands_to_try_next_that_run(run: Run, vit: Path, tmp_path: Path):
+    out = tmp_path / "a folder"
+    ran = run("demo", "--model", vit, "--size", 32, "--out", out)
+    head, *commands = ran.stderr.split("\n\n")[1].splitlines()
+    assert head == "Try next:"
+    assert [line.split()[:2] for line in commands] == [["tokenrank", c] for c in ("saliency", "segment", "text")]
+    for line in commands:
+        _, *words = shlex.split(line)
+        tried = run(*words)
+        assert tried.code == 0, tried.stderr
+        assert all(path.parent == out for path in tried.paths)
+
+
+def test_photographs_that_are_there_stay(run: Run, vit: Path, tmp_path: Path):
+    options = ["--model", vit, "--size", 32, "--out", tmp_path, "--quiet"]
+    assert run("demo", *options).code == 0
+    again = run("demo", *options)
+    assert again.code == 0
+    assert not [name for name in again.names if name.endswith(".jpg")]
+    assert again.stderr == ""
+    (tmp_path / "coffee.jpg").write_bytes(b"mine")
+    check_refused(run("demo", *options), "coffee.jpg' is another file than the photograph of that name")
+    assert run("demo", *options, "--no-copy").code == 0
+    assert (tmp_path / "coffee.jpg").read_bytes() == b"mine"

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +13,10 @@ import pytest
 import typer
 
 from tests.cli.conftest import Ran
-from tokenrank.cli.report import one_line, progress, reported
-from tokenrank.errors import InputError, NotConvergedWarning
+from tokenrank.cli.bars import progress
+from tokenrank.cli.report import about, misuse, note, one_line, print_path, reported
+from tokenrank.errors import InputError, NotConvergedWarning, NotFoundError, NothingThereWarning
+from tokenrank.progress import track
 
 
 def test_debug_shows_the_traceback(run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -38,9 +42,34 @@ def test_what_nobody_thought_of_says_how_to_see_more(capsys: pytest.CaptureFixtu
     assert line.count("\n") == 1
 
 
-def test_an_interrupt_is_not_an_error():
-    with pytest.raises(KeyboardInterrupt), reported():
+def test_an_interrupt_is_told_in_a_line(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(typer.Exit) as end, reported():
         raise KeyboardInterrupt
+    assert end.value.exit_code == 130
+    assert capsys.readouterr().err == "error: interrupted; nothing was finished\n"
+
+
+def test_misuse_has_a_code_of_its_own(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(typer.Exit) as end, reported(), misuse():
+        raise NotFoundError("no such method")
+    assert end.value.exit_code == 2
+    assert capsys.readouterr().err == "error: no such method\n"
+
+
+def test_quiet_says_errors_and_warnings_alone(capsys: pytest.CaptureFixture[str]):
+    with reported(quiet=True):
+        note("chosen")
+        with progress(1) as report:
+            report("picture", "running")
+        warnings.warn("nothing there", NothingThereWarning, stacklevel=1)
+    note("heard again")
+    assert capsys.readouterr().err == "warning: nothing there\nheard again\n"
+
+
+def test_warnings_name_what_they_are_about(capsys: pytest.CaptureFixture[str]):
+    with reported(), about("a.png"):
+        warnings.warn("nothing there", NothingThereWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: a.png: nothing there\n"
 
 
 def test_only_warnings_about_the_answer_are_shown(capsys: pytest.CaptureFixture[str]):
@@ -96,11 +125,63 @@ def test_a_terminal_sees_the_stage(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("TERM", "xterm")
         with progress(1) as report:
             report("cat.png", "bounces and TokenRank")
+            time.sleep(0.2)
+            list(track(["a", "b"], "|λ2| of layers"))
     shown = ""
     while select.select([leader], [], [], 0.5)[0] and (part := _read(leader)):  # a terminal hands on piece by piece
         shown += part
     os.close(leader)
     assert "cat.png: bounces and TokenRank" in shown
+    assert "cat.png: |λ2| of layers 2 of 2" in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are of Unix")
+def test_paths_and_the_bar_share_a_terminal(monkeypatch: pytest.MonkeyPatch):
+    import pty
+    import threading
+
+    leader, follower = pty.openpty()
+    shown: list[str] = []
+
+    def watch() -> None:
+        while part := _read(leader):
+            shown.append(part)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    with os.fdopen(follower, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setenv("TERM", "xterm")
+        with progress(2) as report:
+            for name in ("a.png", "b.png"):
+                report(name, "at work")
+                time.sleep(0.2)
+                print_path(Path(f"out/{name}"))
+    watching.join(10)
+    os.close(leader)
+    left = [line for line in screen("".join(shown)) if line]
+    assert [line.split(": ")[0] for line in left] == ["out/a.png", "a.png", "out/b.png", "b.png"], left
+
+
+def screen(written: str) -> list[str]:
+    """What is left on a terminal: of its codes, those that move up a line and erase one."""
+    rows, row, column = [""], 0, 0
+    for code in re.finditer(r"\x1b\[([\d;?]*)([A-Za-z])|(.)", written, re.DOTALL):
+        number, letter, character = code.groups()
+        if letter == "A":
+            row = max(0, row - int(number or 1))
+        elif letter == "K":
+            rows[row] = "" if number == "2" else rows[row][:column]
+        elif character == "\r":
+            column = 0
+        elif character == "\n":
+            row += 1
+            rows += [""] * (row + 1 - len(rows))
+        elif character:
+            rows[row] = rows[row].ljust(column)[:column] + character + rows[row][column + 1 :]
+            column += 1
+    return rows
 
 
 def test_one_line():

@@ -134,6 +134,18 @@ def test_the_conditional_branch_is_what_runs_without_guidance(name: str, tmp_pat
     assert max(distances) > 1e-3  # the two branches can be told apart
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_call_has_the_layouts_of_the_first(name: str, tmp_path: Path) -> None:
+    """What a denoiser returned comes back as latents: a picture, whatever its tokens were in the call before."""
+    trace = traced(name, tmp_path, steps=3)
+    calls: dict[int, list[str]] = {}
+    for record in trace.records:
+        calls.setdefault(record.step, []).append(f"{record.name}: {record.layout}")
+    assert len(calls) > 2
+    assert all(layouts == calls[0] for layouts in calls.values())
+    assert not any(isinstance(record.layout, Exception) for record in trace.records)
+
+
 @pytest.mark.parametrize("name", GUIDED)
 def test_without_guidance_there_are_no_branches(name: str, tmp_path: Path) -> None:
     trace = traced(name, tmp_path, guided=False)

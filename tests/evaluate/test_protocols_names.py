@@ -33,7 +33,7 @@ def test_settings_hold_every_option_and_are_plain(name: str):
 
 
 def test_unknown_names_and_options_are_refused():
-    with pytest.raises(NotFoundError, match=r"no protocol 'salience'; nearest: 'saliency'.*all: saliency, seed"):
+    with pytest.raises(NotFoundError, match=r"no protocol 'salience'; nearest: 'saliency'.*all: 'saliency', 'seed'"):
         find("salience")
     with pytest.raises(InputError, match="'regions' has no option 'side'; its options: scales, size, native"):
         find("regions", side=3)

@@ -14,6 +14,7 @@ from tokenrank.evaluate.datasets.opening import DATASETS
 from tokenrank.evaluate.protocols import find
 from tokenrank.evaluate.reproduce import EXPERIMENTS, Experiment, Figure, Gain, Order, reproduce
 from tokenrank.evaluate.reproduce.outcome import judge
+from tokenrank.progress import listening
 
 
 @pytest.fixture(scope="session")
@@ -51,14 +52,12 @@ def test_every_experiment_runs_from_files_to_outcome(
     monkeypatch.setenv("TOKENRANK_DATA", str(data))
     if experiment.protocol == "masking":  # 20 ratios of six methods would only cost time
         experiment = replace(experiment, options={**experiment.options, "ratios": (0, 0.5)})
-    seen: list[tuple[int, int, int]] = []
-    outcome = reproduce(
-        experiment, model=weights(experiment, folders), out=tmp_path / "out", resamples=10,
-        progress=lambda *numbers: seen.append(numbers),
-    )  # fmt: skip
+    seen: list[tuple[str, int, int | None]] = []
+    with listening(lambda *told: seen.append(told)):
+        outcome = reproduce(experiment, model=weights(experiment, folders), out=tmp_path / "out", resamples=10)
     assert outcome.images == (IMAGES,) * len(experiment.models)
     assert outcome.failures == 0
-    assert seen[-1] == (IMAGES, IMAGES, 0)
+    assert ("images done, 0 failed", IMAGES, IMAGES) in seen  # figures of examples are observed after it
     assert [judged.check for judged in outcome.judged] == list(experiment.expected)
     for judged in outcome.judged:
         assert np.isfinite(judged.measured)

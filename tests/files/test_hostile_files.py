@@ -246,6 +246,18 @@ def test_windows_that_do_not_fit(index, entry, message, saved):
         load_trace(damaged(saved, change))
 
 
+def test_a_description_of_another_name_is_damage_wherever_else_it_is_damaged(saved):
+    """Without its description a trace would be arrays of another program: other names, another scale, no mask."""
+    whole = saved.read_bytes()
+    at = whole.index(b'"tokenrank"') + 1
+    described = whole.index(b"crc32", at)
+    for place in range(described, described + 200):
+        content = bytearray(whole)
+        content[at] ^= 0x20
+        content[place] = ord("x")
+        assert refused_or_same(saved, bytes(content)), place
+
+
 def test_changed_numbers_are_noticed_by_their_checksum(saved):
     tensors, description = read(saved)
     tensors["0.q"][0, 0, 0] += 1e-6

@@ -13,7 +13,7 @@ from torch import Tensor
 from tokenrank import AttentionChain, TokenMap
 from tokenrank.errors import ChainError
 from tokenrank.markov import Certificate, Result
-from tokenrank.markov.result import range_words
+from tokenrank.markov.words import range_words
 
 QUESTIONS: dict[str, Callable[[AttentionChain], Result]] = {
     "bounce": lambda c: c.bounce(0, 2),

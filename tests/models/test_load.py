@@ -296,7 +296,7 @@ def test_paths_that_are_no_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ("", "is not valid JSON"),
+        ("", "is empty (0 bytes)"),
         ("{", "is not valid JSON"),
         ("[]", "names neither"),
         ("{}", "names neither"),

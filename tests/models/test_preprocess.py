@@ -27,7 +27,7 @@ def from_processor(processor: dict[str, Any], **extra: Any) -> ImageSettings:
     return settings_from_processor({**HALF, **processor}, **{**options, **extra})
 
 
-@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 900), st.sampled_from([(8, 8), (14, 14), (16, 32)]))
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(32, 900), st.sampled_from([(8, 8), (14, 14), (16, 32)]))
 def test_fitted_sizes(width: int, height: int, size: int, patch: tuple[int, int]) -> None:
     rows, columns = fit_size(width, height, size, patch)
     assert rows >= patch[0]
@@ -55,6 +55,15 @@ def test_too_many_patches() -> None:
     assert rows * columns // 64 <= MAX_PATCHES
     with pytest.raises(InputError, match="size = 0"):
         fit_size(10, 10, 0, (8, 8))
+
+
+def test_a_size_below_a_patch_names_the_patch_and_the_cure() -> None:
+    assert fit_size(10, 10, 14, (14, 8)) == (14, 16)
+    for size in (3, 13):
+        with pytest.raises(
+            InputError, match=f"size = {size} is less than one patch of 14 × 8 pixels; expected 14 or more, such as 224"
+        ):
+            fit_size(10, 10, size, (14, 8))
 
 
 def test_pixels_are_those_of_transformers() -> None:

@@ -16,6 +16,7 @@ import torch
 
 from tokenrank.errors import InputError, printable
 from tokenrank.models import read_image
+from tokenrank.models.images import upright_size
 
 
 def gradient(height: int = 6, width: int = 10) -> np.ndarray[Any, Any]:
@@ -85,6 +86,38 @@ def test_32_bit_greyscale() -> None:
     fits = PIL.Image.fromarray(np.array([[0, 65_535]], dtype=np.int32))
     np.testing.assert_array_equal(np.asarray(read_image(fits))[..., 1], [[0, 255]])
     assert "-5 to 70000; expected 0 to 65535" in refused(PIL.Image.fromarray(np.array([[-5, 70_000]], np.int32)))
+
+
+@pytest.mark.parametrize(
+    ("brightest", "words"), [(200, "as 8-bit numbers: by 257"), (4095, "as 12-bit numbers: by 16")]
+)
+def test_numbers_of_few_bits_in_a_wide_type_are_not_read_as_nearly_black(
+    brightest: int, words: str, tmp_path: Path
+) -> None:
+    values = np.array([[0, brightest]])
+    for suffix, kind in (("tif", np.int32), ("png", np.uint16)):
+        PIL.Image.fromarray(values.astype(kind)).save(tmp_path / f"a.{suffix}")
+        assert f"up to {brightest} only, where white is 65535" in refused(tmp_path / f"a.{suffix}")
+        assert words in refused(tmp_path / f"a.{suffix}")
+    assert words in refused(values.astype(np.uint16))
+    black = read_image(np.zeros((2, 2), dtype=np.uint16))
+    assert black.getextrema() == ((0, 0),) * 3
+    assert read_image(np.array([[0, 4096]], dtype=np.uint16)).getextrema()[0] == (0, 16)
+
+
+def test_sizes_are_read_from_headers(tmp_path: Path) -> None:
+    picture = PIL.Image.fromarray(gradient())
+    for orientation in range(1, 9):
+        exif = PIL.Image.Exif()
+        exif[0x0112] = orientation
+        picture.save(tmp_path / "a.jpg", exif=exif)
+        assert upright_size(tmp_path / "a.jpg") == read_image(tmp_path / "a.jpg").size
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[:-20])  # broken further on, of which the header knows nothing
+    assert upright_size(tmp_path / "half.jpg") == (6, 10)
+    (tmp_path / "words.jpg").write_text("hello")
+    with pytest.raises(InputError, match="is not a picture"):
+        upright_size(tmp_path / "words.jpg")
 
 
 def test_float_greyscale(tmp_path: Path) -> None:
@@ -188,7 +221,7 @@ def test_truncated(suffix: str, part: float, tmp_path: Path) -> None:
 
 def test_not_an_image(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("hello")
-    assert "is not a picture that Pillow can read; convert it" in refused(tmp_path / "a.png")
+    assert "is not a picture that Pillow can read (PNG, JPEG," in refused(tmp_path / "a.png")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")

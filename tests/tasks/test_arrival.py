@@ -93,12 +93,12 @@ def test_saliency_takes_it_by_default(seen: tr.Observation) -> None:
 
 def test_the_caption_says_it_all(seen: tr.Observation) -> None:
     expected = (
-        r"TokenRank over backward TokenRank of layers 9 to 11 of 12, heads uniform; 2 steps along layer 11 of 12 "
+        r"TokenRank over backward TokenRank of layers 9 to 11 of 0–11, heads uniform; 2 steps along layer 11 of 0–11 "
         r"\(model.layer.11.attention\), cosines of block outputs, temperature 0\.\d+"
     )
     assert re.fullmatch(expected, tr.tasks.arrival(seen).caption)
     assert (
-        "column sums of layer 3 of 12, heads [0, 1]; 1 step along"
+        "column sums of layer 3 of 0–11, heads [0, 1]; 1 step along"
         in tr.tasks.arrival(seen, layer=3, heads=[0, 1], start="column", n=1, what="k", backward=False).caption
     )
     assert tr.tasks.arrival(seen, n=0).caption.endswith("heads uniform")
@@ -261,7 +261,7 @@ def test_the_chain_of_features_is_a_chain(seen: tr.Observation) -> None:
     chain = seen.features_chain(-2, "v", 0.2)
     assert chain.layout == seen.picture_layout
     assert chain.picture is seen.picture
-    assert chain.caption == ("bundled, layer 10 of 12 (model.layer.10.attention), cosines of values, temperature 0.2")
+    assert chain.caption == ("bundled, layer 10 of 0–11 (model.layer.10.attention), cosines of values, temperature 0.2")
     unit = torch.nn.functional.normalize(seen.features(-2, "v").double(), dim=-1)
     torch.testing.assert_close(chain.to_dense().double(), (unit @ unit.T / 0.2).softmax(-1), rtol=1e-4, atol=1e-9)
     assert type(chain.operator).__name__ == "QueryKey"

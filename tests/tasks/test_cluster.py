@@ -279,7 +279,7 @@ def test_the_picture_and_the_choice_are_remembered():
     image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8))
     found = cluster(image, size=48, layer=1, heads=2)
     assert found.picture.size == (56, 40)
-    assert found.caption == "bundled, layer 1 of 12 (model.layer.1.attention), heads 2, tokens image, merge"
+    assert found.caption == "bundled, layer 1 of 0–11 (model.layer.1.attention), heads 2, tokens image, merge"
 
 
 def test_what_cannot_be_is_refused(two_halves: tr.AttentionChain):

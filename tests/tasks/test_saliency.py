@@ -159,9 +159,9 @@ def test_the_picture_and_the_choice_are_remembered(seen: tr.Observation) -> None
     words = tr.tasks.arrival(seen).caption
     assert tr.tasks.saliency(seen).caption == f"bundled, arrival ({words}), rule mean"
     found = tr.tasks.saliency(seen, how="border")
-    assert found.caption == "bundled, border (layers 0 to 11 of 12, heads lambda2), rule mean"
+    assert found.caption == "bundled, border (layers 0 to 11 of 0–11, heads lambda2), rule mean"
     found = tr.tasks.saliency(seen, how="slow", layer=[2, 5], rule=0.6)
-    assert found.caption == "bundled, slow (layers 2, 5 of 12, heads lambda2), rule 0.6"
+    assert found.caption == "bundled, slow (layers 2, 5 of 0–11, heads lambda2), rule 0.6"
     assert found.picture is seen.picture
 
 
@@ -179,7 +179,7 @@ def test_layers_are_the_last_quarter(how: str, seen: tr.Observation) -> None:
     default = tr.tasks.saliency_map(seen, how)  # type: ignore[arg-type]
     named = tr.tasks.saliency_map(seen, how, layer=[9, 10, 11])  # type: ignore[arg-type]
     assert torch.equal(default.values, named.values)
-    assert "layers 9 to 11 of 12" in default.caption
+    assert "layers 9 to 11 of 0–11" in default.caption
 
 
 def test_tokenrank_is_the_geometric_mean_of_layers(seen: tr.Observation) -> None:

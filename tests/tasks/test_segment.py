@@ -9,6 +9,7 @@ import tokenrank as tr
 from tokenrank.chain.foreground import foreground
 from tokenrank.errors import CaptureError, InputError, LayoutError, NotFoundError
 from tokenrank.layout import TokenLayout
+from tokenrank.tasks.marks import mark_of
 from tokenrank.tasks.masks import part_at
 from tokenrank.tasks.segment import box_share, combined, mask_share, segment, start_map
 
@@ -251,6 +252,23 @@ def test_one_forward_serves_all_tasks(picture: PIL.Image.Image):
     assert len(forwards) == 3  # one of the picture, one more for its values, one of its mean colour
 
 
+def test_starts_are_remembered_as_places_of_the_picture():
+    mask = np.zeros((64, 96), bool)
+    mask[10:20, 30:50] = True
+    at_mask = mark_of(torch.from_numpy(mask), (4, 6), (64, 96))
+    assert isinstance(at_mask, np.ndarray)
+    assert (at_mask == mask).all()
+    assert mark_of(tr.at(0.2, 0.3), (4, 6), (64, 96)) == tr.at(0.2, 0.3)
+    assert mark_of(8, (4, 6), (64, 96)) == pytest.approx((2 / 6, 1 / 4, 3 / 6, 2 / 4))
+    assert mark_of((0, 16, 48, 64), (4, 6), (64, 96)) == (0, 0.25, 0.5, 1)
+    assert mark_of("cls", (4, 6), (64, 96)) is None
+
+
+def test_segment_tells_its_starts(vit_chain: tr.AttentionChain):
+    found = segment(seen(vit_chain), [tr.at(0.5, 0.5), 0, (0, 0, 8, 12), "cls"])
+    assert found.starts == (tr.at(0.5, 0.5), (0, 0, 1 / 4, 1 / 3), (0, 0, 0.5, 1), None)
+
+
 def test_without_a_picture_the_models_input_or_the_grid_gives_the_size(picture: PIL.Image.Image, vit_chain):
     model = tr.load("bundled")
     inputs = model.prepare(picture, 32)
@@ -265,7 +283,7 @@ def test_without_a_picture_the_models_input_or_the_grid_gives_the_size(picture: 
 def test_the_picture_and_the_choice_are_remembered(picture: PIL.Image.Image):
     found = segment(picture, [0, "cls"], size=32, layer=2, heads=[0, 1], n=3, rule=0.5)
     assert found.picture.size == (56, 40)
-    where = "bundled, layer 2 of 12 (model.layer.2.attention), heads [0, 1], tokens"
+    where = "bundled, layer 2 of 0–11 (model.layer.2.attention), heads [0, 1], tokens"
     assert found.caption == f"{where} image (all from cls), n = 3, forward, rule 0.5"
     alone = segment(picture, "cls", size=32, layer=2, heads=[0, 1])
     assert alone.caption == f"{where} all, n = 2, forward, rule mean"

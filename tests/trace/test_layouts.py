@@ -244,7 +244,7 @@ def test_evidence_that_cannot_be_read_is_like_no_other() -> None:
 def test_a_trace_shows_itself() -> None:
     trace = traced(vit(), {"pixel_values": torch.randn(1, 3, 32, 32)})
     html = Trace(list(trace.records), {"<flash>": 3})._repr_html_()
-    assert html.count("<tr>") == 3
+    assert html.count("<tr") == 3
     assert "Trace(2 modules, 2 records" in html
     assert "1×2×17×17" in html
     assert html.count("cls 1, image 4 × 4") == 2
@@ -252,7 +252,7 @@ def test_a_trace_shows_itself() -> None:
     unknown = replace(trace.records[0], layout=LayoutError("either or"))
     assert "not known: its chain says why" in Trace([unknown])._repr_html_()
     many = Trace([*trace.records] * 100)._repr_html_()
-    assert many.count("<tr>") == 1 + 60
+    assert many.count("<tr") == 1 + 60
     assert "140 more records; print(trace.summary()) has them all" in many
 
 

@@ -45,6 +45,14 @@ def test_the_layer_of_the_maps_is_pointed_at(of_picture: Analysis):
     assert mark.axes.get_xlim() == (-0.5, 1.5)
 
 
+def test_the_mark_and_the_number_of_all_heads_are_explained(of_picture: Analysis):
+    told = " ".join(text.get_text() for text in lambda2_figure(of_picture).texts)
+    together = float(of_picture.chain_lambda2.values)
+    assert "◂ layer 2, which the other figures show: 2 heads weighted by |λ₂|, together" in told
+    assert f"= {together:.2f}" in told
+    assert "|λ₂|: what each bounce keeps of the start in the long run, from 0 to 1" in told
+
+
 def test_uncertain_and_missing_heads(of_picture: Analysis):
     values = torch.tensor([[0.5, float("nan")], [0.9, 0.2]])
     uncertain = torch.tensor([[False, False], [True, False]])

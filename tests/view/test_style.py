@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tokenrank.analysis import Analysis
 from tokenrank.errors import InputError
 from tokenrank.view import bounces_figure, lambda2_figure, paper_style, render, save, text_figure
-from tokenrank.view.style import scaled
+from tokenrank.view.style import scaled, scales, shares
 
 
 def test_scale_runs_between_the_percentiles():
@@ -37,6 +37,16 @@ def test_constant_and_nearly_constant_maps():
     spike[3] = 0.9
     assert scaled(spike).argmax() == 3
     assert scaled(spike).max() == 1
+
+
+def test_maps_have_a_scale_each_or_one_together():
+    high, low = np.linspace(0.2, 1, 500), np.linspace(0, 0.1, 500)
+    assert scales([high, low]) == [pytest.approx((0.208, 0.992)), pytest.approx((0.001, 0.099))]
+    one, other = scales([high, low], "shared")
+    assert one == other
+    assert shares(low, other).max() < 0.2 < shares(high, one).min() + 0.05
+    with pytest.raises(InputError, match="scale = 'all', expected 'each'"):
+        scales([high], "all")  # type: ignore[arg-type]
 
 
 def test_settings_do_not_leak(of_picture: Analysis, of_text: Analysis):

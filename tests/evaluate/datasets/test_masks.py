@@ -164,7 +164,7 @@ def test_a_file_removed_after_opening_is_named(tmp_path):
     write_pair(tmp_path, "a")
     dataset = open_dataset("folder", tmp_path)
     (tmp_path / "masks/a.png").unlink()
-    assert "masks/a.png' is broken or missing" in refused(dataset.read, "a")
+    assert "masks/a.png'; its folder is empty" in refused(dataset.read, "a")
 
 
 def test_unknown_key_names_the_nearest(tmp_path):

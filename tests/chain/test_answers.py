@@ -7,6 +7,7 @@ import torch
 
 import tokenrank as tr
 from tokenrank import AttentionChain, TokenLayout
+from tokenrank.chain.answers import Classes, Spectrum
 from tokenrank.chain.core import held_bytes
 from tokenrank.errors import NotFoundError
 
@@ -61,8 +62,20 @@ def test_all_answers_over_tokens(chain: AttentionChain, ask, shape: tuple[int, .
     assert maps.mask().shape == (*shape[:-1], 2, 3)
     assert found[0, 1].map().values.shape == shape[2:]
     page = found._repr_html_()
-    assert page.count("data:image/png") == min(16, maps.values[..., 0].numel())
-    assert "data:image" not in ask(AttentionChain(chain.to_dense()))._repr_html_()
+    drawn = 0 if isinstance(found, Classes | Spectrum) else maps.values[..., 0].numel()  # one class: all alike
+    assert page.count("data:image/jpeg") == drawn
+    assert "data:image/jpeg" not in ask(AttentionChain(chain.to_dense()))._repr_html_()
+
+
+def test_a_spectrum_shows_its_eigenvalues_and_slow_modes(chain: AttentionChain) -> None:
+    many, one = chain.spectrum(3)._repr_html_(), chain[0, 1].spectrum(3)._repr_html_()
+    assert many.count("data:image/svg") == one.count("data:image/svg") == 1
+    assert one.count("data:image/jpeg") == chain[0, 1].spectrum(3).values.numel() - 1
+    assert "timescale" in one
+    assert many.count("<tr") == 1 + 6
+    second = f"{float(chain[0, 1].spectrum(3).values[1].abs()):.4g}"
+    assert second in many
+    assert second in one
 
 
 def test_what_has_no_numbers_over_tokens(chain: AttentionChain) -> None:

@@ -13,6 +13,7 @@ from tests.evaluate.reproduce_cases import IMAGES, save_data, save_models
 from tokenrank.cli.evaluate import SOME_FAILED
 from tokenrank.cli.reproduce import OFF, reproduce
 from tokenrank.evaluate.reproduce import EXPERIMENTS, Figure, registry
+from tokenrank.evaluate.runner.folder import read_record, write_record
 
 Ran = Callable[..., Result]
 
@@ -65,6 +66,32 @@ def test_the_same_command_goes_on(command: Ran, folders: dict[str, Path], data: 
     assert again.stdout == first.stdout
 
 
+def test_other_versions_go_on_where_they_are_allowed(
+    command: Ran, folders: dict[str, Path], data: Path, tmp_path: Path
+):
+    folder, out = folders["facebook/dinov2-with-registers-base"], tmp_path / "out"
+    arguments = ["bounces", "--data", data / "ecssd", "--model", folder, "--out", out, "--resamples", 10]
+    assert command(*arguments).exit_code == 0
+    record = read_record(out / "run-1")
+    record["runs"][0]["versions"]["torch"] = "1.0"
+    write_record(out / "run-1", record)
+    refused = command(*arguments)
+    assert refused.exit_code == 1
+    assert "torch was 1.0, now " in refused.stderr
+    assert command(*arguments, "--other-versions").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["run-1", "outcome.json"])
+def test_links_are_refused(command: Ran, data: Path, tmp_path: Path, name: str):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to("../theirs")
+    result = command("bounces", "--data", data / "ecssd", "--model", "nowhere", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"{name}' is a link, which is not followed" in result.stderr
+    assert not list((tmp_path / "theirs").iterdir())
+
+
 def test_a_figure_beyond_its_tolerance_ends_in_4(
     command: Ran, folders: dict[str, Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -85,6 +112,12 @@ def test_failed_images_end_in_3(command: Ran, folders: dict[str, Path], data: Pa
     result = command("bounces", "--data", data / "ecssd", "--model", folder, "--out", tmp_path, "--resamples", 10)
     assert result.exit_code == SOME_FAILED == 3
     assert "1 images failed" in result.stderr
+
+
+def test_an_experiment_that_there_is_not_ends_in_2(command: Ran):
+    result = command("bounce")
+    assert result.exit_code == 2
+    assert "no experiment 'bounce'; nearest: 'bounces'; all: 'imagenet-segmentation/vit-b16'" in result.stderr
 
 
 def test_what_is_missing_is_one_line_and_ends_in_1(command: Ran, tmp_path: Path):

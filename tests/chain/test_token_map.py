@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
+import tokenrank as tr
 from tokenrank import AttentionChain, TokenLayout, TokenMap
-from tokenrank.chain.drawing import CELLS, colourise
+from tokenrank.chain.drawing import CELLS, LARGE, SMALL, drawn
+from tokenrank.chain.heat import as_image, heat_over
 from tokenrank.errors import ChainError, InputError, LayoutError, NotFoundError
 from tokenrank.markov import Certificate
 
@@ -227,9 +230,25 @@ def test_overlay_takes_any_picture(kind: str, tmp_path: Path) -> None:
         "PIL": original,
     }[kind]
     found = image_map()
-    assert np.array_equal(np.asarray(found.overlay(given, 0.0)), array)
+    grey = np.asarray(original.convert("L"))  # so that colours are those of the map alone
+    assert (np.asarray(found.overlay(given, 0.0)) == grey[..., None]).all()
     expected = np.asarray(found.overlay(original, 0.6), dtype=int)
     assert np.abs(np.asarray(found.overlay(given, 0.6), dtype=int) - expected).max() <= 1
+
+
+def test_an_overlay_is_the_heat_of_the_figures() -> None:
+    """One path from a map to its colours: cubic, over grey, from percentiles of the patches."""
+    found, original = image_map(), picture(40, 24)
+    assert np.array_equal(np.asarray(found.overlay(original)), as_image(heat_over(original, found.grid(), (24, 40))))
+
+
+def test_what_has_no_number_is_grey_and_spoils_nothing() -> None:
+    values = torch.arange(18.0)
+    values[3] = torch.inf
+    drawn = heat_over(Image.new("L", (50, 30)), TokenMap(values, VIT).grid(), (30, 50), opacity=1.0)
+    assert np.isfinite(drawn).all()
+    assert (drawn[:10, :10] == 0.55).all()
+    assert not (drawn[:, 10:] == 0.55).any()
 
 
 def test_overlay_of_a_missing_file() -> None:
@@ -253,10 +272,6 @@ def test_wrong_opacity(opacity: float) -> None:
 def test_wrong_colours() -> None:
     with pytest.raises(NotFoundError, match="no colour map 'magmaa'; nearest: 'magma'"):
         image_map().overlay(picture(8, 8), colours="magmaa")
-
-
-def test_colourise_an_even_map() -> None:
-    assert len(np.unique(np.asarray(colourise(np.full((3, 4), 0.25))).reshape(-1, 3), axis=0)) == 1
 
 
 # ---- figures and files
@@ -294,12 +309,13 @@ def test_a_batch_has_no_figure(tmp_path: Path) -> None:
         image_map(2).save(tmp_path / "map.png")
 
 
-def test_the_figure_shows_the_grid_without_interpolation() -> None:
+def test_the_figure_shows_the_map_as_the_page_does() -> None:
     found = image_map()
-    (axes,) = found.figure().axes
-    (shown,) = axes.images
-    assert np.allclose(shown.get_array(), found.grid().numpy())
-    assert shown.get_interpolation() in ("auto", "antialiased", "nearest")
+    ((alone,),) = (axes.images for axes in found.figure().axes)
+    assert alone.get_array().shape == (ROWS * 200, COLUMNS * 200, 3)
+    over = replace(found, picture=picture(50, 30))
+    ((shown,),) = (axes.images for axes in over.figure().axes)
+    assert np.array_equal(np.asarray(shown.get_array()), np.asarray(over.overlay()))
 
 
 def test_the_figure_shows_the_largest_tokens_first() -> None:
@@ -367,7 +383,7 @@ def test_long_tokens_leave_room_for_the_bars() -> None:
 
 
 def pictures_in(page: str) -> list[Image.Image]:
-    found = [part.split('"')[0] for part in page.split("data:image/png;base64,")[1:]]
+    found = re.findall(r"data:image/(?:png|jpeg);base64,([^\"]*)", page)
     return [Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB") for data in found]
 
 
@@ -379,7 +395,15 @@ def test_html() -> None:
     assert "&lt;power&gt;" in page
     assert "not drawn: cls, registers" in page
     (heat,) = pictures_in(page)
-    assert heat.width / heat.height == COLUMNS / ROWS
+    assert heat.size == (LARGE, LARGE * ROWS // COLUMNS)
+    assert "linear-gradient" in page
+
+
+def similar(drawn: Image.Image, expected: Image.Image) -> bool:
+    """Whether two pictures are one but for JPEG."""
+    return bool(
+        np.abs(np.asarray(drawn, dtype=float) - np.asarray(expected.resize(drawn.size), dtype=float)).mean() < 6
+    )
 
 
 def test_html_shows_the_map_on_its_picture() -> None:
@@ -388,11 +412,35 @@ def test_html_shows_the_map_on_its_picture() -> None:
     original = picture(50, 30)
     shown = TokenMap(values, VIT, picture=original)
     (drawn,) = pictures_in(shown._repr_html_())
-    assert drawn.size == original.size
-    # the page's scale is that of the patches, the overlay's that of the pixels between them
-    assert np.abs(np.asarray(drawn, dtype=int) - np.asarray(shown.overlay(), dtype=int)).max() <= 20
-    (small,) = pictures_in(replace(shown, picture=picture(5000, 3000))._repr_html_())
-    assert max(small.size) < 500  # a notebook is no place for megabytes
+    assert drawn.width / drawn.height == pytest.approx(5 / 3, rel=0.01)
+    assert similar(drawn, as_image(heat_over(original, shown.grid(), drawn.size[::-1])))
+    assert not similar(drawn, original)
+    page = replace(shown, picture=picture(5000, 3000))._repr_html_()
+    assert len(page) < 100_000  # a notebook is no place for megabytes
+
+
+def test_a_start_is_marked() -> None:
+    layout = TokenLayout.image(4, 4, cls_tokens=0)
+    chain = tr.AttentionChain(torch.full((16, 16), 1 / 16), layout)
+    chain = tr.AttentionChain.from_operator(chain.operator, layout, Image.new("RGB", (64, 64)))
+    bounced = chain.bounce(tr.at(0.9, 0.1))
+    (drawn,) = pictures_in(bounced._repr_html_())
+    bright = np.argwhere(np.asarray(drawn).min(-1) > 200) / drawn.width
+    assert len(bright)
+    assert np.abs(bright.mean(0) - [0.125, 0.875]).max() < 0.02  # the middle of the last patch of the first row
+    # a start nowhere in particular, and one that is not known, are not marked
+    for other in (chain.bounce(range(16)), replace(bounced, start=None)):
+        (plain,) = pictures_in(other._repr_html_())
+        assert np.asarray(plain).min(-1).max() < 200
+
+
+def test_starts_are_marked_each_on_its_map() -> None:
+    layout = TokenLayout.image(4, 4, cls_tokens=0)
+    chain = tr.AttentionChain(torch.full((3, 16, 16), 1 / 16), layout)
+    found = chain.bounce([[0], [5, 6]], path=True)
+    assert found.start is not None
+    assert found.start.shape == found.values.shape == (2, 2, 3, 16)
+    assert found[1, 1, 2]._single().start.nonzero()[:, 0].tolist() == [5, 6]
 
 
 def test_the_picture_goes_along() -> None:
@@ -404,20 +452,54 @@ def test_the_picture_goes_along() -> None:
         image_map().overlay()
 
 
-def test_a_batch_shows_as_a_board_with_one_scale() -> None:
-    shown = image_map(3, 8)
+def test_a_batch_shows_as_a_board() -> None:
+    shown = image_map(3, 10)
     page = shown._repr_html_()
     assert len(pictures_in(page)) == CELLS
     assert "[0, 0]" in page
-    assert "[1, 7]" in page
-    assert "[2, 0]" not in page
-    assert "… and 8 more" in page
-    assert "one scale for all: " in page
-    # equal values have one colour in every cell
+    assert "[2, 3]" in page
+    assert "[2, 4]" not in page
+    assert f"… and {30 - CELLS} more" in page
+    assert all(max(cell.size) == SMALL for cell in pictures_in(page))
+
+
+def test_each_map_of_a_board_has_its_own_scale_unless_they_share_one() -> None:
     values = torch.zeros(2, 18)
-    values[0, 3], values[1, 3], values[1, 4] = 0.5, 0.5, 1.0
-    first, second = pictures_in(TokenMap(values, VIT)._repr_html_())
-    assert first.getpixel((1, 1)) == second.getpixel((1, 1))
+    values[0, 3], values[1, 3], values[1, -1] = 0.5, 0.5, 1.0
+    own = pictures_in(TokenMap(values, VIT)._repr_html_())
+    shared, words = drawn(TokenMap(values, VIT), "shared")
+    assert "of each map" in TokenMap(values, VIT)._repr_html_()
+    assert "of all maps together" in words
+    corners = [[np.mean(cell.getpixel((4, 4))) for cell in pictures] for pictures in (own, pictures_in(shared))]
+    assert abs(corners[0][0] - corners[0][1]) > 20
+    assert abs(corners[1][0] - corners[1][1]) < 8
+
+
+@pytest.mark.parametrize("layout", [None, TokenLayout.text(["word"] * 5000), TokenLayout.image(50, 100, cls_tokens=0)])
+@pytest.mark.parametrize("batch", [(), (144,)])
+def test_pages_stay_small(layout: TokenLayout | None, batch: tuple[int, ...]) -> None:
+    values = torch.rand(*batch, 5000, generator=torch.Generator().manual_seed(0))
+    assert len(TokenMap(values, layout)._repr_html_()) < 300_000
+
+
+def test_a_sound_is_a_strip_over_its_waveform() -> None:
+    noise = torch.rand(16_000, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    heard = tr.Sound(noise * torch.linspace(0, 1, 16_000), 16_000)
+    layout = TokenLayout.audio(50, 0.02)
+    values = torch.ones(50)  # one colour, so that all else is the waveform
+    plain, over = TokenMap(values, layout), TokenMap(values, layout, picture=heard.picture())
+    for shown in (plain, over):
+        page = shown._repr_html_()
+        assert "0 s" in page
+        assert "1 s" in page
+        (strip,) = pictures_in(page)
+        assert strip.width > 5 * strip.height
+    assert not similar(*(pictures_in(shown._repr_html_())[0] for shown in (plain, over)))
+    # of a part of the sound that part of the waveform is shown: here its loud end, which fills the strip
+    part = TokenMap(values[40:], layout.select(range(40, 50)), picture=heard.picture())
+    ((strip,), (whole,)) = (pictures_in(shown._repr_html_()) for shown in (part, over))
+    row = strip.height // 4
+    assert np.asarray(strip)[row].mean() > np.asarray(whole)[row].mean() + 10
 
 
 @pytest.mark.parametrize("layout", [VIT, None, TokenLayout.text(["a"] * 18), TokenLayout.video(2, 3, 3)])
@@ -436,12 +518,12 @@ def test_html_of_two_pictures_in_one_layout() -> None:
 
 
 def test_html_of_text_are_its_words() -> None:
-    page = text_map("Ġthe", "##se", "<b>")._repr_html_()
+    page = text_map("the", "##se", "<b>")._repr_html_()
     assert not pictures_in(page)
     for word in (">the<", ">se<", ">&lt;b&gt;<"):
         assert word in page
-    long = text_map(*["x"] * 1000)._repr_html_()
-    assert "and 600 more tokens" in long
+    long = text_map(*["x"] * 6000)._repr_html_()
+    assert "and 1,000 more tokens" in long
 
 
 def test_show() -> None:

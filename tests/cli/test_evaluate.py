@@ -2,19 +2,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from tokenrank.cli.evaluate import evaluate, protocol_options
+from tests.cli.conftest import Ran, check_refused
+from tokenrank.cli.protocol_options import protocol_options
 from tokenrank.errors import InputError
 from tokenrank.evaluate.protocols import Masking, Saliency
 from tokenrank.evaluate.runner import Run
+from tokenrank.evaluate.runner.folder import read_record, write_record
 
 METHODS = "tokenrank:layer=3:heads=uniform,rollout"
 FILES = {
@@ -22,27 +21,9 @@ FILES = {
 }  # fmt: skip
 
 
-@dataclass
-class Ran:
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def paths(self) -> list[Path]:
-        return [Path(line) for line in self.stdout.splitlines()]
-
-
 @pytest.fixture
 def run() -> Callable[..., Ran]:
-    app = typer.Typer()
-    app.command()(evaluate)
-
-    def invoke(*arguments: object) -> Ran:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        return Ran(result.exit_code, result.stdout, result.stderr)
-
-    return invoke
+    return lambda *arguments: Ran("evaluate", *arguments)
 
 
 @pytest.fixture
@@ -119,29 +100,44 @@ def test_images_that_fail_give_code_3_and_may_be_tried_again(run: Callable[..., 
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "words", "code"),
     [
-        (["salience"], "no protocol 'salience'; nearest: 'saliency'"),
-        (["saliency", "--option", "nativ=true"], "has no option 'nativ'; nearest: 'native'"),
-        (["saliency", "--option", "native"], "option 'native' is not NAME=VALUE"),
-        (["saliency", "--option", "native=7"], "option native = '7', expected something like False"),
-        (["saliency", "--reference", "rolout"], "no method 'rolout' to compare with; nearest: 'rollout'"),
-        (["saliency", "--dataset", "ecsd"], "no data set 'ecsd'; nearest: 'ecssd'"),
-        (["saliency", "--model", "./nowhere"], "no model folder './nowhere'"),
-        (["saliency", "--limit", "0"], "limit = 0"),
-        (["saliency", "--resamples", "0"], "resamples = 0"),
-        (["saliency", "--half", "2"], "half = 2"),
+        (["salience"], "protocol = 'salience'; nearest: 'saliency'; all: ", 2),
+        (["saliency", "--option", "nativ=true"], "has no option 'nativ'; nearest: 'native'", 2),
+        (["saliency", "--option", "native"], "option 'native' is not NAME=VALUE", 2),
+        (["saliency", "--option", "native=7"], "option native = '7', expected something like False", 2),
+        (["saliency", "--reference", "rolout"], "no method 'rolout' to compare with; nearest: 'rollout'", 2),
+        (["saliency", "--dataset", "ecsd"], "dataset = 'ecsd'; nearest: 'ecssd'", 2),
+        (["saliency", "--model", "./nowhere"], "no model folder './nowhere'", 1),
+        (["saliency", "--methods", "rolout"], "no method 'rolout'; nearest: 'rollout'", 2),
+        (["saliency", "--limit", "0"], "limit = '0', expected a whole number, 1 or more", 2),
+        (["saliency", "--resamples", "0"], "resamples = '0'", 2),
+        (["saliency", "--half", "2"], "half = '2', expected a whole number, 0 to 1", 2),
+        (["saliency", "--batch", "many"], "batch = 'many'", 2),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
-    run: Callable[..., Ran], data: Path, tmp_path: Path, changes: list[str], words: str
+    run: Callable[..., Ran], data: Path, tmp_path: Path, changes: list[str], words: str, code: int
 ):
-    ran = run(*changes, "--data", data, "--methods", METHODS, "--out", tmp_path / "run")
-    assert ran.code == 1
-    assert ran.stdout == ""
-    assert words in ran.stderr
-    assert len(ran.stderr.splitlines()) == 1
+    ran = run("--data", data, "--methods", METHODS, "--out", tmp_path / "run", *changes)
+    check_refused(ran, words, code)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_folder_is_checked_before_data_and_model(run: Callable[..., Ran], tmp_path: Path):
+    """What is wrong with data, methods and model is said later: loading them takes its time."""
+    rest = ["--data", tmp_path / "nowhere", "--methods", "none such", "--model", "./nowhere"]
+    (tmp_path / "file").write_text("mine")
+    check_refused(run("saliency", *rest, "--out", tmp_path / "file"), "file' is a file; choose another folder")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("mine")
+    check_refused(run("saliency", *rest, "--out", tmp_path / "other"), "holds other things than a run")
+    ran = Ran("reproduce", "bounces", *rest[:2], "--out", tmp_path / "file")
+    check_refused(ran, "file' is a file; choose another folder")
+    (tmp_path / "runs" / "run-1").mkdir(parents=True)
+    (tmp_path / "runs" / "run-1" / "thesis.tex").write_text("mine")
+    ran = Ran("reproduce", "bounces", *rest[:2], "--out", tmp_path / "runs")
+    check_refused(ran, "holds other things than a run")
 
 
 def test_options_become_the_protocols_fields():
@@ -189,3 +185,34 @@ def test_regions_need_no_maps(run: Callable[..., Ran], tmp_path: Path):
     )  # fmt: skip
     assert ran.code == 0, ran.stderr
     assert json.loads((tmp_path / "run" / "results.json").read_text())["images"]["done"] == 2
+
+
+def test_pictures_and_versions_that_changed_are_refused_and_other_versions_may_be_allowed(
+    run: Callable[..., Ran], data: Path, tmp_path: Path
+):
+    command = ["saliency", "--data", data, "--methods", METHODS, "--size", 64, "--out", tmp_path / "run"]
+    assert run(*command, "--resamples", 10).code == 0
+    record = read_record(tmp_path / "run")
+    record["runs"][0]["versions"]["torch"] = "1.0"
+    write_record(tmp_path / "run", record)
+    check_refused(run(*command), "torch was 1.0, now ", 1)
+    allowed = run(*command, "--resamples", 10, "--other-versions")
+    assert allowed.code == 0, allowed.stderr
+    assert len(Run(tmp_path / "run").starts) == 2
+    mask = data / "masks" / "2.png"
+    PIL.Image.new("L", (64, 48), 255).save(mask)
+    check_refused(run(*command), "the files of 1 of 5 images have changed since the run in ", 1)
+
+
+@pytest.mark.parametrize("name", ["run.json", "run.lock", "parts", *sorted(FILES)])
+def test_links_in_the_folder_of_a_run_are_refused_before_anything_is_loaded(
+    run: Callable[..., Ran], tmp_path: Path, name: str
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    if name in FILES:
+        write_record(tmp_path / "run", {"settings": {}, "problems": {}, "runs": [], "keys": [], "contents": {}})
+    (tmp_path / "run" / name).symlink_to("../theirs")
+    rest = ["--data", tmp_path / "nowhere", "--methods", "none such", "--model", "./nowhere"]
+    check_refused(run("saliency", *rest, "--out", tmp_path / "run"), f"{name}' is a link, which is not followed", 1)
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
