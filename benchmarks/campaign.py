@@ -329,11 +329,13 @@ def main() -> int:
     )
     rows = [
         {"family": family, "question": name, "chains": t.chains, "calls": t.calls, "checks": t.checks}
-        | {"bounds": t.bounds, "certain": t.certain, "answers": t.answers, "false": len(t.faults)}
+        | {"bounds": t.bounds, "certain": t.certain, "answers": t.answers, "refused": t.refused}
+        | {"unchecked": t.unchecked, "false": len(t.faults)}
         for (family, name), t in found.items()
         if name != MADE
     ]
-    save(args.out, facts("mpmath"), rows)
+    counts = {"seed": args.seed, "chains": made.chains, "cases": made.calls - made.refused, "refused": made.refused}
+    save(args.out, facts("mpmath") | {"made": counts | {"false": len(made.faults)}}, rows)
     return int(false > 0)
 
 

@@ -29,6 +29,7 @@ from tokenrank.evaluate.datasets import open_dataset
 from tokenrank.evaluate.protocols import Masking
 from tokenrank.evaluate.runner import Run, run
 from tokenrank.evaluate.statistics import bootstrap, compare
+from tokenrank.progress import listening
 
 METHODS = (
     "tokenrank:layer=9:heads=uniform",
@@ -126,8 +127,8 @@ def main() -> None:
         dataset.keys = known(args.data, args.cache)
         methods = PROTOCOL.methods(",".join(METHODS))
         model = classifier(args.network, args.cache)
-        run(PROTOCOL, dataset, model, methods, folder, limit=args.images, batch=4,
-            progress=lambda n, total, failed: print(n, total, failed, flush=True))  # fmt: skip
+        with listening(lambda words, n, total: print(n, "of", total, words, flush=True)):
+            run(PROTOCOL, dataset, model, methods, folder, limit=args.images, batch=4)
     done = Run(folder)
     rows = done.rows()
     with safe_open(args.cache / HEAD, framework="pt") as file:

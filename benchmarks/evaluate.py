@@ -29,6 +29,7 @@ from tokenrank.evaluate.datasets import open_dataset
 from tokenrank.evaluate.methods import Query, parse_methods
 from tokenrank.evaluate.protocols import find
 from tokenrank.evaluate.runner import run
+from tokenrank.progress import listening
 
 METHODS = (
     "tokenrank,tokenrank:heads=uniform,bounce:n=1:heads=uniform,bounce:n=2,bounce:n=2:heads=uniform,"
@@ -98,12 +99,13 @@ def long_run(args: argparse.Namespace, dataset: Any, model: tr.Model) -> dict[st
     peaks: list[dict[str, int]] = []
     with tempfile.TemporaryDirectory() as folder:
 
-        def watch(done: int, total: int, failed: int) -> None:
-            if done * 10 // total > len(peaks) - 1:
+        def watch(words: str, done: int, total: int | None) -> None:
+            if total and done * 10 // total > len(peaks) - 1:
                 peaks.append({"images": done, "peak_mib": round(peak_mib())})
 
         start = time.perf_counter()
-        run(protocol, dataset, model, parse_methods(CHEAP), folder, limit=args.long, progress=watch)
+        with listening(watch):
+            run(protocol, dataset, model, parse_methods(CHEAP), folder, limit=args.long)
         whole = time.perf_counter() - start
         start = time.perf_counter()
         run(protocol, dataset, model, parse_methods(CHEAP), folder, limit=args.long)

@@ -33,6 +33,7 @@ from tokenrank.evaluate.protocols import find
 from tokenrank.evaluate.runner import Run, run
 from tokenrank.evaluate.statistics import bootstrap, rank_biserial, wilcoxon
 from tokenrank.models import Model
+from tokenrank.progress import listening
 
 KEPT = re.compile(r"iou.*|max_f|corloc|covering.*|rand.*|information.*|.*auc.*|miou.*|accuracy_strict")
 
@@ -63,7 +64,7 @@ def main() -> None:
     if args.rows:
         done = Run(folder)
     else:
-        with Progress() as bar:
+        with Progress() as bar, listening(lambda words, n, total: bar.update(task, completed=n, total=total)):
             task = bar.add_task(folder.name)
             done = run(
                 protocol,
@@ -72,7 +73,6 @@ def main() -> None:
                 protocol.methods(",".join(methods)),
                 folder,
                 limit=args.images,
-                progress=lambda n, total, failed: bar.update(task, completed=n, total=total),
             )
     hidden = {args.data: "DATA", args.runs: "RUNS", args.model: network, "--rows": ""}
     about = facts(hidden=hidden) | {"network": network, "size": args.size, "layers": list(layers)}

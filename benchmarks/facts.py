@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from typing import Any
 
 from tokenrank.evaluate.hardware import hardware, versions
 from tokenrank.plain import plain
+
+HERE = Path(__file__).resolve().parent
 
 
 def parser(
@@ -46,9 +49,13 @@ def facts(*packages: str, hidden: Mapping[Path | str, str] | None = None) -> dic
             it is empty.
     """
     words = {str(argument): word for argument, word in (hidden or {}).items()}
-    arguments = [f"benchmarks/{Path(sys.argv[0]).name}", *(words.get(argument, argument) for argument in sys.argv[1:])]
+    module = getattr(sys.modules["__main__"].__spec__, "name", "")
+    script = Path(sys.argv[0]).resolve()
+    under = script.relative_to(HERE) if script.is_relative_to(HERE) else script.name
+    start = ["-m", module] if module.startswith("benchmarks.") else [f"benchmarks/{under}"]
+    arguments = [*start, *(words.get(argument, argument) for argument in sys.argv[1:])]
     return {
-        "command": " ".join(["python", *filter(None, arguments)]),
+        "command": shlex.join(["python", *filter(None, arguments)]),
         "date": time.strftime("%Y-%m-%d"),
         "versions": versions(*packages),
         "hardware": hardware(),

@@ -1,0 +1,1 @@
+"""Attacks on what is promised in docs/robustness.md, as scripts that print counts."""
