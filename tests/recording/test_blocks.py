@@ -23,40 +23,10 @@ from torch._dynamo import eval_frame
 from torch.overrides import BaseTorchFunctionMode, _get_current_function_mode_stack
 
 import tokenrank as tr
+from benchmarks.robustness.captures import Network, X, hooks
 from tokenrank.errors import CaptureError
 from tokenrank.recording.block import UNCOMPILED
 from tokenrank.recording.quiet import Unnoticed
-
-
-class Attention(nn.Module):
-    """Two heads of attention over 5 tokens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.qkv = nn.Linear(8, 24)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
-        return nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
-class Network(nn.Module):
-    """Attention, two layers of it."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.first, self.second = Attention(), Attention()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.first(x))
-
-
-X = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(3))
-
-
-def hooks(model: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
 @pytest.fixture(autouse=True)
@@ -346,7 +316,7 @@ def test_hooks_that_raise(before: bool):
     def fail(*args: Any) -> None:
         raise RuntimeError("a hook of the user's")
 
-    handle = (model.first.register_forward_pre_hook if before else model.first.register_forward_hook)(fail)
+    handle = (model[0].register_forward_pre_hook if before else model[0].register_forward_hook)(fail)
     with tr.capture(model) as trace:
         with pytest.raises(RuntimeError, match="a hook of the user's"):
             model(X)
@@ -398,7 +368,7 @@ def test_a_fork_inside():
         child = os.fork()
         if child == 0:  # the child ends its own copy of the block
             try:
-                model.first.qkv.weight.sum()
+                model[0].qkv.weight.sum()
                 with UNCOMPILED._lock:
                     pass
             finally:
