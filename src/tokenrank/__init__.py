@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from . import baselines, errors, evaluate, samples, tasks, view
     from .analysis import Analysis, analyze
     from .chain import AttentionChain, CrossAttention, TokenMap, bipartite, compose
+    from .explorer import Explorer
+    from .explorer.explore import explore
     from .layout import TokenLayout, at
     from .markov import Certificate, Lambda2
     from .models import Model, Sound, load
@@ -22,6 +24,7 @@ __all__ = [
     "AttentionChain",
     "Certificate",
     "CrossAttention",
+    "Explorer",
     "Lambda2",
     "Model",
     "Observation",
@@ -38,6 +41,7 @@ __all__ = [
     "compose",
     "errors",
     "evaluate",
+    "explore",
     "from_attentions",
     "from_cache",
     "from_query_key",
@@ -55,6 +59,7 @@ _HOMES = {
     "AttentionChain": "chain",
     "Certificate": "markov",
     "CrossAttention": "chain",
+    "Explorer": "explorer",
     "Lambda2": "markov",
     "Model": "models",
     "Observation": "observation",
@@ -68,6 +73,7 @@ _HOMES = {
     "capture": "trace",
     "check_layout": "trace",
     "compose": "chain",
+    "explore": "explorer",
     "from_attentions": "trace",
     "from_cache": "trace",
     "from_query_key": "trace",

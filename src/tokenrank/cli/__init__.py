@@ -14,6 +14,7 @@ from .audio import audio
 from .cluster import cluster
 from .demo import demo
 from .evaluate import evaluate
+from .explore import explore
 from .help import Command, Group, columns, examples, first_sentence
 from .image import image
 from .plainly import write_plainly
@@ -44,6 +45,11 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     text: (
         'tokenrank text "The cat sat on the mat because it was tired" --start cat',
         'tokenrank text "The cat sat on the mat because it was tired" --n halflife --tokens all',
+    ),
+    explore: (
+        "tokenrank explore cat.jpg --out cat.html",
+        "tokenrank explore cat.jpg dog.jpg --layers 8+11 --small",
+        'tokenrank explore "The cat sat on the mat because it was tired"',
     ),
     audio: (
         "tokenrank audio speech.wav --model openai/whisper-tiny.en --start 1.3",

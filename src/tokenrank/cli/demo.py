@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputError, printable
+from ..errors import ChainError, InputError, printable
 from .batch import Say, each, model_of
 from .follow import Follow
 from .meaning import size_of
@@ -26,9 +26,14 @@ from .options import (
     TableOption,
 )
 from .output import OutFolder
-from .report import is_quiet, print_path, reported, say
+from .report import is_quiet, note, print_path, reported, say
 from .sources import Source, digest_of
 
+if TYPE_CHECKING:
+    from ..observation import Observation
+
+EXPLORED = "astronaut"
+"""The photograph that becomes a page, too."""
 SENTENCE = "The old bridge was closed because the engineers found deep cracks in it."
 
 
@@ -46,7 +51,7 @@ def demo(
 ) -> None:
     """Follow attention through four photographs that come along: no download, less than a minute.
 
-    Ends with three commands to try next.
+    One of them becomes a page to click in, too. Ends with three commands to try next.
     """
     with reported(quiet):
         follow = Follow(None, None, None, BOUNCES, ALPHA, formats, table)
@@ -60,6 +65,7 @@ def demo(
             _copy(photographs, folder)
 
         loaded = model_of(model, "image")
+        pages: list[Path] = []
 
         def work(source: Source, say: Say) -> None:
             say("loading the model")
@@ -68,10 +74,30 @@ def demo(
             observation = observe(source.path, loaded(), size=side)
             facts = {"picture": source.name, "size": side}
             follow(source, observation, samples.start(source.stem), facts, folder, say)
+            if source.stem == EXPLORED:
+                say("making the explorer")
+                pages.extend(_explore(source, observation, folder))
 
         each(sources, "picture", folder, work)
         if copy:
             _what_next(folder.path)
+        for page in () if is_quiet() else pages:
+            say(f"\nOpen {_quoted(page)} in a browser: attention walks where you click.")
+
+
+def _explore(source: Source, observation: Observation, folder: OutFolder) -> list[Path]:
+    """Write a page of the last layer; a model that no page can show is told."""
+    from .explore import content_of
+
+    try:
+        explorer = observation.explore(layers=-1, title=source.name)
+    except (InputError, ChainError) as error:
+        note(f"{source.name}: no explorer: {error}")
+        return []
+    assert source.digest is not None
+    page = folder.write(f"{EXPLORED}-explorer.html", content_of(explorer, ".html", source.digest), source.digest)
+    print_path(page)
+    return [page]
 
 
 def _copy(photographs: dict[str, bytes], folder: OutFolder) -> None:

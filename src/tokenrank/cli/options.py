@@ -110,6 +110,9 @@ StepsOption = Annotated[
     ),
 ]
 AlphaOption = Annotated[str, typer.Option(metavar="A", help="Probability of following attention in TokenRank, 0 to 1.")]
+PageAlphaOption = Annotated[
+    str, typer.Option("--alpha", metavar="A", help="Probability of following attention at a bounce, 0.5 to 0.999.")
+]
 ScaleOption = Annotated[
     str,
     typer.Option(
@@ -137,6 +140,61 @@ BatchOption = Annotated[str, typer.Option(metavar="NUMBER", help="Images between
 SeedOption = Annotated[str, typer.Option(metavar="NUMBER", help="Of all random numbers.")]
 ResamplesOption = Annotated[
     str, typer.Option(metavar="NUMBER", help="Bootstrap resamples of the images for the intervals.")
+]
+SourcesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCES...",
+        help="Pictures, folders of pictures, traces (.safetensors), and texts in quotes: what has a space in it, does "
+        "not end like a picture, and is no file is a text. Several become sheets of one page.",
+        show_default=False,
+    ),
+]
+PageLayersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layers",
+        metavar="LAYERS",
+        help="Layers that can be walked in, with + between them (8+11): numbers, names or globs; of the others the "
+        "page has thumbnails.",
+        show_default="as many as fit, the last among them",
+    ),
+]
+PageHeadsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--heads",
+        metavar="HEADS",
+        help="Numbers of heads of these layers, such as 0+3, or all.",
+        show_default="all",
+    ),
+]
+SmallOption = Annotated[
+    bool, typer.Option("--small", help="Store a byte a number in place of two; what it costs is measured and told.")
+]
+BehindOption = Annotated[
+    Path | None,
+    typer.Option("--picture", metavar="FILE", help="Of traces: the picture behind them, such as what a denoiser made."),
+]
+PageStepsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--steps",
+        metavar="STEPS",
+        help="Of a denoiser's trace: its forward calls, with + between them (0+14+27), negative from the last.",
+        show_default="as many as fit, evenly spaced",
+    ),
+]
+LimitOption = Annotated[str, typer.Option("--limit", metavar="MB", help="Most that the page may take.")]
+PageOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="The page, or with the ending .trx its data for a site of your own. One of the same source is replaced, "
+        "and this is told; no other file is.",
+        show_default="tokenrank-out/NAME-explorer.html",
+    ),
 ]
 OutOption = Annotated[
     Path,

@@ -48,10 +48,13 @@ def sources_of(paths: Sequence[str], what: str, endings: frozenset[str]) -> list
         endings: of the files that are taken from a folder; what tokenrank made is left there.
 
     Raises:
-        InputError: an address; a folder without such files; two files whose results would have the same names.
+        InputError: nothing but spaces; an address; a folder without such files; two files whose results would have the
+            same names.
     """
     found: dict[str, str] = {}
     for path in paths:
+        if not path.strip():  # the empty path would be the folder at hand
+            raise InputError(f"{printable(path)} names no {what}; give a file, or a folder of them")
         refuse_address(path, what)
         for file in _files(path, what, endings):
             found.setdefault(os.path.realpath(file), file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from importlib import import_module
 from typing import Any, Literal, cast
 
 import PIL.Image
@@ -267,6 +268,20 @@ class Observation(Spoken):
     def place(self, name: str) -> str:
         """Where a layer stands, in words, counted from 0: "layer 9 of 0–11 (model.layer.9.attention)"."""
         return f"layer {self.layers.index(name)} of 0–{len(self.layers) - 1} ({name})"
+
+    def explore(self, **options: Any) -> Any:
+        """The observation as an explorer, in which attention walks where you click; see ``tr.explore``.
+
+        Args:
+            options: of ``tr.explore``: ``layers``, ``heads``, ``small``, ``alpha``, ``limit``, ``title``.
+
+        Returns:
+            An ``Explorer``, which shows itself in a notebook and is saved as one page.
+
+        Raises:
+            As ``tr.explore``.
+        """
+        return import_module("tokenrank.explorer").explore(self, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         """What was computed is left out, but for the forward: it is found again when it is asked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, overload
 
 import torch
@@ -205,6 +206,20 @@ class Trace(Mapping[str, AttentionChain]):
         """
         records = tuple(self._resolved(record) for record in self._records)
         write_records(Contents(records, self._opaque, self._layout), path)
+
+    def explore(self, **options: Any) -> Any:
+        """The trace as an explorer, in which attention walks where you click; see ``tr.explore``.
+
+        Args:
+            options: of ``tr.explore``: ``layers``, ``heads``, ``small``, ``alpha``, ``limit``, ``title``, ``image``.
+
+        Returns:
+            An ``Explorer``, which shows itself in a notebook and is saved as one page.
+
+        Raises:
+            As ``tr.explore``; of several samples take one, ``trace.select(sample=0).explore()``.
+        """
+        return import_module("tokenrank.explorer").explore(self, **options)
 
     def summary(self) -> str:
         """A table of all records: number, name, module, kind, shape, mask, step (and timestep, branches). Print it."""
