@@ -92,17 +92,29 @@ class Browser:
     def __init__(self, chromium: Any, folder: Path) -> None:
         self._chromium, self._folder, self._stack = chromium, folder, ExitStack()
 
-    def open(self, where: str | Path, width: int = DESK, height: int = 900, scheme: str = "light") -> Shown:
+    def open(
+        self,
+        where: str | Path,
+        width: int = DESK,
+        height: int = 900,
+        scheme: str = "light",
+        before: str | None = None,
+        **more: Any,
+    ) -> Shown:
         """A file, or an address of a server on this machine, when it has loaded.
 
         Args:
             where: a path, or an address that ``serve`` gave, with what follows.
             width, height: of the window in CSS pixels.
             scheme: the colours that the reader's system prefers, "light" or "dark".
+            before: a function of JavaScript that runs in the page before anything of its own.
+            more: of playwright's ``new_context``, such as ``reduced_motion="reduce"``.
         """
         context = self._chromium.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
+            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True, **more
         )
+        if before is not None:
+            context.add_init_script(f"({before})()")
         self._stack.callback(context.close)
         page = context.new_page()
         page.set_default_timeout(20_000)

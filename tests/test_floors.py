@@ -42,6 +42,7 @@ FLOORS = [
     "tasks",
     "baselines",
     "view",
+    "explorer",
     "evaluate",
     "cli",
     "__main__",
@@ -60,6 +61,22 @@ def test_no_floor_imports_a_higher_one():
         if FLOORS.index(target) > FLOORS.index(floor_figure.room_of(file))
     ]
     assert not upward, upward
+
+
+DOORS = {"observation/observation.py", "trace/trace.py"}
+"""Methods of a lower floor that open the explorer when they are called, and not before."""
+
+
+def test_doors_to_a_higher_floor_are_these():
+    opened = {
+        str(file.relative_to(SOURCE))
+        for file in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") == "import_module"
+        and any(isinstance(a, ast.Constant) and str(a.value).startswith("tokenrank.explorer") for a in node.args)
+    }
+    assert opened == DOORS
 
 
 def test_algorithms_know_no_models_and_no_plots():

@@ -151,6 +151,7 @@ COMMANDS = {
     "saliency": ["none.png"],
     "segment": ["none.png", "--start", "cls"],
     "cluster": ["none.png"],
+    "explore": ["none.png"],
     "evaluate": ["saliency", "--data", "none", "--methods", "rollout"],
     "reproduce": ["bounces", "--data", "none"],
 }
@@ -166,7 +167,7 @@ def test_exit_codes_of_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
         wrong = run(name, *arguments, "--no-such-option")
         assert (wrong.code, len(wrong.stderr.splitlines())) == (2, 1), wrong.stderr
         if name not in ("demo", "text"):  # what may fail otherwise than by a wrong call
-            failed = run(name, *arguments, "--out", str(tmp_path / "out"))
+            failed = run(name, *arguments, "--out", str(tmp_path / ("out.html" if name == "explore" else "out")))
             assert (failed.code, len(failed.stderr.splitlines())) == (1, 1), failed.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -5,8 +5,11 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Ran, check_refused
-from tokenrank import samples
+from tokenrank import Observation, samples
+from tokenrank.errors import InputError
 
 Run = Callable[..., Ran]
 
@@ -19,7 +22,8 @@ def test_every_sample_from_its_own_start(run: Run, vit: Path, tmp_path: Path):
     ran = run("demo", "--model", vit, "--size", 32, "--out", tmp_path, "--formats", "png")
     assert ran.code == 0, ran.stderr
     parts = ("-bounces.png", "-lambda2.png", "-table.json", ".jpg")
-    assert names_in(tmp_path) == sorted(f"{name}{part}" for name in samples.names() for part in parts)
+    expected = [f"{name}{part}" for name in samples.names() for part in parts]
+    assert names_in(tmp_path) == sorted([*expected, "astronaut-explorer.html"])
     assert sorted(ran.names) == names_in(tmp_path)
     for name in samples.names():
         facts = json.loads((tmp_path / f"{name}-table.json").read_text("utf-8"))["analysis"]
@@ -41,6 +45,29 @@ def test_foreign_files_are_safe(run: Run, vit: Path, tmp_path: Path):
     (tmp_path / "rocket-table.json").write_text("{}")
     check_refused(run("demo", "--model", vit, "--out", tmp_path), "rocket-table.json' exists and was not made by")
     assert names_in(tmp_path) == ["rocket-table.json"]
+
+
+def test_the_last_line_names_the_page(run: Run, vit: Path, tmp_path: Path):
+    out = tmp_path / "a folder"
+    ran = run("demo", "--model", vit, "--size", 32, "--out", out)
+    assert ran.code == 0, ran.stderr
+    line = ran.stderr.splitlines()[-1]
+    _, page, *words = shlex.split(line)
+    assert Path(page) == out / "astronaut-explorer.html"
+    assert " ".join(words) == "in a browser: attention walks where you click."
+    assert Path(page) in ran.paths
+    assert "astronaut.jpg" in Path(page).read_text("utf-8")
+
+
+def test_a_model_that_no_page_can_show_is_told(run: Run, vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(self: Observation, **options: object) -> None:
+        raise InputError("too large, take fewer heads")
+
+    monkeypatch.setattr(Observation, "explore", refuse)
+    ran = run("demo", "--model", vit, "--size", 32, "--out", tmp_path)
+    assert ran.code == 0
+    assert "astronaut.jpg: no explorer: too large, take fewer heads" in ran.stderr
+    assert "Open" not in ran.stderr
 
 
 def test_three_commands_to_try_next_that_run(run: Run, vit: Path, tmp_path: Path):
