@@ -1,4 +1,4 @@
-"""Tables of docs/performance.md, from benchmarks/results/{chain,markov,memory,observation,imports}.json.
+"""Tables of docs/performance.md, from benchmarks/results/{chain,markov,memory,observation,imports,explorer}.json.
 
     python benchmarks/performance_page.py
 
@@ -127,6 +127,40 @@ def imports() -> str:
     return f"{source(found)}\n\n{table(['', 'times `import torch`'], rows, right=1)}"
 
 
+def explorer() -> str:
+    """The page: bytes, when it is there, and what a click costs."""
+    found = result("explorer")
+    rows = []
+    for row in found["rows"]:
+        if row["page"] == "random":
+            click, head, heads = row["click_ms"], row["head_ms"], row["all_heads_ms"]
+            times = (click["first_median"], click["first_p95"], head["whole_median"], heads["whole_median"])
+            cells = [f"{row['html_mb']:.1f}{SPACE}MB", seconds(row["python_s"]), seconds(row["first_s"])]
+            rows.append([f"{row['tokens']:,}", *cells, *(seconds(value / 1e3) for value in times)])
+    head_cells = ["tokens", "page", "written in", "first picture", "click, median", "p95", "a head", "all heads"]
+    return f"{source(found)}\n\n{table([cell.replace(' ', SPACE) for cell in head_cells], rows, right=1)}"
+
+
+def explorer_peer() -> str:
+    """A text of 40 and 512 tokens, all 72 heads of MiniLM, beside BertViz."""
+    found = result("explorer")
+    rows = []
+    for row in found["rows"]:
+        if row["page"] == "random":
+            continue
+        ours = row["page"] == "tokenrank"
+        drawn = row["whole_s"] if ours else row["drawn_s"]
+        cells = [
+            f"{row['html_mb']:.1f}{SPACE}MB", seconds(row["python_s"]),
+            f"not in {row['limit_s']:.0f}{SPACE}s" if drawn is None else seconds(drawn),
+            "–" if row["nodes"] is None else f"{row['nodes']:,}",
+            "yes" if ours or row["drawn_without_network"] else "no",
+        ]  # fmt: skip
+        rows.append([f"{row['tokens']}", row["page"].replace("tokenrank", "**tokenrank**"), *cells])
+    head_cells = ["tokens", "", "page", "written in", "drawn in", "elements", "without a network"]
+    return f"{source(found)}\n\n{table([cell.replace(' ', SPACE) for cell in head_cells], once(rows), right=2)}"
+
+
 TABLES = {
     "TokenRank": partial(chains, "TokenRank"),
     "lambda2": partial(chains, "|λ2|"),
@@ -135,6 +169,8 @@ TABLES = {
     "memory": memory,
     "observation": observation,
     "imports": imports,
+    "explorer": explorer,
+    "explorer beside BertViz": explorer_peer,
 }
 
 
