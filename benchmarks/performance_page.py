@@ -1,4 +1,4 @@
-"""Tables of docs/performance.md, from benchmarks/results/{chain,markov,memory,observation,imports,explorer}.json.
+"""Tables of docs/performance.md, from benchmarks/results: chain, markov, memory, observation, imports, explorer*.json.
 
     python benchmarks/performance_page.py
 
@@ -161,6 +161,19 @@ def explorer_peer() -> str:
     return f"{source(found)}\n\n{table([cell.replace(' ', SPACE) for cell in head_cells], once(rows), right=2)}"
 
 
+ACCURACY = """\
+{chains} chains of the bundled networks and random ones, stored with 16 bits, walked by the page's own code and by the
+library in float64: 0 to 20 bounces and TokenRank, forward and back. The largest difference of a probability is {most},
+of a map in sum {bounce}, of TokenRank in sum {limit}; all lie within what the pages state."""
+
+
+def explorer_accuracy() -> str:
+    """The page's walks beside the library's."""
+    found = result("explorer_accuracy")
+    worst = {name: power(value) for name, value in found["worst"].items()}
+    return f"{source(found)}\n\n{ACCURACY.format(chains=found['chains'], **worst)}"
+
+
 TABLES = {
     "TokenRank": partial(chains, "TokenRank"),
     "lambda2": partial(chains, "|λ2|"),
@@ -171,6 +184,7 @@ TABLES = {
     "imports": imports,
     "explorer": explorer,
     "explorer beside BertViz": explorer_peer,
+    "explorer accuracy": explorer_accuracy,
 }
 
 
