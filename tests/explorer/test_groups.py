@@ -74,7 +74,20 @@ def test_groups_are_those_of_all_numbers_tried(blocks):
     found = of(rows)
     assert len(found["members"]) == int(every.count)
     assert [(every.labels == group).nonzero()[:, 0].tolist() for group in range(int(every.count))] == found["members"]
-    np.testing.assert_allclose(found["weights"], every.weights, atol=1e-9)
+    assert found["weights"] == pytest.approx([len(members) / len(rows) for members in found["members"]])
+
+
+def test_numbers_of_groups_are_those_of_a_walk_from_their_tokens():
+    torch.manual_seed(3)
+    logits = torch.block_diag(*[torch.randn(size, size) + 3 for size in (4, 7, 9)])
+    chain = tr.AttentionChain((logits + torch.randn_like(logits)).softmax(-1).double())
+    found = groups(chain, spectrum(chain.operator, 8), float(chain.lambda2().values))
+    assert len(found["members"]) > 1
+    for group, members in enumerate(found["members"]):
+        after = chain.bounce(members, n=1).values
+        walked = [float(after[others].sum()) for others in found["members"]]
+        assert found["coarse"][group] == pytest.approx(walked, abs=1e-6)
+        assert found["stay"][group] == pytest.approx(walked[group], abs=1e-6)
 
 
 def test_every_token_is_in_one_group():

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from ..chain import AttentionChain
 from ..markov import Classes, Metastable, Spectrum, metastable
 from ..markov.pcca.state_count import NO_GAP, SLOW
@@ -26,9 +28,10 @@ def groups(chain: AttentionChain, slow: Spectrum, lambda2: float) -> dict[str, A
 
     Returns:
         ``members`` (increasing tokens of each group, the heaviest first; every token is in the group that it belongs to
-        most), ``weights`` (share of the tokens, by membership), ``stay`` (probability to be in the group after a
-        bounce), ``coarse`` (the chain between groups), ``certificate`` ("checked" or "uncertain": nothing is proved of
-        subspaces) and ``note``. Without members where they were not looked for; one group of all tokens where there is
+        most), ``weights`` (share of the tokens), ``coarse`` (where one bounce leads that starts evenly from the tokens
+        of a group, by group; rows sum to one), ``stay`` (its diagonal), ``certificate`` ("checked" or "uncertain":
+        nothing is proved of subspaces) and ``note``. Of these tokens, not of memberships, since that is what a reader
+        can walk from. Without members where they were not looked for; one group of all tokens where there is
         no structure to be found. The note says why.
     """
     n = chain.num_tokens
@@ -37,13 +40,16 @@ def groups(chain: AttentionChain, slow: Spectrum, lambda2: float) -> dict[str, A
         return {"members": [], "weights": [], "stay": [], "coarse": [], "certificate": "uncertain", "note": note}
     lasting = int((slow.values[..., : int(slow.count)].abs() >= SLOW).sum())  # others are no groups: see ``metastable``
     found = metastable(chain.operator, None, max(2, min(LARGEST, lasting)))
-    count = int(found.count)
+    inside = torch.nn.functional.one_hot(found.labels, int(found.count)).double()
+    inside = inside[:, inside.any(0)]  # a group may hold a part of many tokens, and most of none
+    count, sizes = inside.shape[1], inside.sum(0)
+    coarse = inside.mT @ chain.operator.matmul(inside) / sizes[:, None]
     uncertain = bool(found.certificate.uncertain)
     return {
-        "members": [(found.labels == group).nonzero()[:, 0].tolist() for group in range(count)],
-        "weights": found.weights[:count].tolist(),
-        "stay": found.coarse.diagonal()[:count].tolist(),
-        "coarse": found.coarse[:count, :count].tolist(),
+        "members": [side.nonzero()[:, 0].tolist() for side in inside.mT],
+        "weights": (sizes / n).tolist(),
+        "stay": coarse.diagonal().tolist(),
+        "coarse": coarse.tolist(),
         "certificate": "uncertain" if uncertain else "checked",
         "note": _doubt(found) if uncertain else "" if count > 1 else _none(n, lambda2),
     }

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import {bounceCount, halfLife, knownModulus, modulus, otherChain, signed} from '../../../src/tokenrank/explorer/page/mixture.js'
+import {bounceCount, halfLife, knownModulus, modulus, otherChain} from '../../../src/tokenrank/explorer/page/mixture.js'
 import {checked, fromLink, toLink} from '../../../src/tokenrank/explorer/page/state.js'
 
 test('numbers in words', () => {
   assert.deepEqual([0.5, 0.98765, 1, 1 - 2e-6, 0].map(modulus), ['0.500', '0.988', '1', '1 − 2e-6', '0.000'])
   assert.deepEqual([0.5, 0.25, 1, 0].map(halfLife), [1, 0.5, Infinity, 0])
   assert.deepEqual([0.44, 9.94, 9.96, 1234.4, Infinity].map(bounceCount), ['0.4', '9.9', '10', '1,234', '∞'])
-  assert.deepEqual([0.5, 0, -1e-9, -0.031].map(signed), ['50 %', '0 %', '0 %', '−3.1 %'])
 })
 
 const layer = {heads: [{lambda2: 0.9, certificate: 'checked'}], chain: {lambda2: 0.7, certificate: 'proved'}}

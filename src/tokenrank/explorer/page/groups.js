@@ -4,7 +4,7 @@
  */
 import {button, element} from './elements.js'
 import {drawnTokens} from './heat.js'
-import {missingChain, otherChain, signed} from './mixture.js'
+import {missingChain, otherChain} from './mixture.js'
 import {HUES, partition} from './partition.js'
 import {drawn} from './passage.js'
 import {percent, tokenName, whole} from './say.js'
@@ -73,13 +73,13 @@ function entry(view, found, group, only) {
     + (named.length > QUOTED ? ' …' : '')
   const all = () => only(null), alone = () => only(group)
   const made = button(swatch, () => view.set({starts: tokens}), {
-    'aria-pressed': false, title: 'Start evenly from these tokens. Share of all tokens, and to stay for a bounce: with each token by how much it belongs',
+    'aria-pressed': false, title: 'Start evenly from these tokens',
     pointerenter: alone, focus: alone, pointerleave: all, blur: all,
   })
   made.append(element('b', {text: `Group ${group + 1}`}),
     element('span', {text: `${whole(tokens.length)} tokens`}),
     element('span', {text: `share ${percent(found.weights[group])}`}),
-    element('span', {text: `stays ${signed(found.stay[group])}`}), element('bdi', {text: names}))
+    element('span', {text: `stays ${percent(found.stay[group])}`}), element('bdi', {text: names}))
   return made
 }
 
@@ -90,10 +90,10 @@ function matrix(coarse) {
   const numbers = coarse.map((_, group) => String(group + 1))
   const head = element('tr', {}, element('th', {text: 'from \\ to'}), ...numbers.map(text => element('th', {scope: 'col', text})))
   const rows = coarse.map((row, from) => element('tr', {}, element('th', {scope: 'row', text: numbers[from]}), ...row.map(p => {
-    const cell = element('td', {text: signed(p)})
+    const cell = element('td', {text: p > 0 && p < 1e-4 ? '< 0.01 %' : percent(p)})
     cell.style.background = `color-mix(in srgb, var(--accent) ${Math.round(30 * Math.max(0, Math.min(1, p)))}%, transparent)`
     return cell
   })))
-  return element('table', {class: 'coarse'}, element('caption', {text: 'A bounce between groups, to which tokens belong in part'}),
+  return element('table', {class: 'coarse'}, element('caption', {text: 'A bounce between groups'}),
     element('thead', {}, head), element('tbody', {}, ...rows))
 }

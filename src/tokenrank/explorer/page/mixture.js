@@ -1,7 +1,7 @@
 /**
  * Words for the numbers that come certified from Python, and of which chain they are.
  */
-import {percent, tiny, whole} from './say.js'
+import {tiny, whole} from './say.js'
 
 /** @typedef {import('./types.js').View} View */
 
@@ -27,14 +27,6 @@ export function halfLife(lambda2) {
  */
 export function bounceCount(n) {
   return n === Infinity ? '∞' : n < 9.95 ? n.toFixed(1) : whole(n)
-}
-
-/**
- * A percentage that may be below zero, as in a chain between groups that overlap.
- * @param {number} p
- */
-export function signed(p) {
-  return p < -5e-5 ? `−${percent(-p)}` : percent(Math.abs(p) < 5e-5 ? 0 : p)
 }
 
 /**

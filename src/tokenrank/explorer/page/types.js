@@ -78,7 +78,8 @@
  * @property {boolean} unique  Whether α = 1 has one limit: one recurrent class, of period one.
  * @property {{real: number, imaginary: number, certificate: string, residual: number | null}[]} spectrum  Leading 8.
  * @property {{members: number[][], weights: number[], stay: number[], coarse: number[][], certificate: string,
- *   note: string} | null} groups  Metastable sets, heaviest first: their tokens, share of tokens, probability to stay.
+ *   note: string} | null} groups  Metastable sets, heaviest first: their tokens, share of all tokens, probability to stay for a
+ *   bounce from all of them evenly; and the chain between them, likewise.
  * @property {{recurrent: number[][], transient: number[], absorbing: number[], note: string} | null} classes
  * @property {{weights: number[]}} mixture  What each head of the layer counts for in it, sum one.
  *
