@@ -29,12 +29,12 @@ READY = """() => /\\d from TokenRank/.test(document.querySelector('main')?.shado
   ?.querySelector('input[aria-label="Number of bounces"]')?.getAttribute('aria-valuetext') ?? '')"""
 DESK, PHONE = (1200, 800), (360, 760)
 VIEWS = {
-    "walk": ("picture", "layer=9&starts=292&bounces=2", DESK),
-    "heads": ("picture", "tab=heads&layer=11&starts=176", DESK),
-    "chain": ("picture", "tab=chain&layer=11&starts=176&bounces=4", DESK),
-    "groups": ("picture", "tab=groups&layer=11&starts=176", DESK),
+    "walk": ("picture", "layer=9&starts=331&bounces=2", DESK),
+    "heads": ("picture", "tab=heads&layer=11&starts=137", DESK),
+    "chain": ("picture", "tab=chain&layer=11&starts=137&bounces=4", DESK),
+    "groups": ("picture", "tab=groups&layer=11&starts=137", DESK),
     "text": ("text", "layer=2&bounces=2", DESK),
-    "phone": ("picture", "layer=9&starts=292&bounces=2", PHONE),
+    "phone": ("picture", "layer=9&starts=331&bounces=2", PHONE),
 }
 WIDTH, FPS, QUALITY = 900, 15, 60
 ARROW = [(0, 0), (0, 17), (4, 13.5), (6.5, 19.5), (9.3, 18.3), (6.8, 12.4), (12, 12)]
