@@ -36,6 +36,7 @@ FLOORS = [
     "files",
     "trace",
     "select",
+    "denoisers",
     "observation",
     "reading",
     "analysis",

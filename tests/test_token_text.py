@@ -11,6 +11,7 @@ from tokenrank.token_text import (
     has_right_to_left,
     is_right_to_left,
     joined,
+    letters,
     mirrored,
     readable,
     reading_order,
@@ -180,3 +181,20 @@ def test_letters_keep_their_forms_within_a_word():
     assert joined(["مرح", "با", "عالم", "a", "b"], [True, False, True, True, False]) == [
         "مرح" + join, join + "با", "عالم", "a", "b",
     ]  # fmt: skip
+
+
+def test_letters_know_their_tokens() -> None:
+    assert letters(["▁a", "▁", "cat", "s"]) == [
+        ("a", (0,), True), ("c", (1, 2), True), ("a", (2,), False), ("t", (2,), False), ("s", (3,), False),
+    ]  # fmt: skip
+    assert letters(["a</w>", "ca", "t</w>"]) == [
+        ("a", (0,), True), ("c", (1,), True), ("a", (1,), False), ("t", (2,), False),
+    ]  # fmt: skip
+    assert letters(["Ġ", "ç", "Į", "«"]) == [("猫", (0, 1, 2, 3), True)]
+    assert letters(["▁", "<0xE7>", "<0x8C>", "<0xAB>"]) == [("猫", (0, 1, 2, 3), True)]
+    assert letters(["pla", "##y", "it"]) == [
+        ("p", (0,), True), ("l", (0,), False), ("a", (0,), False), ("y", (1,), False), ("i", (2,), True),
+        ("t", (2,), False),
+    ]  # fmt: skip
+    assert letters(["a", "b"], ["Ġ"])[1] == ("b", (1,), False)  # no space is written, so there is none
+    assert letters([]) == []

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .layout import TokenLayout, at
     from .markov import Certificate, Lambda2
     from .models import Model, Sound, load
-    from .observation import Observation
+    from .observation import Denoised, Observation
     from .reading import observe
     from .trace import Trace, capture, check_layout, from_attentions, from_cache, from_query_key, load_trace
     from .untrusted import reading_budget
@@ -24,6 +24,7 @@ __all__ = [
     "AttentionChain",
     "Certificate",
     "CrossAttention",
+    "Denoised",
     "Explorer",
     "Lambda2",
     "Model",
@@ -59,6 +60,7 @@ _HOMES = {
     "AttentionChain": "chain",
     "Certificate": "markov",
     "CrossAttention": "chain",
+    "Denoised": "observation",
     "Explorer": "explorer",
     "Lambda2": "markov",
     "Model": "models",

@@ -45,6 +45,54 @@ def readable(tokens: Sequence[str]) -> list[tuple[str, bool]]:
     return result
 
 
+def letters(tokens: Sequence[str], like: Sequence[str] = ()) -> list[tuple[str, tuple[int, ...], bool]]:
+    """The text that tokens stand for: (character, indices of tokens that hold it, whether a space stands before it).
+
+    Several tokens hold a character whose bytes they share; a token that is nothing but the space before it is one of
+    them. Spaces are no characters.
+
+    Args:
+        tokens: of one text, in order, without special tokens.
+        like: more tokens of the same tokenizer, whose marks tell how spaces are written where ``tokens`` have none.
+    """
+    ends, byte_level, begins = _marks(tokens) if any(_marks(tokens)) else _marks(like)
+    stream: list[tuple[bytes | str, int]] = []
+    for i, token in enumerate(tokens):
+        text = token.removesuffix("</w>") if ends else token
+        raw = _raw_bytes(text, byte_level)
+        if not (ends or begins or byte_level):
+            stream += [] if text.startswith("##") and len(text) > 2 else [(" ", i)]
+            text = text.removeprefix("##") if len(text) > 2 else text
+        stream += [(bytes([b]), i) for b in raw] if raw is not None else [(c, i) for c in text.replace("▁", " ")]
+        stream += [(" ", i)] if ends and token.endswith("</w>") else []
+    found: list[tuple[str, tuple[int, ...], bool]] = []
+    place, space = 0, -1  # the token that the space before a character is in
+    spaced, full = True, set[int]()
+    while place < len(stream):
+        begin = b""
+        for item, _ in stream[place : place + 4]:
+            if isinstance(item, str):
+                break
+            begin += item
+        character, size = _character(begin) if begin else (str(stream[place][0]), 1)
+        owners = list(dict.fromkeys(i for _, i in stream[place : place + size]))
+        if character.isspace():
+            spaced, space = True, owners[-1]
+        else:
+            alone = spaced and not ends and space >= 0 and space not in full and space not in owners
+            found.append((character, tuple([space, *owners] if alone else owners), spaced))
+            full.update(owners)
+            spaced, space = False, -1
+        place += size
+    return found
+
+
+def _marks(tokens: Sequence[str]) -> tuple[bool, bool, bool]:
+    """Whether words end in ``</w>``, characters stand for bytes, words begin with ``▁``."""
+    ends = any(token.endswith("</w>") for token in tokens)
+    return ends, _is_byte_level(tokens), any(token.startswith("▁") for token in tokens)
+
+
 def visible(text: str) -> str:
     """One line in which everything can be seen: ⏎ ⇥ ␣ for white space that stands alone or at an end, ⟨ESC⟩ for control
     characters, ⟨U+202E⟩ for others without ink.

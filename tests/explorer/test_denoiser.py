@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 import tokenrank as tr
+from tokenrank.denoisers.blocks import CROSSING, is_denoiser
 from tokenrank.errors import InputError, NotFoundError
 from tokenrank.explorer import stored, weights
 from tokenrank.explorer.budget import CODE
-from tokenrank.explorer.denoiser import CROSSING, draft_of, is_denoiser
+from tokenrank.explorer.denoiser import draft_of
 from tokenrank.explorer.index import build
-from tokenrank.explorer.prompt import prompt_tokens, with_text
 from tokenrank.explorer.sheet import Draft
-from tokenrank.layout import TokenLayout
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -210,21 +209,6 @@ def test_layers_of_several_grids_are_named(tmp_path: Path) -> None:
     assert middle.layout.grids == {"image": (4, 6)}
     with pytest.raises(InputError, match=r"have 2 grids .*name layers of one grid"):
         draft_of(trace, layers="*attentions.0*")
-
-
-def test_strings_of_a_prompt_follow_its_tokenizers(tmp_path: Path) -> None:
-    words = pipelines.tokenizer(tmp_path)
-    assert prompt_tokens("a cat", words, 4) == ["<|startoftext|>", "a</w>", "cat</w>", "<|endoftext|>"]
-    padded = prompt_tokens("a cat", [words, words], 14)
-    assert padded[:4] == padded[8:12] == ["<|startoftext|>", "a</w>", "cat</w>", "<|endoftext|>"]
-    assert len(padded) == 14
-    with pytest.raises(InputError, match=r"12 tokens by 2 tokenizer\(s\), but the denoiser saw 7 of text"):
-        prompt_tokens("a cat", [words, words], 7)
-    layout = with_text(
-        TokenLayout({"image": 4, "image_padding": 2, "text": 3}, {"image": (2, 2)}), ["a", "cat", "</s>"]
-    )
-    assert layout.special == (4, 5, 8)
-    assert layout.tokens == ("", "", "", "", "", "", "a", "cat", "</s>")
 
 
 def test_the_command_takes_steps_and_the_picture(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from .images import ImageSource, read_image
 from .layouts import expected_layout, find_layout, text_layout
 from .load import load
 from .model import Modality, Model
+from .pipelines import of_pipeline
 from .sound import Sound, SoundSource, is_sound, read_sound
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "find_layout",
     "is_sound",
     "load",
+    "of_pipeline",
     "read_image",
     "read_sound",
     "text_layout",

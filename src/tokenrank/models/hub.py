@@ -61,7 +61,7 @@ def load_transformers(
     name: str, source: Source, size: int | None, kind: Modality | None, attention: str, head: bool = False
 ) -> Model:
     """Load ``source``, called ``name`` in messages; see ``load``."""
-    with explained(name), _quiet(local=source.is_local):
+    with explained(name), quiet(local=source.is_local):
         module, kind = _reader(_network(source, attention, name, head), kind, name)
         if kind == "audio":
             model = _sound_model(name, module, source, size)
@@ -262,7 +262,7 @@ def _positions(module: nn.Module) -> int | None:
 
 
 @contextlib.contextmanager
-def _quiet(local: bool) -> Iterator[None]:
+def quiet(local: bool) -> Iterator[None]:
     """No loading reports and retry messages; progress bars for downloads only."""
     from transformers.utils import logging as reports
 

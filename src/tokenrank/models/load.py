@@ -20,13 +20,15 @@ from ..untrusted import read_text
 from ..untrusted.regular import check_kind
 from .load_errors import explain
 from .model import Modality, Model, bundled_head, own_logits
+from .pipelines import is_pipeline_folder, load_hub_pipeline, load_pipeline
 from .preprocess import ImageSettings, native_size, patch_size
 
 Attention = Literal["sdpa", "eager"]
 _JSON = 64  # bytes of memory that a byte of JSON becomes, at most: an empty list takes two of these
 BUNDLED = "bundled"
 """Name of the models that come with the package: one for pictures, one for texts."""
-_FORMS = "expected 'bundled', a folder, 'owner/name' on the Hugging Face hub, or 'timm:NAME'"
+_DIFFUSERS = "diffusers:"
+_FORMS = "expected 'bundled', a folder, 'owner/name' on the Hugging Face hub, 'timm:NAME' or 'diffusers:OWNER/NAME'"
 
 
 def load(
@@ -42,7 +44,9 @@ def load(
         name: ``"bundled"``, which reads pictures, or texts with ``kind="text"``; a local
             folder written by ``save_pretrained`` (or by timm); an id on the Hugging Face hub, or
             ``"owner/name@revision"`` for a commit, tag or branch of it; ``"timm:NAME"`` (needs
-            ``pip install 'tokenrank[timm]'``), where NAME is timm's own, with or without a tag.
+            ``pip install 'tokenrank[timm]'``), where NAME is timm's own, with or without a tag; a folder of a pipeline
+            of diffusers (needs ``pip install 'tokenrank[diffusers]'``), which reads pictures with a prompt, or
+            ``"diffusers:OWNER/NAME"`` for one on the hub (``"diffusers:OWNER/NAME@revision"``).
         size: long side in pixels of pictures where ``prepare`` gets none; the model's own where None.
         kind: which of the bundled models, or which half of a dual encoder (CLIP, SigLIP), to take: ``"image"``
             (also where None) or ``"text"``. Of encoder-decoders of text the encoder is taken, of those of speech
@@ -73,15 +77,48 @@ def _loaded(text: str, size: int | None, kind: Modality | None, attention: Atten
         return _timm(text, text.removeprefix("timm:"), size, kind)
     if text.startswith("timm/"):
         return _timm(text, f"hf-hub:{text}", size, kind)
+    if text.startswith(_DIFFUSERS):
+        return _hub_pipeline(text, size, kind, head)
     folder = _bundled_folder(kind or "image") if text == BUNDLED else Path(text).expanduser()
     if not (text == BUNDLED or _is_folder(folder)):
         _refuse_paths(text, folder)
         repository, _, revision = text.partition("@")
         return _transformers(text, repository, revision or None, size, kind, attention, head)
+    if is_pipeline_folder(folder):
+        return _pipeline(text, folder, size, kind, head)
     if _model_type(folder, text) is None:
         return _timm(text, f"local-dir:{folder}", size, kind)
     model = _transformers(text, folder, None, size, kind, attention, head and text != BUNDLED)
     return replace(model, head=bundled_head(folder)) if text == BUNDLED and model.kind == "image" else model
+
+
+def _hub_pipeline(text: str, size: int | None, kind: Modality | None, head: bool) -> Model:
+    place = text.removeprefix(_DIFFUSERS)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place, re.ASCII) is None or _is_folder(Path(place)):
+        raise NotFoundError(
+            f"model {printable(text)} is no name on the hub, expected diffusers:OWNER/NAME; a folder is given without "
+            f"{_DIFFUSERS!r}"
+        )
+    _check_options(text, size, kind, head)
+    bars()
+    repository, _, revision = place.partition("@")
+    return load_hub_pipeline(text, repository, revision or None)
+
+
+def _pipeline(name: str, folder: Path, size: int | None, kind: Modality | None, head: bool) -> Model:
+    _check_options(name, size, kind, head)
+    _check_files(folder, name)
+    bars()
+    return load_pipeline(name, folder)
+
+
+def _check_options(name: str, size: int | None, kind: Modality | None, head: bool) -> None:
+    """Raise for options that a pipeline of diffusers does not have."""
+    for option, value in (("size", size), ("head", head or None)):
+        if value is not None:
+            raise InputError(f"{option} = {value!r} for a pipeline of diffusers; leave {option} out")
+    if kind not in (None, "image"):
+        raise InputError(f"model {printable(name)} makes pictures, but kind={kind!r} was asked; leave kind out")
 
 
 def _timm(name: str, source: str, size: int | None, kind: Modality | None) -> Model:

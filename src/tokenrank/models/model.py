@@ -42,6 +42,8 @@ class Model:
         head: what the module returned → logits (B, classes); None where there is no classifier.
         sounds: how sounds are prepared; None for pictures and text.
         commit: of the Hugging Face hub, of which its files are; None of what comes from elsewhere.
+        pipeline: of diffusers, whose denoiser the module is; it reads pictures together with a prompt, by
+            ``tr.observe(picture, model=…, prompt=…)``. None of all other models.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Model:
     head: Head | None = None
     sounds: SoundSettings | None = None
     commit: str | None = None
+    pipeline: Any = None
 
     @property
     def attention(self) -> str:
@@ -81,6 +84,11 @@ class Model:
         Raises:
             InputError: a picture, text or sound that cannot be used, or an option of another kind of source.
         """
+        if self.pipeline is not None:
+            raise InputError(
+                f"model {self.name!r} denoises pictures and needs a prompt and a noise level beside them: "
+                "tr.observe(picture, model=…, prompt=…, noise=0.5)"
+            )
         options = {"size": size, "rate": rate, "part": part, "said": said}
         known = {"image": ("size",), "text": (), "audio": ("rate", "part", "said")}[self.kind]
         for option, value in options.items():
@@ -138,7 +146,7 @@ class Model:
         the places of its special tokens, as ``capture`` has them. Pictures: what size and parameters say; None
         where they do not. Sounds: None, since each tower has tokens of its own; ``capture`` finds them.
         """
-        if self.sounds is not None:
+        if self.sounds is not None or self.pipeline is not None:
             return None
         if self.tokenizer is None:
             return expected_layout(self.module, inputs)
@@ -158,6 +166,8 @@ class Model:
             shape = (1, len(images.mean), height, width)
             layout = expected_layout(self.module, {"pixel_values": torch.empty(shape, device="meta")})
             rows.append(("tokens", "not known before a run" if layout is None else f"{layout}"))
+        if self.pipeline is not None:
+            rows.append(("pipeline", type(self.pipeline).__name__))
         if self.tokenizer is not None:
             most = "no limit" if self.max_tokens is None else f"at most {self.max_tokens:,} tokens"
             rows.append(("text", f"{type(self.tokenizer).__name__}, {most}"))

@@ -15,7 +15,8 @@ from ..layout import LayoutChoice, TokenLayout
 from ..models import Modality, Model, Sound
 from ..progress import doing
 from ..trace import Trace
-from .layers import GIVE_ONE, TAKE_ONE, Seen, has_picture, has_sound, of_one_input, square_chains
+from ..trace.one_input import TAKE_ONE, of_one_input
+from .layers import GIVE_ONE, Seen, has_picture, has_sound, square_chains
 
 T = TypeVar("T")
 

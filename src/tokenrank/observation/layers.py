@@ -11,13 +11,13 @@ from ..layout import TokenLayout
 from ..models import Modality
 from ..recording import AttentionRecord
 from ..trace import Trace
+from ..trace.one_input import of_one_input
 
 Seen: TypeAlias = "tuple[Mapping[str, AttentionChain], Mapping[str, str]]"
 
 SOUND = "audio"
 """The span of a sound's frames; how long they are may be unknown."""
 
-TAKE_ONE = "take one, with trace.select(sample=0) or trace.select(branch=…)"
 GIVE_ONE = (
     "give one input, a batch of one; or run the model inside tr.capture and give tr.observe one of the trace, "
     "trace.select(sample=0) or trace.select(branch=…)"
@@ -60,21 +60,6 @@ def records_by_name(trace: Trace) -> dict[str, AttentionRecord]:
         calls[record.name] = calls.get(record.name, 0) + 1
         named[record.name if calls[record.name] == 1 else f"{record.name}#{calls[record.name]}"] = record
     return named
-
-
-def of_one_input(chain: AttentionChain, expected: TokenLayout | None, name: str, cure: str) -> AttentionChain:
-    """The chain as (heads, N, N), with a layout where one is known."""
-    operator, layout = chain.operator, chain.layout
-    if chain.batch[:-1].numel() != 1:
-        raise CaptureError(
-            f"the attention of {name!r} has leading dimensions {tuple(chain.batch)}, expected (1, heads) or heads "
-            f"alone: several inputs, windows or branches apart; {cure}"
-        )
-    if len(chain.batch) != 1:
-        operator = operator.reshape(chain.batch[-1] if chain.batch else 1)
-    if layout is None and expected is not None and expected.num_tokens == chain.num_tokens:
-        layout = expected
-    return AttentionChain.from_operator(operator, layout)
 
 
 def has_picture(layout: TokenLayout | None) -> bool:

@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import os
-import re
-import stat
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
-import numpy as np
 import PIL.Image
-from torch import Tensor, nn
+from torch import nn
 
 from ..chain import AttentionChain
-from ..endings import TEXTS, VIDEOS
+from ..denoisers.blocks import is_denoiser
+from ..denoisers.look import Noise
+from ..denoisers.pipeline import is_pipeline
 from ..errors import (
     CaptureError,
     InputError,
     LayoutError,
     NotFoundError,
     nearest,
-    nearest_file,
-    neighbours,
-    printable,
 )
 from ..layout import LayoutChoice, TokenLayout
-from ..models import ImageSource, Modality, Model, Sound, SoundSource, is_sound, load, read_image, read_sound
-from ..models.texts import is_path, reads_as_text
+from ..models import (
+    ImageSource,
+    Modality,
+    Model,
+    Sound,
+    SoundSource,
+    is_sound,
+    load,
+    of_pipeline,
+    read_image,
+    read_sound,
+)
+from ..models.texts import reads_as_text
 from ..observation import Observation
 from ..observation.layers import has_picture
-from ..recording import AttentionRecord, LayerSelection
+from ..recording import LayerSelection
 from ..select import whole_number
 from ..trace import Trace
 from ..trace.by_hand import checked_choice, layout_for
-from ..untrusted.regular import check_kind
+from .denoisers import Denoising, of_denoiser, of_picture, pipeline_of
 from .modules import Inputs, captured, of_module
+from .refusals import refuse_address, refuse_beside, refuse_denoising, refuse_endless, refuse_unreadable
 
 Source: TypeAlias = "ImageSource | SoundSource | Observation | Trace | AttentionChain | Model | nn.Module"
 
@@ -54,6 +61,11 @@ class Reading(TypedDict, total=False):
     rate: int | None
     part: tuple[float, float] | None
     said: str | None
+    prompt: str | None
+    noise: Noise | None
+    samples: int | None
+    seed: int | None
+    call: Mapping[str, Any] | None
 
 
 def observe(
@@ -69,6 +81,11 @@ def observe(
     rate: int | None = None,
     part: tuple[float, float] | None = None,
     said: str | None = None,
+    prompt: str | None = None,
+    noise: Noise | None = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    call: Mapping[str, Any] | None = None,
     **unknown: Any,
 ) -> Observation:
     """Read one source once; the model runs when something is first asked.
@@ -81,17 +98,20 @@ def observe(
         tr.observe("speech.wav", model="openai/whisper-tiny.en")  # writes down what is said, then reads it again
         tr.observe(module, inputs={"pixel_values": pixels})  # any torch module
         tr.observe(trace), tr.observe(chain, image="cat.jpg")  # what was captured before
+        tr.observe("cat.jpg", model=pipe, prompt="a cat")  # a denoiser of diffusers, on a real picture with noise
+        tr.observe(trace, model=pipe, prompt="a cat", image=made)  # all steps in which it made one
 
     Args:
         source: a picture (path, PIL image, array, tensor), a text, a sound (path, array, ``tr.Sound``) where the model
-            reads sounds, a ``torch.nn.Module`` or loaded model with ``inputs``, a ``Trace`` of one forward call, a
-            chain with a layout, or an ``Observation``, which is returned as it is. A string is a text where the model
-            reads text. Where no model is named, a string is a text if it has white space inside, no file or folder is
-            called so, and it does not end like a picture, a video or a sound ("my cat.jpg"); all else is the path of
-            a picture. ``kind`` says it outright.
-        model: for pictures, texts and sounds: a name for ``tr.load``, or a loaded model.
+            reads sounds, a ``torch.nn.Module`` or loaded model with ``inputs``, a ``Trace`` of one forward call (of a
+            denoiser: of any number), a chain with a layout, or an ``Observation``, which is returned as it is. A string
+            is a text where the model reads text. Where no model is named, a string is a text if it has white space
+            inside, no file or folder is called so, and it does not end like a picture, a video or a sound
+            ("my cat.jpg"); all else is the path of a picture. ``kind`` says it outright.
+        model: for pictures, texts and sounds: a name for ``tr.load``, a loaded model, or a pipeline of diffusers.
         inputs: of a module: keyword arguments, positional arguments, or the one tensor. They are read when something
-            is first asked.
+            is first asked. Beside a trace of a denoiser the arguments of its forward calls, by number, for words
+            outside of the prompt.
         size: long side in pixels that the model gets; its own default where None. Pictures only.
         kind: "text": a string is a text, whatever it looks like; "image": it is the path of a picture. Which of the
             bundled models to load, or which half of a dual encoder.
@@ -101,12 +121,19 @@ def observe(
         rate: samples a second of a sound that is an array.
         part: (from, to) in seconds, where not all of a sound is meant; its time counts from there.
         said: what is said in it, for a model that writes it down; the model's own transcript where None, "" for none.
+        prompt: what a pipeline of diffusers is told, or was when it made the picture of a trace.
+        noise: how much is added to the picture for a denoiser: its share, above 0 and at most 1 (½ where None), or
+            (k, n) for step k, from 0, of n steps of the pipeline.
+        samples: forward calls with noise of their own; one where None.
+        seed: of the noise; 0 where None, sample i takes seed + i.
+        call: further arguments of the pipeline's own call, such as ``max_sequence_length``.
         unknown: nothing; a word that is neither an option of the task or method that was called nor one of these.
 
     Raises:
         InputError: a source that cannot be read, or an argument that does not go with it; the message has the cure.
         NotFoundError: no such model, or no such option.
-        CaptureError: a trace of several forward calls, or an empty one. LayoutError: a chain without a layout.
+        CaptureError: a trace of several forward calls of no denoiser, or an empty one. LayoutError: a chain without a
+            layout.
     """
     for option in unknown:
         known = Reading.__annotations__
@@ -116,25 +143,30 @@ def observe(
         )
     layout = checked_choice(layout)
     sound = {"rate": rate, "part": part, "said": said}
+    denoised = {"prompt": prompt, "noise": noise, "samples": samples, "seed": seed, "call": call}
     if size is not None and (whole_number(size) is None or size < 1):
         raise InputError(f"size = {size!r}, expected the long side in whole pixels, such as 224")
     if isinstance(source, Observation):
-        _refuse(
+        refuse_beside(
             source.name, model=model, inputs=inputs, size=size, kind=kind, layers=layers, layout=layout, image=image,
-            **sound,
+            **sound, **denoised,
         )  # fmt: skip
         return source
     if isinstance(source, Trace):
-        _refuse("a trace", model=model, inputs=inputs, size=size, kind=kind, layers=layers, **sound)
+        if is_denoiser(source) or pipeline_of(model) is not None:
+            made = {name: value for name, value in denoised.items() if name != "prompt"}
+            refuse_beside("a trace", size=size, kind=kind, layers=layers, **sound, **made)
+            return of_denoiser(source, _denoiser_of_trace(model), prompt, layout, _picture(image), inputs)
+        refuse_beside("a trace", model=model, inputs=inputs, size=size, kind=kind, layers=layers, **sound, **denoised)
         return _of_trace(source, layout, _picture(image))
     if isinstance(source, AttentionChain):
-        _refuse("a chain", model=model, inputs=inputs, size=size, kind=kind, layers=layers, **sound)
+        refuse_beside("a chain", model=model, inputs=inputs, size=size, kind=kind, layers=layers, **sound, **denoised)
         return _of_chain(source, layout, _picture(image))
     if isinstance(source, Model | nn.Module):
-        _refuse("a module", model=model, size=size, kind=kind, **sound)
+        refuse_beside("a module", model=model, size=size, kind=kind, **sound, **denoised)
         return of_module(source, inputs, layers, layout, _picture(image))
     if kind != "text":
-        _refuse_endless(source)
+        refuse_endless(source)
     if inputs is not None:
         raise InputError(
             "inputs= go with a module, but the source is a picture or a text; give tr.observe(module, inputs=…)"
@@ -142,13 +174,24 @@ def observe(
     if image is not None:
         raise InputError("image= goes with a module, a trace or a chain; a picture is the source itself")
     heard = (kind != "text" and is_sound(source)) or (rate is not None and not isinstance(source, str))
-    if model == "bundled" and (heard or isinstance(source, Sound)):
+    if _is_default(model) and (heard or isinstance(source, Sound)):
         raise InputError(
             "the source is a sound, and no bundled network reads sounds; name one: tr.observe(sound, "
             "model='openai/whisper-tiny.en'), or a folder with one"
         )
-    guessed: Modality | None = "text" if model == "bundled" and reads_as_text(source) else None
+    guessed: Modality | None = "text" if _is_default(model) and reads_as_text(source) else None
     loaded = _loaded(model, kind or guessed)
+    if loaded.pipeline is not None:
+        for option, value in sound.items():
+            if value is not None:
+                raise InputError(f"{option} = {value!r} for a pipeline of pictures; leave {option} out")
+        refuse_unreadable(source, loaded, kind)
+        options = Denoising(
+            prompt, 0.5 if noise is None else noise, 1 if samples is None else samples, seed or 0, size,
+            {} if call is None else call,
+        )  # fmt: skip
+        return of_picture(read_image(source), loaded, options, layers, layout)  # type: ignore[arg-type]
+    refuse_denoising(loaded, denoised)
     if loaded.kind == "audio":
         return _of_sound(source, loaded, size, layers, layout, rate, part, said)
     for option, value in sound.items():
@@ -170,7 +213,7 @@ def _of_sound(
     said: str | None,
 ) -> Observation:
     if isinstance(source, str):
-        _refuse_address(source)
+        refuse_address(source)
     sound = read_sound(source, rate, part)
     inputs = model.prepare(sound, size, said=said)
 
@@ -186,7 +229,7 @@ def _of_content(
     layout: LayoutChoice,
     kind: Modality | None,
 ) -> Observation:
-    _refuse_unreadable(source, model, kind)
+    refuse_unreadable(source, model, kind)
     if model.kind == "text":
         picture, content = None, source
     else:
@@ -236,6 +279,8 @@ def _loaded(model: str | os.PathLike[str] | Model | nn.Module, kind: Modality | 
             f"model is a {type(model).__name__}, which does not say how a picture or a text is prepared; prepare it "
             "yourself: tr.observe(module, inputs=…), or load it by name with tr.load"
         )
+    if is_pipeline(model):
+        return of_pipeline(model)
     if not isinstance(model, Model):
         return load(model, kind=kind)
     if kind is not None and model.kind != kind:
@@ -243,83 +288,22 @@ def _loaded(model: str | os.PathLike[str] | Model | nn.Module, kind: Modality | 
     return model
 
 
-def _refuse_endless(source: Any) -> None:
-    """Raise for a pipe, a device or a socket, before a model is loaded for it."""
-    if not isinstance(source, str | bytes | os.PathLike):
-        return
-    try:
-        status = Path(os.fsdecode(source)).stat()
-    except (OSError, ValueError):
-        return
-    if not stat.S_ISDIR(status.st_mode):
-        check_kind(status, printable(source))
-
-
-def _refuse_unreadable(source: Any, model: Model, kind: Modality | None) -> None:
-    """Raise for what is no picture and no text, with the way that it can be read; ``kind`` as it was given."""
-    if isinstance(source, Mapping):
-        raise InputError("the source is a mapping of inputs; give the module with it: tr.observe(module, inputs=…)")
-    if isinstance(source, list | tuple):
+def _denoiser_of_trace(model: Any) -> Any:
+    """The pipeline beside a trace; None where none was named."""
+    if _is_default(model):
+        return None
+    found = pipeline_of(model) or _loaded(model, None).pipeline
+    if found is None:
         raise InputError(
-            f"the source is a {type(source).__name__} of {len(source)}, expected one picture or text at a time"
+            f"model = {model!r} beside a trace of a denoiser, expected the pipeline that made it: "
+            "tr.observe(trace, model=pipe, prompt=…)"
         )
-    if isinstance(source, Sound):
-        raise InputError(
-            f"the source is a sound, and model {model.name!r} reads {model.kind}; name one that reads sounds: "
-            "tr.observe(sound, model='openai/whisper-tiny.en'), or a folder with one"
-        )
-    if not isinstance(source, str | bytes | os.PathLike | PIL.Image.Image | np.ndarray | Tensor | AttentionRecord):
-        raise InputError(
-            f"the source is {printable(type(source).__name__)}, expected a picture (path, PIL image, array, tensor), a "
-            "text, a sound with model=, a module with inputs=, a Trace, a chain or an Observation"
-        )
-    if isinstance(source, AttentionRecord):
-        raise InputError("the source is a record; give the trace that it belongs to: tr.observe(trace)")
-    if isinstance(source, Tensor) and source.ndim == 4 and source.shape[0] > 1:
-        raise InputError(f"the source has shape {tuple(source.shape)}, a batch or a video; give one picture (3, H, W)")
-    if not isinstance(source, str | os.PathLike):
-        return
-    text = os.fspath(source)
-    if model.kind == "text":
-        if isinstance(source, os.PathLike) or (kind is None and is_path(text)):
-            raise InputError(
-                f"{printable(text)} is a file, and model {model.name!r} reads text; give its text: "
-                "tr.observe(open(path).read(), model=…)"
-            )
-        return
-    _refuse_address(text)
-    suffix = Path(text).suffix.lower()
-    if suffix in VIDEOS:
-        raise InputError(f"{printable(text)} is a video; give one of its frames as a picture")
-    if suffix in TEXTS and is_path(text):
-        raise InputError(
-            f"{printable(text)} is a file of text; give what is in it: tr.observe(open(path).read(), kind='text')"
-        )
-    word = text.strip() and not suffix and Path(text).parent == Path()
-    if isinstance(source, str) and kind is None and (word or len(text.split()) > 1) and not is_path(text):
-        names = [] if word or reads_as_text(text) else neighbours(Path(text))
-        near = f"{nearest_file(Path(text).name, names)}; " if names else ""
-        raise InputError(
-            f"no file {printable(text)}; {near}if it is a text, say so: tr.observe(text, kind='text'), or name a model "
-            "that reads text: tr.observe(text, model=…)"
-        )
-
-
-def _refuse_address(text: str) -> None:
-    if re.match(r"[a-z][a-z0-9+]+://|data:", text):
-        raise InputError(
-            f"{printable(text)} is an address, and nothing is downloaded; fetch it and give the file's path"
-        )
+    return found
 
 
 def _picture(image: ImageSource | None) -> PIL.Image.Image | None:
     return None if image is None else read_image(image)
 
 
-def _refuse(what: str, **arguments: Any) -> None:
-    """Raise for arguments that say how to run a model, where nothing runs any more."""
-    default = {"model": "bundled"}
-    given = [name for name, value in arguments.items() if value is not None and value is not False]
-    given = [name for name in given if not (isinstance(arguments[name], str) and arguments[name] == default.get(name))]
-    if given:
-        raise InputError(f"{given[0]} = {arguments[given[0]]!r} beside {what}, which has its own; leave {given[0]} out")
+def _is_default(model: Any) -> bool:
+    return isinstance(model, str) and model == "bundled"

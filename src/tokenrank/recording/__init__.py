@@ -1,6 +1,7 @@
 """Recording of every softmax attention of a running PyTorch model, and acts on it, without touching the model."""
 
 from .acts import Act, Caller, KeepWeights, KeptAttention, acting
+from .block import paused, uncompiled
 from .evidence import Evidence
 from .fused import FusedCall
 from .keep import HeadSelection
@@ -32,4 +33,6 @@ __all__ = [
     "acting",
     "keeping_states",
     "matches_name",
+    "paused",
+    "uncompiled",
 ]

@@ -7,6 +7,8 @@ import itertools
 import os
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +19,7 @@ from ..errors import CaptureError
 from .quiet import put_right, unnoticed_depth
 
 _open: ContextVar[frozenset[int]] = ContextVar("open blocks", default=frozenset())
+_unheard: ContextVar[int] = ContextVar("blocks that pause are those before this number", default=0)
 _numbers = itertools.count()
 
 
@@ -38,10 +41,11 @@ class Block(Generic[M]):
 
     Args:
         mode: what watches; belongs to this block from now on.
+        pauses: whether it looks away while the code of ``paused`` runs.
     """
 
-    def __init__(self, mode: M) -> None:
-        self.mode = mode
+    def __init__(self, mode: M, pauses: bool = False) -> None:
+        self.mode, self.pauses = mode, pauses
         self.number = next(_numbers)
         self._at_work, self._told, self._depth = False, False, 0
         self.thread = 0
@@ -84,7 +88,7 @@ class Block(Generic[M]):
 
     def sees(self) -> bool:
         """Whether the code that runs is inside of the block."""
-        if not self._at_work or threading.get_ident() != self.thread:
+        if not self._at_work or threading.get_ident() != self.thread or self.is_paused:
             return False
         if self._task is None or self.number in _open.get():
             return True
@@ -93,9 +97,39 @@ class Block(Generic[M]):
         return own is None or own.done() or task is own
 
     @property
+    def is_paused(self) -> bool:
+        """Whether what runs is not to be recorded, see ``paused``."""
+        return self.pauses and self.number < _unheard.get()
+
+    @property
     def ended(self) -> bool:
         """Whether nothing is watched any more."""
         return not self._at_work
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """A block that no recorder sees which began before it; acts go on, and so does what begins inside of it.
+
+    For passes of a model that are means to an end, such as those of guidance: who records the model did not ask for
+    them.
+    """
+    token = _unheard.set(next(_numbers))
+    try:
+        yield
+    finally:
+        _unheard.reset(token)
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """A block in which ``torch.compile`` is set aside for the process, and nothing is watched."""
+    holder = Block(BlockMode())
+    try:
+        UNCOMPILED.hold(holder)
+        yield
+    finally:
+        UNCOMPILED.release(holder)
 
 
 class _Uncompiled:

@@ -97,7 +97,7 @@ class Recorder:
     def begin(self) -> Recorder:
         """Start to watch; an interrupted start is undone by ``end``."""
         self._depth = unnoticed_depth()
-        self._block = block = Block(self._watching())
+        self._block = block = Block(self._watching(), pauses=True)
         before, after = RootHook(self._begin), RootHook(self._end)
         self._handles.append(self._root.register_forward_pre_hook(before, with_kwargs=True))
         self._handles.append(self._root.register_forward_hook(after, always_call=True))
@@ -182,6 +182,8 @@ class Recorder:
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         block = self._block
+        if block is not None and block.is_paused:
+            return
         if block is None or not block.sees():
             if block is not None and threading.get_ident() == block.thread:
                 self._other_task = True
