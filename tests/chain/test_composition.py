@@ -172,3 +172,12 @@ def test_bipartite_checks_the_weights() -> None:
         tr.bipartite(chain, torch.ones(M))
     with pytest.raises(ChainError, match="has a span 'text' already"):
         tr.bipartite(AttentionChain(weights(3, 3), TokenLayout.text(WORDS)), weights(3, M))
+
+
+def test_text_tokens_that_no_patch_attends_to_can_be_dropped():
+    """Padding that is masked out in cross-attention, as in PixArt: columns of zeros."""
+    cross = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.75, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    joint = tr.bipartite(tr.AttentionChain(torch.full((3, 3), 1 / 3, dtype=torch.float64)), cross, 0.2)
+    for keep in ([0, 1, 2, 3, 4], [0, 1, 2, 3, 5]):
+        part = joint.to_dense()[keep][:, keep]
+        torch.testing.assert_close(joint.restrict(keep).to_dense(), part / part.sum(-1, keepdim=True))

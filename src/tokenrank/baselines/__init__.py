@@ -1,5 +1,6 @@
 """Methods that make a map of a picture: name(source, *, options) → TokenMap, one file a family, and their registry."""
 
+from . import concepts as concepts
 from .cam import pytorch_grad_cam
 from .controls import centre_prior, lattice, random_map
 from .flow import attention_flow, rollout

@@ -48,8 +48,9 @@ def censor(operator: Operator, keep: Tensor) -> Censored:
     returns = eliminate(rows.index_select(-1, removed), back.sum(-1), back)
     mass = returns.sum(-1)
     lost = _lost(operator, keep, gone).index_select(-1, removed)
-    entered = _entered(operator, keep).index_select(-1, removed)
-    bad = (lost | ((mass - 1).abs() > LOST)) & entered
+    bad = lost | ((mass - 1).abs() > LOST)
+    if bool(bad.any()):  # only then does it matter, and an apply is spent, whether the walk gets there at all
+        bad = bad & _entered(operator, keep).index_select(-1, removed)
     if bool(bad.any()):
         *chain, place = bad.nonzero()[mass[bad].argmin()].tolist()
         raise ChainError(

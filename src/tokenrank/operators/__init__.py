@@ -8,6 +8,7 @@ from .build import from_query_key, from_scores, from_weights
 from .choice import Choice
 from .dense import Dense
 from .mixture import Mixture, Product
+from .pooled import Pooled
 from .query_key import QueryKey
 from .restricted import Censored, Restricted, restrict
 from .reversed import reverse
@@ -26,6 +27,7 @@ __all__ = [
     "Lazy",
     "Mixture",
     "Operator",
+    "Pooled",
     "Product",
     "QueryKey",
     "Relay",

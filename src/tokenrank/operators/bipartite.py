@@ -190,7 +190,9 @@ class Kernel:
     def turn(self, measure: Measure) -> tuple[Kernel, Measure]:
         """As ``Operator.turn``: (*batch, M, N), and the measure over M tokens."""
         weights = self.weights.double()
-        logs = (measure.log[..., None] - weights.sum(-1, keepdim=True).log() + weights.log()).mT
+        sums = weights.sum(-1, keepdim=True)
+        # a row of zeros is that of a token that the walk never is on, where a chain was turned round before
+        logs = (measure.log[..., None] - torch.where(sums > 0, sums, 1.0).log() + weights.log()).mT
         image = logs.logsumexp(-1)
         error = measure.error + few(sum(self.shape[-2:]), torch.cat([measure.log, logs.flatten(-2)], -1))
         error = error if self.error is None else error + self.error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from ..observation import Observation
 from ..progress import track
 from ..reading import Reading, Source, observe
 from ..select import HEADS, SEED_LAYER, Heads, Layer
+from .concepts import ConceptReading, Refine, segment_words
 from .marks import Box, Place, fractions, mark_of
 from .masks import Refinement, check_refinement, grid_of, part_at, refined
 from .segmentation import Segmentation
@@ -34,14 +35,15 @@ def segment(
     start: Places | None = None,
     *,
     text: str | Sequence[str] | None = None,
-    n: Bounces = 2,
+    words: str | Sequence[str] | None = None,
+    n: Bounces | None = None,
     layer: Layer = None,
-    heads: Heads = HEADS,
+    heads: Heads | None = None,
     direction: Direction | None = None,
     rule: ForegroundRule = "mean",
     component: bool = False,
-    refine: Refinement | None = None,
-    **reading: Unpack[Reading],
+    refine: Refinement | Refine = None,
+    **reading: Unpack[ConceptReading],
 ) -> Segmentation:
     """Cut out what a walk from somewhere reaches within a few bounces.
 
@@ -59,8 +61,11 @@ def segment(
             mapping from names, gives a label for each. The centre where neither start nor text is given.
         text: words instead, for attention that joins text and picture (FLUX, SD3, vision-language models): the
             layout must have token strings. Labels get their names.
-        n: bounces, or "halflife", which finds their number; 2 is the paper's choice for segmentation.
-        layer, heads: see ``tokenrank.select``; the last layer where None, each head by the |λ2| of its chain on the
+        words: words of a denoiser's prompt, whose maps divide the picture: ``concept_maps(source, words, …)``, which
+            has the defaults of n, layer, heads, direction and refine then, and takes its own options here, too
+            (``layers``, ``calls``, ``cut``, ``padding``, ``alpha``). ``rule`` and ``component`` are of places.
+        n: bounces, or "halflife", which finds their number; 2 where None, the paper's choice for segmentation.
+        layer, heads: see ``tokenrank.select``; where None the last layer, and each head by the |λ2| of its chain on the
             tokens that are walked.
         direction: "forward" follows attention, "backward" walks to those that attend to the start. Forward where
             None, except from words: there backward, from the column of the word, as the paper's FLUX recipe.
@@ -69,7 +74,7 @@ def segment(
             Nothing stands out of a constant map.
         component: keep only the 4-connected part that holds the start (a point), or the largest value.
         refine: "guided" lets the map follow the picture's edges before it is cut
-            (needs ``pip install 'tokenrank[refine]'``).
+            (needs ``pip install 'tokenrank[refine]'``). With ``words`` see ``concept_maps``.
         **reading: what ``tr.observe`` takes beside the source: model, size, image, …
 
     Returns:
@@ -86,11 +91,17 @@ def segment(
 
     Source: "Attention (as Discrete-Time Markov) Chains" (NeurIPS 2025), multi-bounce attention.
     """
-    observation = observe(source, **reading)
+    if words is not None:
+        _refuse_places(start, text, rule, component)
+        own = {"layers": layer, "n": n, "heads": heads, "direction": direction, "refine": refine}
+        given = {name: value for name, value in own.items() if value is not None}
+        return segment_words(source, words, {**given, **reading})
+    observation = observe(source, **cast("Reading", reading))
+    n, heads = 2 if n is None else n, HEADS if heads is None else heads
     layer = SEED_LAYER if layer is None else layer
     grid = grid_of(observation.head_chains(layer))
     picture, size = observation.picture, observation.size
-    check_refinement(refine, picture)
+    check_refinement(cast("Refinement | None", refine), picture)
     places = _named(start, text)
     towards: Direction = direction or ("backward" if text is not None else "forward")
     scores, masks = [], []
@@ -174,6 +185,17 @@ def mask_share(mask: np.ndarray | Tensor, grid: tuple[int, int], size: tuple[int
         raise InputError("the mask is empty, expected one pixel inside at least")
     shares = F.adaptive_avg_pool2d(given.double()[None], grid).flatten()
     return shares / shares.sum()
+
+
+def _refuse_places(start: object, text: object, rule: object, component: object) -> None:
+    """Raise for what goes with places where words are given."""
+    given = {"start": start is not None, "text": text is not None, "rule": rule != "mean", "component": component}
+    for name, is_given in given.items():
+        if is_given:
+            raise InputError(
+                f"both words and {name} are given; with words the maps say where each is: leave {name} out, and say "
+                "cut= for what counts as background (tr.tasks.concept_maps)"
+            )
 
 
 def _named(start: Places | None, text: str | Sequence[str] | None) -> dict[str, Place]:

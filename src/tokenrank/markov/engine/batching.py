@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -100,13 +101,24 @@ def _image_rows(n: int) -> int:
     return max(1, min(n, 64, max(16, 2**16 // n)))
 
 
+RUN = 16  # tokens in a row, on average, from which rows are read as they are
 FAR = 1e-3  # 1 − A_ii from which the subtraction costs at most three digits
 
 
 def rows_of(operator: Operator, tokens: Tensor) -> Tensor:
-    """Rows of A for the token indices (r,), (*batch, r, N) in float64."""
+    """Rows of A for the token indices (r,), (*batch, r, N) in float64.
+
+    Tokens that follow each other, such as padding, are read as rows; others by a product with units.
+    """
     n = operator.num_tokens
     rows = torch.empty(*operator.batch, len(tokens), n, dtype=torch.float64, device=operator.device)
+    ends = [0, *((tokens.diff() != 1).nonzero()[:, 0] + 1).tolist(), len(tokens)]
+    if len(tokens) >= RUN * (len(ends) - 1):
+        for begin, end in pairwise(ends):
+            for start in range(begin, end, constants.ROWS_AT_ONCE):
+                stop, token = min(start + constants.ROWS_AT_ONCE, end), int(tokens[start])
+                rows[..., start:stop, :] = operator.rows(token, token + stop - start, torch.float64)
+        return rows
     for start in range(0, len(tokens), constants.ROWS_AT_ONCE):
         some = tokens[start : start + constants.ROWS_AT_ONCE]
         units = torch.zeros(n, len(some), dtype=torch.float64, device=operator.device)
