@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias, get_args
 
@@ -16,15 +16,20 @@ from ..chain import AttentionChain
 from ..errors import InputError
 from ..layout import TokenLayout
 from ..observation import Observation
+from ..operators import Dense
 from ..progress import track
 from ..reading import Reading, Source, observe
-from ..select import HEADS, Heads, Layers, whole_number
+from ..select import HEADS, Heads, Layers, checked_heads, mixed, whole_number
+from .anchors import AnchorGrid, anchors_of
 from .masks import grid_of
-from .merging import AnchorGrid, auto_tau, merge, tau_for, tokenrank_grid, uniform_grid
+from .merging import auto_tau, merge, symmetric_kl, tau_for
+from .resolutions import OneLayer, aggregate_resolutions
 from .segmentation import Segmentation
 from .strength import strengths, warn_if_faint
 
 ClusterWay: TypeAlias = Literal["merge", "metastable"]
+
+AT_A_TIME = 16  # proposals in pixels: of 256 in double precision, 512 × 512 would take half a gigabyte
 
 
 def cluster(
@@ -58,13 +63,19 @@ def cluster(
         tau: "merge": distance below which maps are merged; 1.1 and 0.9 in the paper, for maps of 4,096 tokens.
             "auto" is the distance that 5 % of the pairs of anchors keep below (``merging.auto_tau``).
         anchors: along each side of the grid of anchors; fewer where the picture has fewer tokens.
-        grid: "uniform", or by TokenRank: "tokenrank-top", "-nms", "-sample", "-cells" (also "tokenrank").
+        grid: of the anchors (``tokenrank.tasks.anchors``): "uniform"; by TokenRank, "tokenrank-top", "-nms",
+            "-sample", "-cells" (also "tokenrank"); "metastable": every group that the walk rarely leaves has as many.
         sort: bring the anchors in the order of falling TokenRank; merging depends on it.
         iterations: of merging.
         n: bounces: the maps are the rows of Aⁿ.
-        layer: one or several, see ``tokenrank.select``. Several are joined as in ``aggregate_resolutions``.
+        layer: one or several, see ``tokenrank.select``; "*" for all. Several are joined as in
+            ``aggregate_resolutions``, one after the other: a UNet's grids may differ.
         heads: see ``tokenrank.select.Heads``; DiffSeg has "uniform".
         **reading: what ``tr.observe`` takes beside the source: model, size, image, …
+
+    DiffSeg as published, on the trace of Stable Diffusion's UNet (no noise, time step 300, an empty prompt)::
+
+        tr.tasks.cluster(trace, layer="*", heads="uniform", tau=1.1)
 
     Returns:
         Labels from 1 without gaps, in the order of the anchors or the states (heaviest first); no background. Scores
@@ -85,21 +96,22 @@ def cluster(
         raise InputError(f"n = {n!r} bounces, expected a whole number from 1")
     observation = observe(source, **reading)
     names = (observation.layer(None),) if layer is None else observation.several_layers(layer)
-    for name in names:
-        grid_of(observation.head_chains(name))
-    if k is not None and (whole_number(k) is None or not 1 <= k <= len(observation.patches)):
-        count = len(observation.patches)
+    shape = max((grid_of(observation.head_chains(name)) for name in names), key=lambda g: g[0] * g[1])
+    count = shape[0] * shape[1]
+    if k is not None and (whole_number(k) is None or not 1 <= k <= count):
         raise InputError(f"k = {k!r} segments of {count} patches, expected a whole number from 1 to {count}")
     chain = _joined(observation, names, heads)
     if how == "metastable":
         states = chain.metastable(k)
         proposals = states.values[:, : int(states.count)].mT
     else:
-        # merging compares whole rows, so that this is a matrix however the chain is kept
-        maps = torch.linalg.matrix_power(chain.operator.to_dense(torch.float64), int(n))
-        proposals = merged_maps(chain, maps, k, tau, anchors, grid, sort, iterations)
+        chosen = observation.keep(
+            ("anchors", names, checked_heads(heads), anchors, grid, sort),
+            lambda: anchors_of(chain, shape, anchors, grid, sort),
+        )
+        proposals = merged_maps(chain, chosen, k, tau, iterations, n)
     seen = "; ".join(observation.describe(name, heads) for name in names)
-    labels = from_proposals(proposals, grid_of(chain), observation.size)
+    labels = from_proposals(proposals, shape, observation.size)
     parts = labels.labels == np.arange(1, len(labels.names))[:, None, None]
     caption = f"{observation.name}, {seen}, {how}"
     answer = replace(labels, picture=observation.picture, caption=caption, strengths=strengths(observation, parts))
@@ -109,45 +121,63 @@ def cluster(
 
 
 def _joined(observation: Observation, names: Sequence[str], heads: Heads) -> AttentionChain:
-    """One chain (P, P) of the picture; of several layers a matrix on the finest grid."""
-    chains = [observation.chain(name, heads) for name in track(names, "chains of layers")]
-    if len(chains) == 1:
-        return chains[0]
-    maps = [(chain.operator.to_dense(torch.float64), grid_of(chain)) for chain in chains]
-    finest = max((own for _, own in maps), key=lambda g: g[0] * g[1])
-    return AttentionChain(aggregate_resolutions(maps, finest), TokenLayout.image(*finest, cls_tokens=0))
+    """One chain (P, P) of the picture; of several layers a matrix on the finest grid, kept with the observation."""
+    if len(names) == 1:
+        return observation.chain(names[0], heads)
+    return observation.keep(
+        ("joined", tuple(names), checked_heads(heads)), lambda: joined_chain(observation, names, heads)
+    )
+
+
+def joined_chain(observation: Observation, names: Sequence[str], heads: Heads = HEADS) -> AttentionChain:
+    """Several layers of a picture as one chain on their finest grid; see ``aggregate_resolutions``.
+
+    Args:
+        names: of the layers. heads: see ``tokenrank.select.Heads``.
+
+    Raises:
+        As ``Observation.chain``.
+    """
+    grids = [grid_of(observation.head_chains(name)) for name in names]
+    finest = max(grids, key=lambda g: g[0] * g[1])
+
+    def layers() -> Iterator[OneLayer]:
+        for name, own in zip(track(names, "chains of layers"), grids, strict=True):
+            moduli = observation.lambda2(name).values if checked_heads(heads) == "lambda2" else None
+            yield mixed(observation.head_chains(name), heads, moduli, name), own
+
+    # its rows sum to one, so that nothing has to be checked or copied
+    operator = Dense(aggregate_resolutions(layers(), finest))
+    return AttentionChain.from_operator(operator, TokenLayout.image(*finest, cls_tokens=0), observation.picture)
 
 
 def merged_maps(
     chain: AttentionChain,
-    maps: Tensor,
-    k: int | None,
-    tau: float | Literal["auto"],
-    anchors: int,
-    grid: AnchorGrid,
-    sort: bool,
-    iterations: int,
+    anchors: Tensor,
+    k: int | None = None,
+    tau: float | Literal["auto"] = "auto",
+    iterations: int = 3,
+    n: int = 1,
 ) -> Tensor:
-    """Proposals (K, P) of "merge"; see ``cluster``."""
-    shape = grid_of(chain)
-    rank = None if grid == "uniform" and not sort else chain.tokenrank().values.to(maps.device)
-    if grid == "uniform":
-        chosen = uniform_grid(*shape, anchors).to(maps.device)
-    else:
-        assert rank is not None
-        chosen = tokenrank_grid(rank, shape, anchors, grid)
-    if sort:
-        assert rank is not None
-        chosen = chosen[rank[chosen].argsort(descending=True, stable=True)]
+    """Proposals (K, P) of "merge"; see ``cluster``.
+
+    Args:
+        chain: (P, P). anchors: int64 (M,), see ``anchors_of``.
+    """
+    # merging compares whole rows, so that this is a matrix however the chain is kept
+    maps = chain.operator.to_dense()
+    maps = maps if n == 1 else torch.linalg.matrix_power(maps, n)
+    anchors = anchors.to(maps.device)
+    distances = symmetric_kl(maps[anchors], maps)
     if k is not None:
-        distance = tau_for(maps, chosen, k, iterations)
+        distance = tau_for(maps, anchors, k, iterations, distances=distances)
     elif tau == "auto":
-        distance = auto_tau(maps, chosen)
+        distance = auto_tau(distances[:, anchors])
     elif isinstance(tau, bool) or not isinstance(tau, int | float):
         raise InputError(f"tau = {tau!r}, expected a positive distance, or 'auto'")
     else:
         distance = float(tau)
-    return merge(maps, chosen, distance, iterations)
+    return merge(maps, anchors, distance, iterations, distances=distances)
 
 
 def from_proposals(proposals: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Segmentation:
@@ -161,57 +191,17 @@ def from_proposals(proposals: Tensor, grid: tuple[int, int], size: tuple[int, in
 
     Source: Tian et al. (CVPR 2024), the arg-max that they call non-maximum suppression.
     """
-    maps = proposals.reshape(1, -1, *grid)
-    scores = F.interpolate(maps, size, mode="bilinear", align_corners=False)[0].cpu().numpy()
-    winner = scores.argmax(0)
-    kept, labels = np.unique(winner, return_inverse=True)
+    maps = proposals.reshape(-1, 1, *grid)
+
+    def upsampled(part: Tensor) -> Tensor:
+        return F.interpolate(part, size, mode="bilinear", align_corners=False)[:, 0].cpu()
+
+    highest, winner = torch.full(size, -torch.inf, dtype=maps.dtype), torch.zeros(size, dtype=torch.long)
+    for start in range(0, len(maps), AT_A_TIME):
+        top = upsampled(maps[start : start + AT_A_TIME]).max(0)
+        winner = torch.where(top.values > highest, top.indices + start, winner)
+        highest = torch.maximum(highest, top.values)
+    kept, labels = np.unique(winner.numpy(), return_inverse=True)
     names = ("background", *(f"segment {i + 1}" for i in range(len(kept))))
-    return Segmentation(labels.reshape(size) + 1, names, scores[kept].astype(np.float32))
-
-
-def aggregate_resolutions(
-    maps: Sequence[tuple[Tensor, tuple[int, int]]], grid: tuple[int, int] | None = None
-) -> Tensor:
-    """Attention of layers with different grids as one row-stochastic matrix on the finest.
-
-    Layers of one grid are averaged. Then every query's map of keys is upsampled bilinearly and divided by its sum,
-    queries are repeated to the finer grid (nearest), and the resolutions are added with weights R / Σ R, where R is
-    the side of the grid, √(rows · columns).
-
-    Args:
-        maps: (weights (P, P), (rows, columns)) of each layer, rows of weights sum to one.
-        grid: of the answer; the largest of all where None.
-
-    Returns:
-        float64 (P, P), rows sum to one.
-
-    Raises:
-        InputError: no maps, or weights that do not fit their grid.
-
-    Source: Tian et al., "Diffuse, Attend, and Segment" (CVPR 2024), attention aggregation.
-    """
-    if not maps:
-        raise InputError("no attention given, expected one layer at least")
-    groups: dict[tuple[int, int], list[Tensor]] = {}
-    for weights, own in maps:
-        if weights.shape != (own[0] * own[1],) * 2:
-            raise InputError(f"weights have shape {tuple(weights.shape)} for a grid of {own[0]} × {own[1]} tokens")
-        groups.setdefault(own, []).append(weights.double())
-    target = grid or max(groups, key=lambda g: g[0] * g[1])
-    sides = {own: (own[0] * own[1]) ** 0.5 for own in groups}
-    total = sum(sides.values())
-    mixed = torch.zeros(target[0] * target[1], target[0] * target[1], dtype=torch.float64)
-    for own, layers in groups.items():
-        mean = torch.stack(layers).mean(0).cpu()
-        mixed += sides[own] / total * _resized(mean, own, target)
-    return mixed / mixed.sum(-1, keepdim=True)
-
-
-def _resized(weights: Tensor, own: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    if own == target:
-        return weights
-    keys = F.interpolate(weights.reshape(-1, 1, *own), target, mode="bilinear", align_corners=False).flatten(1)
-    keys = keys / keys.sum(-1, keepdim=True)
-    rows = torch.arange(target[0]) * own[0] // target[0]
-    columns = torch.arange(target[1]) * own[1] // target[1]
-    return keys[(rows[:, None] * own[1] + columns).flatten()]
+    scores = [upsampled(part).float().numpy() for part in maps[torch.from_numpy(kept)].split(AT_A_TIME)]
+    return Segmentation(labels.reshape(size) + 1, names, np.concatenate(scores))
