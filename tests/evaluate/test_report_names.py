@@ -19,6 +19,7 @@ from tokenrank.evaluate.protocols import (
     Saliency,
     Several,
 )
+from tokenrank.evaluate.protocols.concept_methods import concept_functions
 from tokenrank.evaluate.report.names import METHODS, about_method, figure_name, method_names
 from tokenrank.evaluate.report.names import PROTOCOLS as TITLES
 from tokenrank.evaluate.report.words import duration
@@ -27,7 +28,7 @@ from tokenrank.models import load
 
 def test_every_protocol_and_method_of_ours_has_a_name():
     assert set(TITLES) == set(PROTOCOLS)
-    assert set(METHODS) == set(registered()) | set(SEGMENTERS)
+    assert set(METHODS) == set(registered()) | set(SEGMENTERS) | set(concept_functions())
     assert all(about_method(name) and "`" not in about_method(name) for name in registered())
 
 

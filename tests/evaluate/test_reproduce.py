@@ -27,15 +27,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_data(tmp_path_factory.mktemp("data"))
 
 
+READING = [experiment for experiment in EXPERIMENTS.values() if not experiment.pipeline]
+"""Those of pipelines are in test_reproduce_denoisers."""
+
+
 def models_in(check: Figure | Order | Gain) -> tuple[int, ...]:
     return (check.more, check.less) if isinstance(check, Gain) else (check.model,)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
 def test_every_experiment_is_consistent(experiment: Experiment):
-    protocol = find(experiment.protocol, **experiment.options)
-    names = [method.name for method in protocol.methods(experiment.methods)]
-    assert experiment.dataset in DATASETS
+    if experiment.generation is not None:
+        names = list(experiment.generation.arms)
+        assert names == experiment.methods.split(",")
+    else:
+        protocol = find(experiment.protocol, **experiment.options)
+        names = [method.name for method in protocol.methods(experiment.methods)]
+        assert experiment.dataset in DATASETS
     assert experiment.expected
     assert any(mark in experiment.source for mark in ("[V]", "[S]", "[R]"))
     assert experiment.command == f"tokenrank reproduce {experiment.name} --data DIR"
@@ -45,7 +53,7 @@ def test_every_experiment_is_consistent(experiment: Experiment):
         assert all(model < len(experiment.models) for model in models_in(check))
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
+@pytest.mark.parametrize("experiment", READING, ids=[experiment.name for experiment in READING])
 def test_every_experiment_runs_from_files_to_outcome(
     experiment: Experiment, folders: dict[str, Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

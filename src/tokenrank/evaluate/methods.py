@@ -114,7 +114,7 @@ def _parse(text: str) -> NamedMethod:
             raise InputError(f"option {part!r} of method {name!r} is not name=value")
         if key in options:
             raise InputError(f"method {text!r} has option {key!r} twice")
-        options[key] = _value(value)
+        options[key] = option_value(value)
     return NamedMethod(text, method.bind(**options))
 
 
@@ -158,7 +158,8 @@ def _folder_importable() -> Iterator[None]:
         sys.path.remove(folder)
 
 
-def _value(text: str) -> Any:
+def option_value(text: str) -> Any:
+    """A number, yes, no, none, several whole numbers with + between them, or the word itself."""
     if text in ("yes", "no", "none"):
         return {"yes": True, "no": False, "none": None}[text]
     for kind in (int, float):

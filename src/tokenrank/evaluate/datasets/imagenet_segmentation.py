@@ -17,26 +17,37 @@ from ...components import Mask
 from ...errors import InputError, first_line, printable
 from ...untrusted import check, check_regular, installed
 from ...untrusted.apart import RefusedError, ask, of_file
-from .folder import FolderDataset, check_folder, wrong_folder
+from .folder import FolderDataset, check_folder, read_lines, wrong_folder
 from .masks import same_size
 from .sample import Sample
 
 _FILE = "gtsegs_ijcv.mat"
 _KEY = 128  # bytes for the key of an entry, in a tuple and a set
 _FIELDS = ("img", "gt", "id")
+_WORDS = "words.txt"
 _TREE = f"""
 FOLDER/
   {_FILE}   (MATLAB v7.3; or give the file itself)"""
+_NAMED_TREE = f"""
+FOLDER/
+  {_FILE}   (MATLAB v7.3)
+  {_WORDS}           (of ImageNet: a line a synset, n02084071, tab, dog, domestic dog, …)"""
 
 
 class ImageNetSegmentation(FolderDataset):
     """Samples with ``mask`` and ``word``, the id of the WordNet synset such as ``n02084071``.
 
     Keys are the places in the file, from ``00000``. There is no ``target``: some synsets are not among ILSVRC's 1,000.
+
+    Args:
+        folder: that holds the file, or the file.
+        name: of the data set.
+        named: ``word`` is the first name of the synset instead ("dog"), from ImageNet's ``words.txt`` beside the file.
     """
 
-    def __init__(self, folder: Path, name: str = "imagenet-segmentation") -> None:
+    def __init__(self, folder: Path, name: str = "imagenet-segmentation", *, named: bool = False) -> None:
         self._file = _find(folder) if folder.is_dir() or not folder.exists() else folder
+        self._names, self.options = _synset_names(self._file.parent) if named else None, {"named": named}
         count = self._count()
         super().__init__(name, folder, (f"{i:05d}" for i in range(count)), {})
 
@@ -75,7 +86,14 @@ class ImageNetSegmentation(FolderDataset):
         )
         image, foreground = self._image(pixels, index), self._mask(mask, index)
         same_size(foreground, f"mask {index} of {self._file.name}", image, f"image {index}")
-        return Sample(key, image, mask=foreground, word=told["word"])
+        return Sample(key, image, mask=foreground, word=self._word(told["word"], index))
+
+    def _word(self, synset: str, index: int) -> str:
+        if self._names is None:
+            return synset
+        if synset not in self._names:
+            raise InputError(f"image {index} of {printable(self._file)} is of {synset}, which {_WORDS} does not name")
+        return self._names[synset]
 
     def _files(self, key: str) -> tuple[Path, ...]:
         return (self._file,)
@@ -106,6 +124,19 @@ class ImageNetSegmentation(FolderDataset):
                 "expected (columns, rows) of 0 and 1"
             )
         return np.ascontiguousarray(mask.T) != 0
+
+
+def _synset_names(folder: Path) -> dict[str, str]:
+    """Synset → its first name."""
+    if not (folder / _WORDS).is_file():
+        raise wrong_folder(folder, f"lacks {_WORDS!r}", _NAMED_TREE, lambda other: (other / _WORDS).is_file())
+    names = {}
+    for line in read_lines(folder / _WORDS):
+        synset, tab, words = line.partition("\t")
+        if not tab:
+            raise InputError(f"{printable(folder / _WORDS)} has a line without a tab, {line[:40]!r}; fetch it again")
+        names[synset] = words.split(",")[0].strip()
+    return names
 
 
 def _find(folder: Path) -> Path:

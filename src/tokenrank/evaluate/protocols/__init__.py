@@ -1,6 +1,9 @@
 """Protocols: fixed ways to measure methods, one a file."""
 
 from .base import Protocol
+from .concept_methods import ConceptMethod, parse_concepts
+from .concepts import ConceptSegmentation, VocConcepts
+from .diffseg import DiffSeg
 from .imagenet_segmentation import ImageNetSegmentation, VocSingle
 from .masking import Masking
 from .names import PROTOCOLS, find
@@ -13,6 +16,9 @@ __all__ = [
     "PROTOCOLS",
     "SEGMENTERS",
     "Clustering",
+    "ConceptMethod",
+    "ConceptSegmentation",
+    "DiffSeg",
     "ImageNetSegmentation",
     "Masking",
     "Protocol",
@@ -21,7 +27,9 @@ __all__ = [
     "Seed",
     "Segmenter",
     "Several",
+    "VocConcepts",
     "VocSingle",
     "find",
+    "parse_concepts",
     "parse_segmenters",
 ]

@@ -66,12 +66,11 @@ class ImageNetSegmentation(Protocol):
         self.check_sample(sample)
         self.check_methods(methods)
         assert sample.mask is not None
-        observation = observe_square(model, sample.image, self.side)
         mask = squeezed_mask(sample.mask, self.side)
         void = None if sample.void is None else squeezed_mask(sample.void, self.side)
         if void is not None and void.all():
             raise InputError(f"every pixel of sample {sample.key!r} is void at {self.side} × {self.side}")
-        found = maps(observation, methods)
+        found = self._maps(model, sample, methods)
         return [
             {"method": method.name, **self._figures(token_map, mask, void)}
             for method, token_map in zip(methods, found, strict=True)
@@ -80,14 +79,17 @@ class ImageNetSegmentation(Protocol):
     def show(self, model: Model, sample: Sample, methods: Sequence[NamedMethod], place: int) -> Shown:
         """The mask above the mean of the map from 0 to 1, at ``side`` × ``side``."""
         assert sample.mask is not None
-        observation = observe_square(model, sample.image, self.side)
-        (found,) = maps(observation, methods[place : place + 1])
+        (found,) = self._maps(model, sample, methods[place : place + 1])
         return Shown(
             squeezed(sample.image, self.side),
             above_mean(scores_of(at_pixels(found, (self.side, self.side)))),
             squeezed_mask(sample.mask, self.side),
             None if sample.void is None else squeezed_mask(sample.void, self.side),
         )
+
+    def _maps(self, model: Model, sample: Sample, methods: Sequence[NamedMethod]) -> list[TokenMap]:
+        """Every method's map of the sample."""
+        return maps(observe_square(model, sample.image, self.side), methods)
 
     def summary(self, rows: pd.DataFrame) -> pd.DataFrame:
         """From summed counts, and means over pictures."""

@@ -7,13 +7,18 @@ from typing import Any
 
 from ...errors import InputError, NotFoundError, nearest
 from .base import Protocol
+from .concepts import ConceptSegmentation, VocConcepts
+from .diffseg import DiffSeg
 from .imagenet_segmentation import ImageNetSegmentation, VocSingle
 from .masking import Masking
 from .saliency import Saliency, Seed
 from .segmentation import Clustering, Regions
 from .several import Several
 
-_CLASSES = (Saliency, Seed, ImageNetSegmentation, VocSingle, Several, Regions, Clustering, Masking)
+_CLASSES = (
+    Saliency, Seed, ImageNetSegmentation, VocSingle, Several, Regions, Clustering, Masking, ConceptSegmentation,
+    VocConcepts, DiffSeg,
+)  # fmt: skip
 
 PROTOCOLS: dict[str, type[Protocol]] = {protocol.name: protocol for protocol in _CLASSES}
 """Name → class."""

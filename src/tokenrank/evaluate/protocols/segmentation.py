@@ -187,7 +187,7 @@ class Clustering(Protocol):
         image, labels = central_square(sample.image, sample.labels, self.pixels)
         if not (labels >= 0).any():
             raise InputError(f"sample {sample.key!r} has no labelled pixel in its central square; leave it out")
-        observation = observe_image(model, image, self.size)
+        observation = self._observed(model, image)
         forward(observation)
         rows = []
         for segmenter in methods:
@@ -210,10 +210,14 @@ class Clustering(Protocol):
         """The segments in the central square, beside the classes."""
         assert sample.labels is not None
         image, labels = central_square(sample.image, sample.labels, self.pixels)
-        observation = observe_image(model, image, self.size)
+        observation = self._observed(model, image)
         # those before it draw from the same random numbers
         *_, found = (self._divided(segmenter, observation) for segmenter in methods[: place + 1])
         return Shown(image, found, labels)
+
+    def _observed(self, model: Model, image: PIL.Image.Image) -> Observation:
+        """The central square as the model sees it."""
+        return observe_image(model, image, self.size)
 
     def _divided(self, segmenter: Segmenter, observation: Observation) -> Labels:
         with spent_on(segmenter.name):

@@ -16,6 +16,9 @@ PROTOCOLS = {
     "regions": "Regions",
     "clustering": "Clustering",
     "masking": "Faithfulness by masking",
+    "concept-segmentation": "Object by its name",
+    "voc-concepts": "PASCAL VOC, object by its name",
+    "diffseg": "DiffSeg",
 }
 DATASETS = {
     "ecssd": "ECSSD",
@@ -56,6 +59,14 @@ METHODS = {
     "metastable": "Metastable states",
     "kmeans": "k-means",
     "blocks": "Blocks",
+    "maps": "Concept maps",
+    "raw_column": "Column of the word",
+    "expert_layer": "Expert layer",
+    "daam": "DAAM",
+    "concept_attention": "ConceptAttention",
+    "iseg": "iSeg",
+    "automatic_heads": "Automatic heads",
+    "walked_ncut": "Cuts of a walk",
 }
 _OPTIONS = {"tau": "τ", "alpha": "α", "sigma": "σ"}
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from .generation import Generation
+
 Mark: TypeAlias = Literal["V", "S", "R", "I"]
 """Where a statement comes from: [V] read in public code, an author's reply or the data; [S] somebody's summary;
 [R] the literature from memory, unconfirmed; [I] inferred here."""
@@ -90,6 +92,9 @@ class Experiment:
         methods: as ``--methods`` takes them.
         expected: what should come out.
         head: whether the models need their classifier.
+        pipeline: whether the models are pipelines of diffusers.
+        generation: what is generated, where the pictures are made and not read; the protocol then is "generation", the
+            data set holds Inception's weights, and ``methods`` names the arms.
         notes: what is known to differ from the original.
     """
 
@@ -108,6 +113,8 @@ class Experiment:
     options: Mapping[str, Any] = field(default_factory=dict)
     dataset_options: Mapping[str, Any] = field(default_factory=dict)
     head: bool = False
+    pipeline: bool = False
+    generation: Generation | None = None
     notes: str = ""
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...errors import NotFoundError, nearest
+from .denoisers import DENOISERS
 from .experiment import Experiment, Figure, Gain, Mark, Order
 
 _PAPER = "Attention (as Discrete-Time Markov) Chains, NeurIPS 2025, arXiv 2507.17657"
@@ -174,7 +175,16 @@ _STRUCTURE = Experiment(
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (_SEGMENTATION_VIT, _SEGMENTATION_DINO, _ECSSD_DINO, _MASKING, _LAMBDA2, _BOUNCES, _STRUCTURE)
+    for experiment in (
+        _SEGMENTATION_VIT,
+        _SEGMENTATION_DINO,
+        _ECSSD_DINO,
+        _MASKING,
+        _LAMBDA2,
+        _BOUNCES,
+        _STRUCTURE,
+        *DENOISERS,
+    )
 }
 """Name → experiment."""
 

@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import InputError, NotFoundError, printable
-from ...models import Model, load
 from ...plain import plain
-from ..datasets.opening import open_dataset
-from ..datasets.sample import Dataset
 from ..protocols import find
 from ..report import collect, find_examples, write_results
 from ..report.write import check_links
@@ -21,99 +17,15 @@ from ..runner import Run, run
 from ..runner.folder import check as check_run_folder
 from ..runner.settings import shown_name
 from .experiment import Experiment
+from .generated import reproduce_generation
+from .needs import models_of, opened
 from .outcome import Outcome, check_folder, judge
 from .registry import experiment_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DATA = "TOKENRANK_DATA"
-"""Environment variable: the folder that holds the data sets' folders."""
-
 OUT = "tokenrank-reproduce"
-
-
-def models_of(experiment: Experiment, given: str | os.PathLike[str] | Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the models to load: those given (commas between several), or the experiment's own.
-
-    Raises:
-        InputError: another number of them.
-    """
-    if given is None:
-        return experiment.models
-    names = [given] if isinstance(given, os.PathLike) else given.split(",") if isinstance(given, str) else list(given)
-    found = tuple(os.fspath(name).strip() for name in names)
-    if len(found) != len(experiment.models):
-        raise InputError(
-            f"{len(found)} models for experiment {experiment.name!r}, expected {len(experiment.models)}, in the place "
-            f"of {', '.join(experiment.models)}"
-        )
-    return found
-
-
-def folder_of(experiment: Experiment, data: str | os.PathLike[str] | None) -> Path | None:
-    """Where the data should be; None where neither ``data`` nor TOKENRANK_DATA says."""
-    if data is not None:
-        return Path(data).expanduser()
-    root = os.environ.get(DATA)
-    return Path(root).expanduser() / experiment.folder if root else None
-
-
-def opened(
-    experiment: Experiment, names: Sequence[str], data: str | os.PathLike[str] | None
-) -> tuple[list[Model], Dataset]:
-    """Models and data set.
-
-    Raises:
-        NotFoundError: data or weights are missing; the message names all that is, and where it is looked for.
-        InputError: they are there and cannot be used.
-    """
-    missing = [*_missing_data(experiment, folder_of(experiment, data)), *_missing_weights(experiment, names)]
-    if missing:
-        raise NotFoundError(f"experiment {experiment.name!r} cannot start: {'; '.join(missing)}")
-    folder = folder_of(experiment, data)
-    assert folder is not None
-    dataset = open_dataset(experiment.dataset, folder, **experiment.dataset_options)
-    try:
-        return [load(name, kind="image", head=experiment.head) for name in names], dataset
-    except NotFoundError as error:
-        raise NotFoundError(f"{error}. {_cure(experiment)}") from error
-
-
-def _missing_data(experiment: Experiment, folder: Path | None) -> list[str]:
-    if folder is not None and folder.exists():
-        return []
-    where = f"{printable(folder)}, which is not there" if folder is not None else f"no folder, as {DATA} is not set"
-    return [
-        f"data set {experiment.dataset} is looked for in {where}: get {experiment.origin} and give --data DIR, or set "
-        f"{DATA} to the folder that holds {experiment.folder}/"
-    ]
-
-
-def _missing_weights(experiment: Experiment, names: Sequence[str]) -> list[str]:
-    """Hub ids that are not on this machine while the hub must not be asked."""
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    if not constants.HF_HUB_OFFLINE:
-        return []
-    absent = [
-        name
-        for name in names
-        if name in experiment.models and not isinstance(try_to_load_from_cache(name, "config.json"), str)
-    ]
-    if not absent:
-        return []
-    where = f"no weights of {' and '.join(absent)} in the Hugging Face cache, and HF_HUB_OFFLINE is set"
-    return [where, _cure(experiment)]
-
-
-def _cure(experiment: Experiment) -> str:
-    form = "its folder" if len(experiment.models) == 1 else "their folders, comma between,"
-    return (
-        f"needed: {experiment.weights} ({', '.join(experiment.models)}); let it be downloaded once (unset "
-        f"HF_HUB_OFFLINE), or give {form} as save_pretrained writes it (config.json, model.safetensors, "
-        "preprocessor_config.json) with --model"
-    )
 
 
 def reproduce(
@@ -140,7 +52,7 @@ def reproduce(
         model: the weights elsewhere than on the hub: a folder, or several.
         out: folder for runs, reports and outcome.json; tokenrank-reproduce/… where None.
         limit: so many images, drawn by the seed.
-        seed, batch, other_versions: as in ``run``.
+        seed, batch, other_versions: as in ``run``; where pictures are generated, ``seed`` is that of the first.
         resamples: of the images, for the report's intervals.
 
     Raises:
@@ -150,10 +62,12 @@ def reproduce(
     """
     experiment = experiment_of(name) if isinstance(name, str) else name
     names = models_of(experiment, model)
-    protocol = find(experiment.protocol, **experiment.options)
-    methods = protocol.methods(experiment.methods)
     folder = Path(OUT) / experiment.name.replace("/", "-") if out is None else Path(out).expanduser()
     check_folder(folder)
+    if experiment.generation is not None:
+        return reproduce_generation(experiment, names, data, folder, limit, seed=seed, batch=batch)
+    protocol = find(experiment.protocol, **experiment.options)
+    methods = protocol.methods(experiment.methods)
     for place in range(len(names)):
         check_run_folder(folder / f"run-{place + 1}")
         check_links(folder / f"run-{place + 1}")
