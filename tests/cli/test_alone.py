@@ -152,6 +152,7 @@ COMMANDS = {
     "segment": ["none.png", "--start", "cls"],
     "cluster": ["none.png"],
     "explore": ["none.png"],
+    "generate": ["a cat", "--model", "none/such"],
     "evaluate": ["saliency", "--data", "none", "--methods", "rollout"],
     "reproduce": ["bounces", "--data", "none"],
 }

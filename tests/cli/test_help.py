@@ -150,10 +150,20 @@ def wav2vec2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_wav2vec2(tmp_path_factory.mktemp("sounds"))
 
 
+@pytest.fixture(scope="module")
+def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("diffusers")
+    from tests.diffusion import pipelines
+
+    folder = tmp_path_factory.mktemp("flux")
+    pipelines.flux(tmp_path_factory.mktemp("words")).save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("line", LINES)
 def test_examples_run(
-    run: Run, place: Path, registers: Path, wav2vec2: Path, line: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, place: Path, registers: Path, wav2vec2: Path, flux: Path, line: str, monkeypatch: pytest.MonkeyPatch
 ):
     """As they stand, with smaller pictures, and with a small network in the place of one that must be downloaded."""
     monkeypatch.chdir(place)
@@ -161,6 +171,9 @@ def test_examples_run(
     _, command, *words = shlex.split(line)
     if "openai/whisper-tiny.en" in words:
         words[words.index("openai/whisper-tiny.en")] = str(wav2vec2)
+    if command == "generate":
+        words[words.index("diffusers:Qwen/Qwen-Image")] = str(flux)
+        words += ["--steps", "2", "--size", "32x16"]
     if command == "reproduce" and words:
         words += ["--model", str(registers), "--resamples", "5"]
     if command in ("demo", "image", "segment", "cluster", "saliency", "evaluate"):

@@ -89,6 +89,8 @@ def test_cluster_options_reach_the_task_and_files_are_replaced(run: Run, picture
         (["--how", "metastable", "--k", "2", "--layer", "0", "--heads", "lambda2"],
          {"how": "metastable", "k": 2, "layer": 0, "heads": "lambda2"}),
         (["--layer", "0", "--layer", "2", "--heads", "0+1"], {"layer": [0, 2], "heads": [0, 1]}),
+        (["--layer", "*", "--heads", "uniform", "--tau", "0.2", "--grid", "metastable", "--iterations", "1"],
+         {"layer": "*", "heads": "uniform", "tau": 0.2, "grid": "metastable", "iterations": 1}),
     ):  # fmt: skip
         ran = run("cluster", picture, "--model", vit, *options, "--out", tmp_path)
         assert ran.code == 0, ran.stderr
@@ -123,6 +125,8 @@ def test_files_of_others_are_kept(run: Run, picture: Path, vit: Path, tmp_path: 
         (["cluster", "--tau", "nan"], "tau = 'nan'", 2),
         (["cluster", "--n", "0"], "n = '0'", 2),
         (["cluster", "--anchors", "0"], "anchors = '0'", 2),
+        (["cluster", "--iterations", "0"], "iterations = '0'", 2),
+        (["cluster", "--grid", "metastble"], "grid = 'metastble'; nearest: 'metastable'", 2),
         (["cluster", "--k", "100000"], "k = '100000', expected a whole number, 1 to 255", 2),
         (["cluster", "--k", "200"], "k = 200 segments of 24 patches", 1),
         (["cluster", "--how", "metstable"], "how = 'metstable'; nearest: 'metastable'; all: 'merge', 'metastable'", 2),

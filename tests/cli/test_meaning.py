@@ -155,9 +155,9 @@ def test_words_that_are_known_before_anything_is_loaded_are_all_there_are():
     from typing import get_args
 
     from tokenrank.evaluate.protocols import PROTOCOLS as KNOWN
+    from tokenrank.tasks.anchors import AnchorGrid
     from tokenrank.tasks.cluster import ClusterWay
     from tokenrank.tasks.halves import Side
-    from tokenrank.tasks.merging import AnchorGrid
     from tokenrank.tasks.saliency import SaliencyWay
     from tokenrank.tasks.segmentation import MOST_LABELS
     from tokenrank.view.style import FORMATS, Scale

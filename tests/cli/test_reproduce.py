@@ -117,7 +117,7 @@ def test_failed_images_end_in_3(command: Ran, folders: dict[str, Path], data: Pa
 def test_an_experiment_that_there_is_not_ends_in_2(command: Ran):
     result = command("bounce")
     assert result.exit_code == 2
-    assert "no experiment 'bounce'; nearest: 'bounces'; all: 'imagenet-segmentation/vit-b16'" in result.stderr
+    assert "no experiment 'bounce'; nearest: 'bounces' (12 in all)" in result.stderr
 
 
 def test_what_is_missing_is_one_line_and_ends_in_1(command: Ran, tmp_path: Path):

@@ -112,7 +112,7 @@ def test_ctrl_c_leaves_what_is_finished(tmp_path: Path):
         ("tokenrank image --formats pn", {"png"}),
         ("tokenrank image --formats png,", {"png,pdf", "png,svg"}),
         ("tokenrank image --table ", {"json", "parquet"}),
-        ("tokenrank evaluate vo", {"voc-single"}),
+        ("tokenrank evaluate vo", {"voc-concepts", "voc-single"}),
         ("tokenrank image --sc", {"--scale"}),
         ("tokenrank image ca", set()),  # the shell completes the names of files
     ],

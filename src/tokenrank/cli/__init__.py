@@ -15,6 +15,7 @@ from .cluster import cluster
 from .demo import demo
 from .evaluate import evaluate
 from .explore import explore
+from .generate import generate
 from .help import Command, Group, columns, examples, first_sentence
 from .image import image
 from .plainly import write_plainly
@@ -66,6 +67,10 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "tokenrank segment cat.jpg --box 0.1,0.1,0.6,0.9 --formats mask",
     ),
     cluster: ("tokenrank cluster cat.jpg --k 6", "tokenrank cluster photos --how metastable --formats overlay"),
+    generate: (
+        'tokenrank generate "a cat on a sofa" --model diffusers:Qwen/Qwen-Image --guidance tokenrank --seeds 0-7',
+        'tokenrank generate "a cat on a sofa" --model diffusers:Qwen/Qwen-Image --guidance word:cat --compare',
+    ),
     evaluate: (
         "tokenrank evaluate saliency --data ecssd --methods saliency,rollout --limit 50 --out run",
         "tokenrank evaluate saliency --data ecssd --methods tokenrank:layer=9:heads=uniform,column_sum --out other",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .labels import FORMATS, Labelling
-from .meaning import choice_of, heads_of, layers_of, tau_of, whole_of
+from .meaning import choice_of, heads_of, layers_of, share_of, tau_of, whole_of
 from .options import (
     ANCHORS,
     CLUSTER_WAYS,
@@ -23,10 +23,15 @@ from .options import (
     SizeOption,
     completed,
 )
-from .report import reported
+from .report import MisuseError, reported
+
+if TYPE_CHECKING:
+    from ..models import Model
 
 MOST_SEGMENTS = 255  # labels of an indexed png, beside the background
 MOST_ANCHORS = 128  # along a side, as many as patches at most
+MOST_ITERATIONS = 100
+NOISE = 0.1  # DiffSeg adds none to its latents, which a denoiser of flow matching was never shown
 
 
 def cluster(
@@ -55,11 +60,24 @@ def cluster(
             autocompletion=completed(ANCHORS),
         ),
     ] = "uniform",
+    iterations: Annotated[str, typer.Option(metavar="NUMBER", help="merge: rounds of merging.")] = "3",
     sort: Annotated[bool, typer.Option("--sort", help="merge: anchors of large TokenRank first.")] = False,
     n: Annotated[str, typer.Option("--n", metavar="N", help="merge: bounces of the maps.")] = "1",
     layer: LayersOption = None,
     heads: HeadsOption = None,
     size: SizeOption = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What a pipeline of diffusers is told.", show_default="nothing, as DiffSeg"),
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="How much noise the picture gets for a pipeline of diffusers, above 0 and at most 1.",
+            show_default=f"{NOISE}",
+        ),
+    ] = None,
     out: OutOption = OUT,
     formats: LabelFormatsOption = FORMATS,
     overwrite: OverwriteOption = False,
@@ -67,7 +85,8 @@ def cluster(
 ) -> None:
     """Divide pictures into segments, without words or training.
 
-    A figure with its legend, the labels as an indexed png, and COCO json.
+    A figure with its legend, the labels as an indexed png, and COCO json. All layers evenly, as DiffSeg joins them:
+    --layer '*' --heads uniform. The model may be a pipeline of diffusers: it encodes the picture and denoises it once.
     """
     with reported(quiet):
         options = {
@@ -76,10 +95,26 @@ def cluster(
             "tau": tau_of(tau),
             "anchors": whole_of(anchors, "anchors", 1, MOST_ANCHORS),
             "grid": choice_of(grid, "grid", ANCHORS),
+            "iterations": whole_of(iterations, "iterations", 1, MOST_ITERATIONS),
             "sort": sort,
             "n": whole_of(n, "n", 1, 10_000),
             "layer": layers_of(layer),
             "heads": heads_of(heads),
         }
         labelling = Labelling("cluster", paths, model, size, out, formats, overwrite)
-        labelling.run(lambda _: options)
+        share = None if noise is None else share_of(noise, "noise")
+        labelling.run(lambda _: options, lambda loaded: denoising(loaded, prompt, share))
+
+
+def denoising(model: Model, prompt: str | None, noise: float | None) -> dict[str, Any]:
+    """What a pipeline is told, and the noise; nothing for other models.
+
+    Raises:
+        MisuseError: one of them is given for a model that is no pipeline.
+    """
+    if model.pipeline is not None:
+        return {"prompt": prompt or "", "noise": NOISE if noise is None else noise}
+    for option, value in {"--prompt": prompt, "--noise": noise}.items():
+        if value is not None:
+            raise MisuseError(f"{option} goes with a pipeline of diffusers, and {model.name} is none; leave it out")
+    return {}

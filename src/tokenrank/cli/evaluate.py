@@ -30,6 +30,7 @@ from .report import SOME_FAILED, MisuseError, error_line, misuse, note, print_pa
 
 PROTOCOLS = (
     "saliency", "seed", "several", "imagenet-segmentation", "voc-single", "regions", "clustering", "masking",
+    "concept-segmentation", "voc-concepts", "diffseg",
 )  # fmt: skip
 """Known here, so that help and completion need not load them."""
 

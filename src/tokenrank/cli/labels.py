@@ -22,6 +22,7 @@ from .sources import Source, sources_of
 if TYPE_CHECKING:
     import PIL.Image
 
+    from ..models import Model
     from ..tasks.segmentation import Segmentation
 
 FORMATS = "figure,mask,coco"
@@ -41,6 +42,7 @@ class Labelling:
         paths, model, size, out, formats: as typed.
         overwrite: replace results of other sources.
         spots, boxes: places that every picture must have.
+        more: ends of the names of further files, after the command.
 
     Raises:
         MisuseError, InputError: something cannot be used, or is in the way.
@@ -57,6 +59,7 @@ class Labelling:
         overwrite: bool,
         spots: Sequence[Spot | str] = (),
         boxes: Sequence[tuple[float, float, float, float]] = (),
+        more: Sequence[str] = (),
     ) -> None:
         self.command, self.formats = command, formats_of(formats, LABEL_FORMATS, "format")
         self.size = size_of(size)
@@ -65,25 +68,32 @@ class Labelling:
         names = {
             name: digest
             for source, digest in known
-            for name in label_names(source.stem, command, self.formats).values()
+            for name in (
+                *label_names(source.stem, command, self.formats).values(),
+                *(f"{source.stem}-{command}-{end}" for end in more),
+            )
         }
         self.out = OutFolder(out, names, overwrite)
         check_spots(self.sources, spots, boxes)
         self._model = model_of(model, "image")
 
-    def run(self, given: Callable[[PIL.Image.Image], dict[str, Any]]) -> None:
+    def run(
+        self, given: Callable[[PIL.Image.Image], dict[str, Any]], told: Callable[[Model], dict[str, Any]] | None = None
+    ) -> None:
         """Label every picture by the task of the command's name, and write.
 
         Args:
             given: a picture → the arguments of the task.
+            told: the model → further arguments, such as a denoiser's prompt; none where None.
         """
 
         def work(source: Source, say: Say) -> None:
             say("reading")
             picture = picture_of(source)
-            own = given(picture)
+            own = {**given(picture)}
             say("loading the model")
             model = self._model()
+            own |= told(model) if told else {}
             say("running the model")
             task = getattr(import_module("tokenrank.tasks"), self.command)
             found = task(picture, **own, model=model, size=self.size)

@@ -234,3 +234,52 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return None if value != value else value
+
+
+def seeds_of(text: str, most: int) -> list[int]:
+    """What ``--seeds`` means: 3 is one, 1,5 are two, 0-7 are eight.
+
+    Raises:
+        MisuseError: anything else, or more than ``most``.
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if first > last or last - first >= most:
+            raise MisuseError(
+                f"seeds {printable(text)}, expected numbers from 0, such as 3, 1,5 or 0-7, {most:,} at most"
+            )
+        found += [seed for seed in range(first, last + 1) if seed not in found]
+    if len(found) > most:
+        raise MisuseError(f"seeds {printable(text)} are {len(found):,}, expected {most:,} at most")
+    return found
+
+
+def sides_of(text: str, option: str) -> tuple[int, int]:
+    """Pixels as WIDTHxHEIGHT, or one number for both: (height, width).
+
+    Raises:
+        MisuseError: anything else.
+    """
+    sides = re.fullmatch(r"(\d{1,6})(?:[x×](\d{1,6}))?", text.strip())
+    if not sides or not int(sides[1]) or not int(sides[2] or 1):
+        raise MisuseError(
+            f"{option} = {printable(text)}, expected pixels as WIDTHxHEIGHT, such as 512x768, or one number"
+        )
+    return int(sides[2] or sides[1]), int(sides[1])
+
+
+def strength_of(text: str, option: str) -> float:
+    """A number of 0 or more, such as the scale of a guidance.
+
+    Raises:
+        MisuseError: anything else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise MisuseError(f"{option} = {printable(text)}, expected a number from 0")
+    return value

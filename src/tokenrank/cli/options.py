@@ -19,7 +19,15 @@ LABEL_FORMATS = ("figure", "overlay", "mask", "coco")
 TABLES = ("json", "parquet")
 SCALES = ("each", "shared")
 CLUSTER_WAYS = ("merge", "metastable")
-ANCHORS = ("uniform", "tokenrank", "tokenrank-top", "tokenrank-nms", "tokenrank-sample", "tokenrank-cells")
+ANCHORS = (
+    "uniform",
+    "tokenrank",
+    "tokenrank-top",
+    "tokenrank-nms",
+    "tokenrank-sample",
+    "tokenrank-cells",
+    "metastable",
+)
 SALIENCY_WAYS = ("arrival", "border", "slow", "metastable", "tokenrank")
 SIDES = ("tokenrank", "border", "seed")
 
@@ -48,9 +56,9 @@ ModelOption = Annotated[
     str,
     typer.Option(
         metavar="MODEL",
-        help="bundled, a folder, OWNER/NAME on the Hugging Face hub (downloaded once), or timm:NAME "
-        "(pip install 'tokenrank[timm]').",
-        autocompletion=completed(("bundled", "timm:")),
+        help="bundled, a folder, OWNER/NAME on the Hugging Face hub (downloaded once), timm:NAME "
+        "(pip install 'tokenrank[timm]'), or diffusers:OWNER/NAME (pip install 'tokenrank[diffusers]').",
+        autocompletion=completed(("bundled", "timm:", "diffusers:")),
     ),
 ]
 OtherVersionsOption = Annotated[
@@ -138,6 +146,9 @@ RefineOption = Annotated[
 ]
 BatchOption = Annotated[str, typer.Option(metavar="NUMBER", help="Images between two writes to the disk.")]
 SeedOption = Annotated[str, typer.Option(metavar="NUMBER", help="Of all random numbers.")]
+SeedsOption = Annotated[
+    str, typer.Option(metavar="SEEDS", help="Of the noise: a number, a list such as 1,5, or a range such as 0-7.")
+]
 ResamplesOption = Annotated[
     str, typer.Option(metavar="NUMBER", help="Bootstrap resamples of the images for the intervals.")
 ]
