@@ -15,13 +15,20 @@ import performance_page  # noqa: E402
 import robustness_page  # noqa: E402
 
 sys.path.remove(str(BENCHMARKS))
-PAGES = {"performance.md": performance_page.TABLES, "robustness.md": robustness_page.TABLES}
+
+from benchmarks import concepts_page, diffseg_page, guidance_page  # noqa: E402
+
+PAGES = {
+    "performance.md": performance_page.TABLES,
+    "robustness.md": robustness_page.TABLES,
+    "diffusion.md": {**concepts_page.TABLES, **diffseg_page.TABLES, **guidance_page.TABLES},
+}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_agrees_with_its_results(page: str) -> None:
     text = (filled.DOCS / page).read_text(encoding="utf-8")
-    assert filled.filled(text, PAGES[page]) == text, f"python benchmarks/{page[:-3]}_page.py writes it anew"
+    assert filled.filled(text, PAGES[page]) == text, "the page's script in benchmarks writes it anew"
     assert {name for name, _ in filled.MARKS.findall(text)} == set(PAGES[page])
 
 

@@ -1,0 +1,1 @@
+"""Parts of ``benchmarks.concepts``: held-out mosaics, passes of the denoiser, maps of many at once, their scores."""
