@@ -34,7 +34,7 @@ SLOW = {
     "docs/howto/own-method.md",
 }  # fmt: skip
 METHODS = tuple(tr.baselines.methods())
-MOST_NOT_RUN = 12  # most of them the line for real weights, beside a model that runs
+MOST_NOT_RUN = 13  # most of them the line for real weights, beside a model that runs
 
 WAYS_IN = ("from_attentions", "from_cache", "from_query_key", "load_trace")
 
@@ -88,9 +88,19 @@ def speech_model(folder: Path) -> dict[str, Any]:
     return {"model": tr.load(save_whisper(folder))}
 
 
+def small_flux(folder: Path) -> dict[str, Any]:
+    """What docs/howto/concepts.md calls ``folder``: the trained pipeline of the repository."""
+    pytest.importorskip("diffusers")
+    model = ROOT / "training" / "text_to_image" / "model"
+    if not model.is_dir():
+        pytest.skip("training/text_to_image/model is not there")
+    return {"folder": model}
+
+
 NAMES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "docs/audio.md": speech_model,
     "docs/capture.md": denoiser_and_language_model,
+    "docs/howto/concepts.md": small_flux,
     "docs/interchange.md": bert_and_tensors,
 }
 """Names that a page has from its words; a page that is not here runs from zero."""
@@ -108,7 +118,12 @@ def marked(page: Path) -> Any:
 def test_a_page_runs_from_top_to_bottom(
     page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python in one namespace and commands, in a folder that holds ``cat.jpg`` and ``speech.wav``; README in none."""
+    """Python in one namespace and commands, in a folder that holds ``cat.jpg`` and ``speech.wav``; README in none.
+
+    The small FLUX, which is no part of the package, is where a clone of the repository has it.
+    """
+    if "training/text_to_image/model" in page.read_text(encoding="utf-8"):
+        (tmp_path / "training").symlink_to(ROOT / "training")
     text = "" if page == README else page.read_text(encoding="utf-8")
     if "cat.jpg" in text:
         shutil.copy(tr.samples.path("chelsea"), tmp_path / "cat.jpg")
