@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from .concept.variants import EVERY, Variant
-from .filled import DOCS, MARKS, SPACE, Tables, filled, result, source, table
+from .filled import SPACE, Tables, refill, result, source, table
 
 NAMES = {
     "random": "*chance: maps of noise*",
@@ -244,10 +244,7 @@ TABLES: Tables = {
 
 
 def main() -> None:
-    path = DOCS / "diffusion.md"
-    text = path.read_text(encoding="utf-8")
-    others = {name: (lambda kept=kept: kept.removesuffix("\n")) for name, kept in MARKS.findall(text)}
-    path.write_text(filled(text, {**others, **TABLES}), encoding="utf-8")
+    refill("diffusion.md", TABLES)
 
 
 if __name__ == "__main__":

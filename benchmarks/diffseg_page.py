@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from filled import DOCS, MARKS, SPACE, Tables, filled, result, seconds, source, table
+from filled import SPACE, Tables, refill, result, seconds, source, table
 
 NETWORKS = {"dinov2-small": "DINOv2-small", "flux": "small FLUX"}
 DATA = {"coco": "COCO", "ecssd": "ECSSD", "bsds500": "BSDS500"}
@@ -193,10 +193,7 @@ TABLES: Tables = {
 
 
 def main() -> None:
-    path = DOCS / "diffusion.md"
-    text = path.read_text(encoding="utf-8")
-    others = {name: (lambda kept=kept: kept.removesuffix("\n")) for name, kept in MARKS.findall(text)}
-    path.write_text(filled(text, {**others, **TABLES}), encoding="utf-8")
+    refill("diffusion.md", TABLES)
 
 
 if __name__ == "__main__":

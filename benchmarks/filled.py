@@ -39,6 +39,13 @@ def fill(page: str, tables: Tables) -> None:
     print(f"{page}: {len(MARKS.findall(text))} tables")
 
 
+def refill(page: str, tables: Tables) -> None:
+    """Write some tables of a page of ``docs`` anew; others are left as they are."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    others = {name: (lambda kept=kept: kept.removesuffix("\n")) for name, kept in MARKS.findall(text)}
+    fill(page, {**others, **tables})
+
+
 def table(head: list[str], rows: list[list[str]], right: int = 0) -> str:
     """In Markdown; columns from ``right`` on hold numbers."""
     rule = ["---:" if right and place >= right else "---" for place in range(len(head))]

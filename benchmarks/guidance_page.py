@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from filled import DOCS, MARKS, RESULTS, Tables, filled, power, result, source, table
+from filled import RESULTS, Tables, power, refill, result, source, table
 
 ARMS = {
     "none": "none",
@@ -155,10 +155,7 @@ TABLES: Tables = {
 def main() -> None:
     if not (RESULTS / "guidance.json").is_file():
         raise SystemExit("no results/guidance.json; run: python -m benchmarks.guidance")
-    path = DOCS / "diffusion.md"
-    text = path.read_text(encoding="utf-8")
-    others = {name: (lambda kept=kept: kept.removesuffix("\n")) for name, kept in MARKS.findall(text)}
-    path.write_text(filled(text, {**others, **TABLES}), encoding="utf-8")
+    refill("diffusion.md", TABLES)
 
 
 if __name__ == "__main__":

@@ -108,15 +108,6 @@ BouncesOption = Annotated[
         "those up to where half of the start is forgotten.",
     ),
 ]
-StepsOption = Annotated[
-    str,
-    typer.Option(
-        "--n",
-        metavar="N",
-        help="Bounces, or halflife: as many until half of the start is forgotten.",
-        autocompletion=completed(("1", "2", "halflife")),
-    ),
-]
 AlphaOption = Annotated[str, typer.Option(metavar="A", help="Probability of following attention in TokenRank, 0 to 1.")]
 PageAlphaOption = Annotated[
     str, typer.Option("--alpha", metavar="A", help="Probability of following attention at a bounce, 0.5 to 0.999.")

@@ -77,8 +77,8 @@ def segment(
         typer.Option(
             "--n",
             metavar="N",
-            help="Bounces, or halflife: as many until half of the start is forgotten.",
-            show_default="2, with words 1",
+            help="Bounces, or halflife: as many until half of the start is forgotten (not with words).",
+            show_default="2, with words 3",
             autocompletion=completed(("1", "2", "halflife")),
         ),
     ] = None,

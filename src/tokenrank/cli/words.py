@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..observation import Observation
 
 MOST_WORDS = 12
-BOUNCES = (1, 2)
+BOUNCES = (1, 2, 3)
 """Of the figure, for three layers each: the first, the middle and the last."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -100,8 +100,3 @@ def resized(pictures: Tensor, side: int) -> Tensor:
     if made.shape[-2:] != (side, side):
         made = F.interpolate(made, (side, side), mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
     return made
-
-
-def renamed(network: Network, name: str) -> Network:
-    """The same under another name."""
-    return replace(network, name=name)
