@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from benchmarks import diffseg_page
+from benchmarks import diffseg_page, filled
 from benchmarks.diffseg import GRIDS, TAUS, chosen_keys, divided, keep, scores, truths_of
 from benchmarks.diffseg_page import difference
 from benchmarks.diffseg_summary import summaries
@@ -148,5 +148,5 @@ def test_tables_say_what_the_results_say(monkeypatch: pytest.MonkeyPatch):
     assert "τ = 0.5 (8 pictures)" in made["DiffSeg settings"]
     assert "largest and apart |  |  |  | 0 / 0 of 2 | 0 / 0 of 2 |  |" in made["DiffSeg grids at every distance"]
     assert "10 × faster" in made["DiffSeg cost"]
-    text = (diffseg_page.DOCS / "diffusion.md").read_text(encoding="utf-8")
-    assert set(diffseg_page.TABLES) <= {name for name, _ in diffseg_page.MARKS.findall(text)}
+    text = (filled.DOCS / "diffusion.md").read_text(encoding="utf-8")
+    assert set(diffseg_page.TABLES) <= {name for name, _ in filled.MARKS.findall(text)}
