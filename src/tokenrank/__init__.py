@@ -4,12 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import baselines, errors, evaluate, samples, tasks, view
+    from . import baselines, distributed, errors, evaluate, samples, tasks, view
     from .analysis import Analysis, analyze
     from .chain import AttentionChain, CrossAttention, TokenMap, bipartite, compose
     from .explorer import Explorer
     from .explorer.explore import explore
     from .layout import TokenLayout, at
+    from .mapping.map import map
+    from .mapping.mapped import Mapped
     from .markov import Certificate, Lambda2
     from .models import Model, Sound, load
     from .observation import Denoised, Observation
@@ -27,6 +29,7 @@ __all__ = [
     "Denoised",
     "Explorer",
     "Lambda2",
+    "Mapped",
     "Model",
     "Observation",
     "Sound",
@@ -40,6 +43,7 @@ __all__ = [
     "capture",
     "check_layout",
     "compose",
+    "distributed",
     "errors",
     "evaluate",
     "explore",
@@ -48,6 +52,7 @@ __all__ = [
     "from_query_key",
     "load",
     "load_trace",
+    "map",
     "observe",
     "reading_budget",
     "samples",
@@ -63,6 +68,7 @@ _HOMES = {
     "Denoised": "observation",
     "Explorer": "explorer",
     "Lambda2": "markov",
+    "Mapped": "mapping",
     "Model": "models",
     "Observation": "observation",
     "Sound": "models",
@@ -81,6 +87,7 @@ _HOMES = {
     "from_query_key": "trace",
     "load": "models",
     "load_trace": "trace",
+    "map": "mapping",
     "observe": "reading",
     "reading_budget": "untrusted",
 }

@@ -34,6 +34,10 @@ class CaptureError(TokenRankError, RuntimeError):
     """No attention was seen, or what was seen cannot be used."""
 
 
+class DistributedError(TokenRankError, RuntimeError):
+    """A rank that does not answer, or that was asked for something else than the others; the message names it."""
+
+
 class NotFoundError(TokenRankError, LookupError):
     """A layer, span, word or model that does not exist; the message names the nearest ones."""
 
@@ -44,6 +48,10 @@ class InputError(TokenRankError, ValueError):
 
 class MissingExtraError(TokenRankError, ImportError):
     """An optional dependency is not installed; the message has the line that installs it."""
+
+
+class ClusterError(TokenRankError, RuntimeError):
+    """A cluster, or one of its workers, cannot do the work."""
 
 
 class TokenRankWarning(UserWarning):

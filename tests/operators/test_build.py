@@ -395,3 +395,18 @@ def test_restricting_to_tokens_that_send_nothing_there(build: str) -> None:
     with pytest.raises(ChainError) as error:
         restrict(operator, keep)
     says(error, ["token 3" if build == "padded" else "token 1", "keep", SAMPLE])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (lambda t: t.to("meta"), r"q is on the device 'meta' and holds no numbers"),
+        (lambda t: t.to(torch.float8_e4m3fn), r"q is torch.float8_e4m3fn, expected float16, bfloat16"),
+        (lambda t: t[..., :0], r"q has shape \(2, 5, 0\), expected at least one dimension d"),
+    ],
+)
+@pytest.mark.parametrize("path", ["host", "device"])
+def test_tensors_that_hold_no_logits(changed: Any, words: str, path: Any) -> None:
+    q, k = map(changed, torch.randn(2, 2, 5, 4))
+    with pytest.raises(ChainError, match=words):
+        from_query_key(q, k, None, None, False, path)

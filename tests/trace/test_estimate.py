@@ -8,6 +8,7 @@ import transformers as hf
 from torch import nn
 
 from tokenrank.errors import CaptureError, InputError
+from tokenrank.memory import free_bytes
 from tokenrank.recording import budget
 from tokenrank.trace import Trace, capture
 
@@ -102,9 +103,9 @@ def test_a_full_machine_is_an_error_before_it_is_full(monkeypatch: pytest.Monkey
 
 
 def test_free_memory_is_that_of_this_machine() -> None:
-    free = budget.free_bytes()
+    free = free_bytes()
     assert free is None or 2**20 < free < 2**50
-    assert budget.free_bytes("meta") is None
+    assert free_bytes("meta") is None
 
 
 @pytest.mark.parametrize("limit", [0, -5, True, 2.5])

@@ -37,6 +37,7 @@ class AttentionChain(Walks, Passage, Derived):
             to float32. Row sums off by no more than the rounding of the given dtype are
             divided out.
         layout: which token is what; optional.
+        path: "host" or "device", how products are taken; by default that of the tensors' device (``from_qk``).
 
     Raises:
         ChainError: not square, empty, NaN, negative, or a row that does not sum to one.

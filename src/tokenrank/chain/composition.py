@@ -36,7 +36,7 @@ def compose(chains: Sequence[AttentionChain], residual: float = RESIDUAL) -> Att
         A chain of the same shape, lazily: an apply costs one of every layer.
 
     Raises:
-        ChainError: no chains, chains of different shapes, or a share beyond 0 … 1.
+        ChainError: no chains, chains of different shapes or on different devices, or a share beyond 0 … 1.
 
     Source: Abnar and Zuidema, "Quantifying attention flow in transformers" (2020).
 
@@ -58,6 +58,11 @@ def compose(chains: Sequence[AttentionChain], residual: float = RESIDUAL) -> Att
             raise ChainError(
                 f"layer {place} has shape {tuple(chain.shape)}, expected {tuple(first.shape)} as layer 0; "
                 "aggregate heads, or restrict all layers to the same tokens, first"
+            )
+        if chain.device != first.device:
+            raise ChainError(
+                f"layer {place} is on {str(chain.device)!r}, expected {str(first.device)!r} as layer 0; capture with "
+                'one device= for all layers, such as tr.capture(model, device="cpu")'
             )
     factors = [chain.operator if residual == 0 else Lazy(chain.operator, 1 - residual) for chain in reversed(chains)]
     caption = f"{len(factors)} layers in a row, residual {residual:g}"

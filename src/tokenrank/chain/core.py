@@ -13,9 +13,9 @@ from ..errors import ChainError, LayoutError
 from ..html import note, panel, table
 from ..layout import TokenLayout
 from ..markov import leading_index
-from ..operators import Choice, Kernel, Operator, from_query_key, from_scores, from_weights, reverse
+from ..operators import Choice, Kernel, Operator, Path, from_query_key, from_scores, from_weights, reverse
 from ..recording.budget import readable
-from .starts import Start, start_distribution
+from .starts import Start, moved, start_distribution
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,8 +32,10 @@ class Core:
     picture: Image | None
     caption: str
 
-    def __init__(self, weights: Tensor | np.ndarray, layout: TokenLayout | None = None) -> None:
-        self._set(from_weights(_tensor(weights)), layout)
+    def __init__(
+        self, weights: Tensor | np.ndarray, layout: TokenLayout | None = None, path: Path | None = None
+    ) -> None:
+        self._set(from_weights(_tensor(weights), path), layout)
 
     @classmethod
     def from_qk(
@@ -44,6 +46,7 @@ class Core:
         mask: Tensor | np.ndarray | None = None,
         is_causal: bool = False,
         layout: TokenLayout | None = None,
+        path: Path | None = None,
     ) -> Self:
         """softmax(scale · q kᵀ + mask), never materialised.
 
@@ -54,9 +57,12 @@ class Core:
             mask: bool (True may attend) or float (added), broadcastable to (*batch, heads, N, N).
             is_causal: token i sees tokens 0 … i.
             layout: which token is what; optional.
+            path: "host" or "device", how products are taken: by default that of the tensors' device. "device" is the
+                way of GPUs (all heads at once, half precision where it suffices), and works on a CPU, too.
 
         Raises:
-            ChainError: shapes that do not fit, NaN or infinite entries, a fully masked row.
+            ChainError: shapes that do not fit, NaN or infinite entries, a fully masked row, tensors on several
+                devices, a device without float64 (MPS).
 
         Example:
             >>> import torch
@@ -69,11 +75,13 @@ class Core:
             tensor([0.3775, 0.6225, 0.0000, 0.0000])
         """
         mask = None if mask is None else _tensor(mask)
-        return cls.from_operator(from_query_key(_tensor(q), _tensor(k), scale, mask, is_causal), layout)
+        return cls.from_operator(from_query_key(_tensor(q), _tensor(k), scale, mask, is_causal, path), layout)
 
     @classmethod
-    def from_scores(cls, scores: Tensor | np.ndarray, layout: TokenLayout | None = None) -> Self:
-        """softmax of logits (*batch, N, N); −inf is masked.
+    def from_scores(
+        cls, scores: Tensor | np.ndarray, layout: TokenLayout | None = None, path: Path | None = None
+    ) -> Self:
+        """softmax of logits (*batch, N, N); −inf is masked. ``path`` as of ``from_qk``.
 
         Stored as weights, unless a logit that is not masked lies so far below the others of its row that its weight
         underflows (87 nats in single precision, 708 in double): then the logits are kept, and no step is lost.
@@ -88,7 +96,7 @@ class Core:
             tensor([[1.0000, 0.0000],
                     [0.5000, 0.5000]])
         """
-        return cls.from_operator(from_scores(_tensor(scores)), layout)
+        return cls.from_operator(from_scores(_tensor(scores), path), layout)
 
     @classmethod
     def from_operator(
@@ -200,7 +208,7 @@ class Core:
         if personalization is None:
             n = self.num_tokens
             return torch.full((n,), 1 / n, dtype=torch.float64, device=self.device).expand(*self.batch, n)
-        return start_distribution(personalization, self.shape, self.layout, "personalization").to(self.device)
+        return moved(start_distribution(personalization, self.shape, self.layout, "personalization"), self.device)
 
 
 def _tensor(values: Tensor | np.ndarray) -> Tensor:

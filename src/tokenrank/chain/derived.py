@@ -13,7 +13,7 @@ from ..markov import censor
 from ..operators import Lazy, Mixture, Teleport, restrict, reverse
 from .core import probability
 from .spectral import Spectral
-from .starts import Start, TokenSet, token_set
+from .starts import Start, TokenSet, moved, token_set
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -112,7 +112,7 @@ class Derived(Spectral):
         """
         if how not in ("renormalise", "censor"):
             raise ChainError(f"how = {how!r}, expected 'renormalise' or 'censor'")
-        keep = token_set(tokens, self.num_tokens, self.layout).nonzero()[:, 0].to(self.device)
+        keep = moved(token_set(tokens, self.num_tokens, self.layout).nonzero()[:, 0], self.device)
         layout = None if self.layout is None else self.layout.select(keep.tolist())
         operator = restrict(self.operator, keep) if how == "renormalise" else censor(self.operator, keep)
         return self._like(operator, layout, "restricted" if how == "renormalise" else "censored")

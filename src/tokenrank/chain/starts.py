@@ -63,7 +63,7 @@ def start_distribution(start: Start, shape: torch.Size, layout: TokenLayout | No
         return _weights(_of_mapping(start, n, layout, name), batch, name)
     places = _places(start)
     if places is not None:
-        return _even(_mask(_tokens_of(places, n, layout, name), n), batch, name)
+        return _on_tokens(_tokens_of(places, n, layout, name), n, batch, name)
     given = _as_tensor(start, name, _START)
     if given.dtype == torch.bool:
         return _even(_checked_width(given, n, name), batch, name)
@@ -77,7 +77,7 @@ def start_distribution(start: Start, shape: torch.Size, layout: TokenLayout | No
             "of these tokens, or as one for each row. For one give them flat; several, where they can be taken, are a "
             "list of lists, [[0], [3, 4]], or a mask (k, N)"
         )
-    return _even(_mask(token_indices(given.reshape(-1).tolist(), n), n, given.device), batch, name)
+    return _on_tokens(token_indices(_numbers(start), n), n, batch, name, given.device)
 
 
 def token_set(tokens: TokenSet, n: int, layout: TokenLayout | None, name: str = "tokens") -> Tensor:
@@ -99,7 +99,7 @@ def token_set(tokens: TokenSet, n: int, layout: TokenLayout | None, name: str = 
     given = _as_tensor(tokens, name, _SET)
     if given.dtype == torch.bool or given.is_floating_point():
         return start_distribution(given, single, layout, name) > 0
-    indices = token_indices(given.reshape(-1).tolist(), n)
+    indices = token_indices(_numbers(tokens), n)
     token, times = _most_named(indices)
     if times > 1:
         raise ChainError(
@@ -121,6 +121,12 @@ def token_indices(tokens: Sequence[int], n: int) -> list[int]:
         if not -n <= token < n:
             raise ChainError(f"token {token} of a chain of {n} tokens, expected an index from {-n} to {n - 1}")
     return [token % n for token in tokens]
+
+
+def _numbers(given: Any) -> list[int]:
+    """Whole numbers in a row, by way of a device only where they are there."""
+    numbers = given if isinstance(given, Tensor) else np.asarray(given)
+    return cast("list[int]", numbers.reshape(-1).tolist())
 
 
 def _as_tensor(start: Any, name: str, expected: str) -> Tensor:
@@ -298,22 +304,34 @@ def _even(mask: Tensor, batch: torch.Size, name: str) -> Tensor:
     return _expanded(mask.double() / counts, batch, name)
 
 
+def _on_tokens(
+    tokens: Sequence[int], n: int, batch: torch.Size, name: str, device: torch.device | None = None
+) -> Tensor:
+    """Evenly on one token at least: nothing is left to be looked at."""
+    mask = _mask(tokens, n, device).double()
+    return _expanded(mask / mask.sum(-1, keepdim=True), batch, name)
+
+
 def _weights(start: Tensor, batch: torch.Size, name: str) -> Tensor:
     """Weights (…, N) of any scale, divided by their sum."""
     start = start.detach().double()
-    wrong = ~(torch.isfinite(start) & (start >= 0))
-    if bool(wrong.any()):
-        place = wrong.nonzero()[0].tolist()
-        raise ChainError(
-            f"weight {start[tuple(place)].item():.6g} of token {place[-1]} in {name}, expected finite weights ≥ 0; "
-            "logits become weights by softmax"
-        )
-    largest = start.amax(-1, keepdim=True)
-    if not bool((largest > 0).all()):
+    wrong, largest = ~(torch.isfinite(start) & (start >= 0)), start.amax(-1, keepdim=True)
+    if not bool((largest > 0).all() & ~wrong.any()):  # one look, which a device is waited for
+        if bool(wrong.any()):
+            place = wrong.nonzero()[0].tolist()
+            raise ChainError(
+                f"weight {start[tuple(place)].item():.6g} of token {place[-1]} in {name}, expected finite weights ≥ 0; "
+                "logits become weights by softmax"
+            )
         raise ChainError(f"all weights of {name} are zero, expected one above 0")
     # the largest becomes 1 first: sums of huge or tiny weights neither overflow nor vanish
     scaled = start / largest
     return _expanded(scaled / scaled.sum(-1, keepdim=True), batch, name)
+
+
+def moved(start: Tensor, device: torch.device) -> Tensor:
+    """The same on the device of the chain; nothing is asked for where it is there."""
+    return start if start.device == device else start.to(device)
 
 
 def _expanded(start: Tensor, batch: torch.Size, name: str) -> Tensor:

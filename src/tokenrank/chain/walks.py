@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ..errors import ChainError, NotConvergedWarning, NotUniqueWarning
 from ..markov import Bounces, Certificate, bounces, closed_classes, half_life, quasi_stationary, stationary
-from ..markov.bounce import certificate_of_steps
+from ..markov.bounce import certificate_of_bounds, certificate_of_steps, certified_bounces
 from ..operators import Operator
 from .answers import QuasiStationary, placed
 from .core import Core, Direction, probability
 from .many_starts import Starts, start_distributions
-from .starts import Start, TokenSet, token_set
+from .starts import Start, TokenSet, moved, token_set
 from .token_map import TokenMap
 
 MAX_APPLIES = 5000  # attention applications of one TokenRank
@@ -48,8 +48,8 @@ class Walks(Core):
             TokenMap of values (*batch, N), each a distribution; (k, *batch, N) of k starts, and with ``path``
             (n + 1, k, *batch, N). Of stored weights they are exact but for the rounding
             of sums. The softmax of queries and keys is not: its certificate bounds the ℓ1 error: 1e-7 of a
-            chain in single precision on a CPU, whose bounces are taken in double (up to 2,048 tokens), about
-            1e-3 a bounce elsewhere.
+            chain in single precision whose bounces are taken in double (up to 2,048 tokens on a CPU), about
+            1e-3 a bounce beyond, and below 1e-6 a bounce on a GPU, whatever the number of tokens.
 
         Source: "Attention (as Discrete-Time Markov) Chains", multi-bounce attention.
 
@@ -67,21 +67,26 @@ class Walks(Core):
                     [0.1250, 0.5000, 0.3750]], dtype=torch.float64)
         """
         operator = self._towards(direction)
-        v = start_distributions(start, self.shape, self.layout).to(self.device)
+        v = moved(start_distributions(start, self.shape, self.layout), self.device)
         if isinstance(n, str) and n == "halflife":
-            each = half_life(operator, v).values
-            most = int(each.max())
+            half = half_life(operator, v)
+            each, most = half.values, half.certificate.applies  # no walk was followed further than its half-life
         elif isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0:
             each, most = None, int(n)
         else:
             raise ChainError(f"n = {n!r} bounces, expected a whole number ≥ 0 or 'halflife'")
-        # single precision proves three digits a bounce; on a CPU, double costs little where a head stays in the cache
-        wide = self.device.type == "cpu" and self.num_tokens <= WIDE
-        work = torch.float64 if wide else self.dtype
-        states = (state.to(self.dtype) for state in bounces(operator, v.to(work), most, each))
-        # without the path one state at a time is held, however many bounces there are
-        values = torch.stack(list(states)) if path else deque(states, maxlen=1)[0]
-        certificate = certificate_of_steps(operator, values.shape[:-1], work, most, self.dtype)
+        if operator.path == "device":
+            walked = ((state.to(self.dtype), error) for state, error in certified_bounces(operator, v, most, each))
+            kept = list(walked) if path else list(deque(walked, maxlen=1))
+            values, bounds = (torch.stack(parts) if path else parts[0] for parts in zip(*kept, strict=True))
+            certificate = certificate_of_bounds(operator, bounds, most, self.dtype)
+        else:
+            # single precision proves three digits a bounce; double costs little where a head stays in the cache
+            work = torch.float64 if self.num_tokens <= WIDE else self.dtype
+            states = (state.to(self.dtype) for state in bounces(operator, v.to(work), most, each))
+            # without the path one state at a time is held, however many bounces there are
+            values = torch.stack(list(states)) if path else deque(states, maxlen=1)[0]
+            certificate = certificate_of_steps(operator, values.shape[:-1], work, most, self.dtype)
         return self._map(values, certificate, f"n = {n}, {direction}", v.expand(values.shape))
 
     def tokenrank(
@@ -133,7 +138,8 @@ class Walks(Core):
         if alpha == 1 and personalization is None:
             _warn_if_not_unique(operator)
         answer = stationary(operator, float(alpha), jump, tol, max_applies)
-        _warn_of_doubt(answer.certificate, tol)
+        if not answer.met:
+            _warn_of_doubt(answer.certificate, tol)
         return self._map(answer.values, answer.certificate, f"TokenRank, alpha {alpha:g}, {direction}")
 
     def _map(self, values: Tensor, certificate: Certificate, what: str, start: Tensor | None = None) -> TokenMap:
@@ -162,14 +168,15 @@ class Walks(Core):
 
 def _warn_of_doubt(certificate: Certificate, tol: float) -> None:
     count = certificate.converged.numel()
-    if not bool(certificate.converged.all()):
+    missed, doubted = torch.stack([~certificate.converged.all(), certificate.uncertain.any()]).tolist()
+    if missed:
         warnings.warn(
             f"TokenRank did not reach tol = {tol:g} in {int((~certificate.converged).sum())} of {count} "
             f"chains ({certificate}); raise max_applies, lower alpha, or loosen tol",
             NotConvergedWarning,
             stacklevel=3,
         )
-    elif bool(certificate.uncertain.any()):
+    elif doubted:
         warnings.warn(
             f"TokenRank without teleport is uncertain in {int(certificate.uncertain.sum())} of {count} chains "
             f"({certificate}): a residual says nothing about the error where the gap 1 − |λ2| is as small; take "

@@ -6,14 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-_ON_CPU = "can't allocate memory"  # what PyTorch's allocator for the CPU says, whose errors have no class of their own
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and _ON_CPU in str(error)
-    )
+from ..memory import is_out_of_memory
 
 
 def size_that_fits(run: Callable[[int], object], size: int, step: int) -> int | None:

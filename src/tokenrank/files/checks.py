@@ -198,8 +198,8 @@ def _check_mask(mask: Tensor, full: torch.Size, what: str) -> None:
             "logits); a mask of zeros and ones is mask.bool()"
         )
     try:
-        fits = torch.broadcast_shapes(mask.shape, full) == full
-    except RuntimeError:
+        fits = np.broadcast_shapes(mask.shape, full) == full
+    except ValueError:
         fits = False
     if not fits:
         raise InputError(f"mask of {what} has shape {tuple(mask.shape)}, expected one that broadcasts to {tuple(full)}")

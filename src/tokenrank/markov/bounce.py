@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,13 +14,18 @@ from ..errors import ChainError
 from ..operators import WEIGHTS, Operator
 from .certificate import Certificate
 from .engine.batching import head_groups
+from .engine.certify import certified_step
 from .result import Result
 from .words import counted
 
 Bounces = int | Literal["halflife"]  # how many, or the half-life of every head
 
 LIMIT = 64  # bounces; beyond that TokenRank is the question
+LOOKS = (2, 4, 8, 16, 32)  # steps after which a device is waited for, to see whether half is forgotten
 FORGOTTEN = 1e-9  # nats; one bounce that tells less tells nothing
+STEP = (
+    1e-6  # what a bounce on a device may add to the ℓ1 error: as much as the rounding of an answer in float32, tenfold
+)
 SUM_TOLERANCE = 1e-4  # of a start given in single precision
 
 
@@ -42,14 +47,42 @@ def bounces(operator: Operator, start: Tensor, n: int, each: Tensor | None = Non
         yield _rows(v, start.shape)
 
 
+def certified_bounces(
+    operator: Operator, start: Tensor, n: int, each: Tensor | None = None, tol: float = STEP
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """vᵀAᵏ for k = 0 … n in float64, and proved bounds of the ℓ1 errors, (*starts, *batch); see ``bounces``.
+
+    Rows are read by chunks in double precision, so that nothing N × N is made (``certified_step``). Every step adds
+    what it is off by of its own, at most ``tol`` where that can be had, and moves what was off before by no more than
+    it was.
+    """
+    heads, tokens = operator.batch.numel(), operator.num_tokens
+    flat = operator.reshape(heads)
+    shape, v = start.shape, _columns(operator, start.double()).reshape(heads, tokens, -1)
+    rests = None if each is None else _columns(operator, each[..., None]).reshape(heads, 1, -1)
+    error = torch.zeros_like(v[:, 0])
+
+    def told() -> tuple[Tensor, Tensor]:
+        states = v.reshape(*operator.batch, tokens, v.shape[-1])
+        return _rows(states, shape), _rows(error.reshape(*operator.batch, 1, v.shape[-1]), (*shape[:-1], 1))[..., 0]
+
+    yield told()
+    for k in range(1, n + 1):
+        moved, wrong = certified_step(flat, v, tol)
+        walks = None if rests is None else k <= rests
+        v = moved if walks is None else torch.where(walks, moved, v)
+        error = error + (wrong if walks is None else torch.where(walks[:, 0], wrong, 0.0))
+        yield told()
+
+
 def _columns(operator: Operator, start: Tensor) -> Tensor:
     """Numbers (*starts, *batch, N) as columns (*batch, N, c), c of them."""
     return start.reshape(-1, *operator.batch, start.shape[-1]).movedim(0, -1)
 
 
-def _rows(columns: Tensor, shape: torch.Size) -> Tensor:
+def _rows(columns: Tensor, shape: Sequence[int]) -> Tensor:
     """Columns (*batch, N, c) as (*starts, *batch, N) = ``shape``."""
-    return columns.movedim(-1, 0).reshape(shape)
+    return columns.movedim(-1, 0).reshape(tuple(shape))
 
 
 def certificate_of_steps(
@@ -69,6 +102,15 @@ def certificate_of_steps(
     bound = bound + (0.0 if told in (None, dtype) else torch.finfo(told).eps)
     # 2 is known of any two distributions
     return replace(exact, error_bound=bound.expand(tuple(shape))).beyond(2.0)
+
+
+def certificate_of_bounds(operator: Operator, bounds: Tensor, steps: int, told: torch.dtype) -> Certificate:
+    """The same from proved bounds of the errors in float64, (…, *batch); ``told`` is what the answer is rounded to."""
+    exact = Certificate.exact(bounds.shape, operator.device, steps, "bounces", operator.source)
+    if steps == 0 or operator.source == WEIGHTS:
+        return exact
+    rounded = 0.0 if told == torch.float64 else torch.finfo(told).eps
+    return replace(exact, error_bound=bounds + rounded).beyond(2.0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,13 +176,7 @@ def half_life(operator: Operator, start: Tensor, limit: int = LIMIT) -> HalfLife
     shape, heads = start.shape[:-1], math.prod(operator.batch)
     walks = _columns(operator, start).reshape(heads, n, -1)
     walks = torch.cat([walks, torch.full_like(walks[..., :1], 1 / n)], -1)
-    groups = list(head_groups(operator, torch.float64))
-    curve = [_divergence(walks)]
-    while len(curve) <= limit:
-        walks = torch.cat([group.T @ walks[part] for part, group in groups])
-        curve.append(_divergence(walks))
-        if bool(_halved(curve[-1], curve[1]).all()):
-            break
+    curve = _followed(_step_of(operator), walks, limit, LOOKS if operator.path == "device" else range(1, limit))
     told = torch.stack(curve, -1).movedim(1, 0).reshape(*shape, len(curve))
     halved = _halved(told[..., 1:], told[..., 1:2])
     never = ~halved.any(-1)
@@ -154,6 +190,32 @@ def half_life(operator: Operator, start: Tensor, limit: int = LIMIT) -> HalfLife
     )
 
 
+def _followed(step: Callable[[Tensor], Tensor], walks: Tensor, limit: int, looks: Sequence[int]) -> list[Tensor]:
+    """D(0), D(1), … of walks (h, N, c + 1), (h, c) each, until half is forgotten by all of them; ``looks`` says after
+    how many steps it is looked whether that is so.
+    """
+    curve, forgotten = [_divergence(walks)], [torch.zeros_like(walks[:, 0, :-1], dtype=torch.bool)]
+    while len(curve) <= limit:
+        walks = step(walks)
+        curve.append(_divergence(walks))
+        forgotten.append(forgotten[-1] | _halved(curve[-1], curve[1]))
+        steps = len(curve) - 1
+        if steps in looks or steps == limit:
+            done = torch.stack([f.all() for f in forgotten]).tolist()
+            if done[-1]:
+                return curve[: done.index(True) + 1]
+    return curve
+
+
+def _step_of(operator: Operator) -> Callable[[Tensor], Tensor]:
+    """x (h, N, c) → Aᵀx in float64 of the flattened batch; on the device path nothing N × N is made for it."""
+    if operator.path == "device":
+        flat = operator.reshape(operator.batch.numel())
+        return lambda x: certified_step(flat, x, 0.0)[0]
+    groups = list(head_groups(operator, torch.float64))
+    return lambda x: torch.cat([group.T @ x[part] for part, group in groups])
+
+
 def _distribution(operator: Operator, start: Tensor) -> Tensor:
     """The start in float64, (*starts, *batch, N)."""
     wanted = tuple(operator.shape[:-1])
@@ -164,7 +226,7 @@ def _distribution(operator: Operator, start: Tensor) -> Tensor:
         v = start.double().expand(*several, *wanted)
     except RuntimeError:
         raise ChainError(f"start has shape {tuple(start.shape)}, expected one that broadcasts to {wanted}") from None
-    if not torch.isfinite(v).all() or v.amin() < 0 or (v.sum(-1) - 1).abs().max() > SUM_TOLERANCE:
+    if not bool((v.amin() >= 0) & ((v.sum(-1) - 1).abs().amax() <= SUM_TOLERANCE)):  # NaN is neither
         raise ChainError("start is no distribution over tokens, expected numbers ≥ 0 that sum to one")
     return v / v.sum(-1, keepdim=True)
 

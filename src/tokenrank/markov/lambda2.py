@@ -7,23 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..operators import Dense, Operator
 from ..progress import track
 from .certificate import Certificate
-from .eigen.located import ERROR, classes, largest_modulus, locate, relative_error
+from .eigen.device_lambda2 import every_eigenvalue, on_device
+from .eigen.found import MARGIN, TOLERANCE, Found, exact, larger, measured, settled
+from .eigen.located import classes, largest_modulus, locate, relative_error
 from .eigen.search import Search, some_heads
 from .engine import constants
 from .engine.batching import told_groups
 from .engine.krylov import Apply, centred, quotient
 from .result import Result
 from .support.communicating import Graph
-
-TOLERANCE = 2e-4  # residual that counts as converged, relative to max(|λ2|, 0.1)
-MARGIN = 0.9  # of it, and of the error, while the residual is only what the recurrence sees
-ORDER = ("diagonal", "classes", "eigenvalues", "subspace", "arnoldi")
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,30 +48,6 @@ class Lambda2(Result):
     caption: str = field(default="", compare=False)
 
 
-@dataclass
-class _Found:
-    """What is known of h heads while they are worked on, all in float64 (h,)."""
-
-    values: Tensor
-    residual: Tensor
-    bound: Tensor
-    uncertain: Tensor
-    applies: int = 1
-    method: str = "diagonal"
-
-    @classmethod
-    def nothing(cls, heads: int, device: torch.device) -> _Found:
-        zero = torch.zeros(heads, dtype=torch.float64, device=device)
-        return cls(zero, zero.clone(), zero + torch.inf, zero == 0)
-
-    def put(self, heads: Tensor | slice, other: _Found) -> None:
-        """Answers of some of the heads."""
-        for name in ("values", "residual", "bound", "uncertain"):
-            getattr(self, name)[heads] = getattr(other, name)
-        self.applies = max(self.applies, other.applies)
-        self.method = max(self.method, other.method, key=ORDER.index)
-
-
 def lambda2(operator: Operator, seed: int = 0, proved: bool = True) -> Lambda2:
     """|λ2| of every head of an operator (*batch, N, N), without its π.
 
@@ -90,31 +65,38 @@ def lambda2(operator: Operator, seed: int = 0, proved: bool = True) -> Lambda2:
     tokens where values only weigh heads. They are within ``ERROR`` as residual times condition says it, and
     ``error_bound`` is inf, not known, unless classes or all eigenvalues decide.
 
+    On the device path all heads share one Krylov space of single precision (``eigen/device_lambda2.py``), whose
+    answers are measured in float64 by one product; what a value, a residual and a doubt mean is the same.
+
     A chain of one token has no second eigenvalue; its |λ2| is 0.
     """
     heads, n = math.prod(operator.batch), operator.num_tokens
     flat = operator.reshape(heads)
     if n == 1:
-        found = _Found.nothing(heads, operator.device)
-        found.put(slice(None), _exact(found.values, found.values))
+        found = Found.nothing(heads, operator.device)
+        found.put(slice(None), exact(found.values, found.values))
     elif operator.structure != "full":
         values = flat.diagonal(torch.float64).topk(2, -1).values[:, 1].clamp(max=1)
-        found = _exact(values, values * relative_error(flat))
+        found = exact(values, values * relative_error(flat))
     elif n <= constants.ALL_EIGENVALUES and (proved or n < constants.SUBSPACE_FEWEST):
-        found = _Found.nothing(heads, operator.device)
-        for part, group in told_groups(operator, torch.float64, "|λ2|"):
-            found.put(part, _all(group, classes(flat.index(part)), relative_error(flat.index(part))))
+        if flat.path == "device":
+            found = every_eigenvalue(flat)
+        else:
+            found = Found.nothing(heads, operator.device)
+            for part, group in told_groups(operator, torch.float64, "|λ2|"):
+                found.put(part, _all(group, classes(flat.index(part)), relative_error(flat.index(part))))
     else:
-        found = _large(flat, seed)
+        found = on_device(flat, seed) if flat.path == "device" else _large(flat, seed)
     values = found.values.to(operator.dtype)
     bound = found.bound + (values.double() - found.values).abs()
     bound = bound + torch.finfo(torch.float64).eps * (bound > 0)
     bound = torch.where(bound < 1, bound, torch.inf)  # of a number from 0 to 1 it would say nothing
+    bounded = not bool(torch.isinf(bound).all()) if found.bounded is None else found.bounded
     uncertain = found.uncertain.reshape(operator.batch)
     certificate = Certificate(
         ~uncertain,
         found.residual.reshape(operator.batch),
-        None if bool(torch.isinf(bound).all()) else bound.reshape(operator.batch),
+        bound.reshape(operator.batch) if bounded else None,
         found.applies,
         found.method,
         about=operator.source,
@@ -122,34 +104,28 @@ def lambda2(operator: Operator, seed: int = 0, proved: bool = True) -> Lambda2:
     return Lambda2(values.reshape(operator.batch), certificate)
 
 
-def _exact(values: Tensor, off: Tensor, method: str = "diagonal") -> _Found:
-    return _Found(values, torch.zeros_like(values), off, off > ERROR, 1, method)
-
-
-def _all(group: Operator, graphs: Sequence[Graph], relative: Tensor) -> _Found:
+def _all(group: Operator, graphs: Sequence[Graph], relative: Tensor) -> Found:
     """All eigenvalues of heads (h, N, N)."""
     known = locate(group.to_dense(torch.float64), graphs, relative)
     first = known.values[:, 0].abs()
     values = torch.minimum(torch.maximum(first, known.lower), known.upper)
-    return _exact(values, torch.maximum(known.upper - values, values - known.lower), "eigenvalues")
+    return exact(values, torch.maximum(known.upper - values, values - known.lower), "eigenvalues")
 
 
-def _large(flat: Operator, seed: int) -> _Found:
+def _large(flat: Operator, seed: int) -> Found:
     """More tokens than all eigenvalues are taken of at once: classes where there are several, then Krylov spaces."""
     heads, n = flat.shape[:2]
-    found = _Found.nothing(heads, flat.device)
+    found = Found.nothing(heads, flat.device)
     whole = torch.arange(heads, device=flat.device)
     materialised = isinstance(flat, Dense) or n * n * 8 <= constants.DENSE_BYTES
-    everywhere = bool(flat.weights.amin() > 0) if isinstance(flat, Dense) else bool(flat.support().all())
-    if materialised and not everywhere:
+    if materialised and not _everywhere(flat):
         found_classes = classes(flat)
         alone = torch.tensor([len(g.recurrent) == 1 and int(g.period[0]) == 1 for g in found_classes])
         for head in (~alone).nonzero()[:, 0].tolist():
             found.put(slice(head, head + 1), _by_classes(flat.index(slice(head, head + 1)), found_classes[head], seed))
         whole = alone.nonzero()[:, 0].to(flat.device)
     # heads that share a Krylov space are as many as stay in the cache from one apply to the next
-    size = constants.LAMBDA2_BYTES if flat.device.type == "cpu" else constants.DENSE_BYTES
-    size = max(1, size // (n * n * flat.dtype.itemsize)) if materialised else max(1, heads)
+    size = max(1, constants.LAMBDA2_BYTES // (n * n * flat.dtype.itemsize)) if materialised else max(1, heads)
     parts = whole.split(size) if len(whole) else ()
     for some in parts if heads < 2 else track(parts, "|λ2| of heads", len(whole), counts=len):
         first, last = int(some[0]), int(some[-1])
@@ -162,36 +138,29 @@ def _large(flat: Operator, seed: int) -> _Found:
     return found
 
 
-def _by_classes(one: Operator, graph: Graph, seed: int) -> _Found:
+def _everywhere(flat: Operator) -> bool:
+    """Whether every step is possible: N² looks."""
+    return bool(flat.weights.amin() > 0) if isinstance(flat, Dense) else bool(flat.support().all())
+
+
+def _by_classes(one: Operator, graph: Graph, seed: int) -> Found:
     """A head (1, N, N) that falls into several classes, or is periodic."""
     a, relative = one.to_dense(torch.float64)[0], relative_error(one)
-    value, lower, upper, left = largest_modulus(a, graph, relative[0], constants.ALL_EIGENVALUES)
-    found = _exact(value[None], torch.maximum(upper - value, value - lower)[None], "classes")
+
+    def entries(states: np.ndarray) -> Tensor:
+        index = torch.from_numpy(states).to(a.device)
+        return a[index[:, None], index]
+
+    value, lower, upper, left = largest_modulus(a.diagonal(), entries, graph, relative[0], constants.ALL_EIGENVALUES)
+    found = exact(value[None], torch.maximum(upper - value, value - lower)[None], "classes")
     for block in left:
-        index = torch.from_numpy(block.states).to(a.device)
-        weights = Dense(a[index[:, None], index][None])
+        weights = Dense(entries(block.states)[None])
         other = _iterated(weights, weights, weights, seed, block.recurrent)
-        found = _larger(found, other)
+        found = larger(found, other)
     return found
 
 
-def _larger(one: _Found, other: _Found) -> _Found:
-    """The larger of two eigenvalues of one head, as far as they are known."""
-    first = one.values >= other.values
-    top = torch.maximum(one.values, other.values)
-    upper = torch.maximum(one.values + one.bound, other.values + other.bound)
-    lower = torch.maximum(one.values - one.bound, other.values - other.bound)
-    return _Found(
-        top,
-        torch.where(first, one.residual, other.residual),
-        torch.where(top >= 1, 0.0, torch.maximum(upper - top, top - lower)),
-        (one.uncertain | other.uncertain) & (top < 1),
-        max(one.applies, other.applies),
-        max(one.method, other.method, key=ORDER.index),
-    )
-
-
-def _iterated(operator: Operator, wide: Operator, source: Operator, seed: int, deflate: bool = True) -> _Found:
+def _iterated(operator: Operator, wide: Operator, source: Operator, seed: int, deflate: bool = True) -> Found:
     """Heads (h, N, N) by products with ``operator``, as far as these settle.
 
     Answers are measured in float64 on ``wide``, the same heads, and ``source`` is what they were made from. With
@@ -214,7 +183,7 @@ def _iterated(operator: Operator, wide: Operator, source: Operator, seed: int, d
         block = torch.randn(n, columns, generator=generator, dtype=torch.float64).to(operator.device, operator.dtype)
         return project(block).expand(heads, -1, -1)
 
-    search = Search(operator, map_of, start, partial(_settled, share=MARGIN))
+    search = Search(operator, map_of, start, partial(settled, share=MARGIN))
     if isinstance(operator, Dense) and n >= constants.SUBSPACE_FEWEST:
         weights = operator.weights
         powers = n <= constants.SUBSPACE_SQUARED and deflate
@@ -230,9 +199,9 @@ def _iterated(operator: Operator, wide: Operator, source: Operator, seed: int, d
     ready[search.left] = False
     if bool(ready.any()):  # in double precision, all at once: the heads are read once more
         some = ready.nonzero()[:, 0]
-        values[some], residual[some] = _measured(map_of(some_heads(wide, some)), search.vectors[some])
-    uncertain = ~ready | ~_settled(values, residual, search.condition)
-    found = _Found(values, residual, torch.full_like(values, torch.inf), uncertain, search.applies + 1, method)
+        values[some], residual[some] = measured(map_of(some_heads(wide, some)), search.vectors[some])
+    uncertain = ~ready | ~settled(values, residual, search.condition)
+    found = Found(values, residual, torch.full_like(values, torch.inf), uncertain, search.applies + 1, method)
     doubted = uncertain.nonzero()[:, 0]
     if len(doubted) and n <= constants.LAMBDA2_STUBBORN and deflate:
         part = some_heads(source, doubted)
@@ -247,16 +216,3 @@ def _iterated(operator: Operator, wide: Operator, source: Operator, seed: int, d
 def _centred_rows(weights: Tensor) -> Tensor:
     """The transpose of X ↦ Aᵀ X − mean: rows of A (…, N, N) less their means."""
     return weights - weights.mean(-1, keepdim=True)
-
-
-def _settled(modulus: Tensor, residual: Tensor, condition: Tensor, share: float = 1.0) -> Tensor:
-    return (residual <= share * TOLERANCE * modulus.clamp(min=0.1)) & (residual * condition <= share * ERROR)
-
-
-def _measured(apply: Apply, y: Tensor) -> tuple[Tensor, Tensor]:
-    """|θ| and ‖M y − θ y‖₂ with θ = yᴴMy of unit Ritz vectors y (h, N, 2), real and imaginary part, in float64."""
-    y = y.double()
-    y = y / torch.linalg.matrix_norm(y, keepdim=True)
-    image, y = torch.view_as_complex(apply(y).contiguous()), torch.view_as_complex(y.contiguous())
-    theta = (y.conj() * image).sum(-1)
-    return theta.abs(), torch.linalg.vector_norm(image - theta[:, None] * y, dim=-1)

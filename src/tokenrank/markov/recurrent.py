@@ -110,6 +110,19 @@ def lost_steps(source: Operator, dense: Tensor) -> Tensor:
     return tiny.flatten(1).any(-1)
 
 
+def lost_in_rows(source: Operator) -> Tensor:
+    """The same of a chain (h, N, N) that is not built, by blocks of its rows."""
+    lost = torch.zeros(source.shape[0], dtype=torch.bool, device=source.device)
+    if isinstance(source, Dense):
+        return lost
+    possible = source.support()
+    places = torch.arange(source.num_tokens, device=source.device)
+    for start, stop in source.blocks(torch.float64):
+        tiny = (source.rows(start, stop, torch.float64) < constants.LOST) & possible[..., start:stop, :]
+        lost |= (tiny & (places[start:stop, None] != places)).flatten(1).any(-1)
+    return lost
+
+
 def _eliminated(operator: Operator, entry_error: Tensor, lost: Tensor) -> Recurrent:
     few = max(1, constants.ELIMINATION_BYTES // (8 * operator.num_tokens**2))
     heads = torch.arange(operator.shape[0], device=operator.device).split(few)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ChainError
-from ..operators import Operator, QueryKey, is_everywhere
+from ..operators import Keyed, Operator, is_everywhere
 from .certificate import Certificate
 from .result import Result
 from .words import counted, range_words
@@ -120,7 +120,7 @@ def sinks(operator: Operator, threshold: float = 0.3) -> Sinks:
 def _visible(operator: Operator) -> tuple[Tensor, Tensor]:
     """Number of queries that see a key, int64, and Σ_i 1/(keys that i sees) over them; (*batch or less, N)."""
     n, device = operator.num_tokens, operator.device
-    if isinstance(operator, QueryKey) and operator.is_causal and operator.structure == "lower":
+    if isinstance(operator, Keyed) and operator.is_causal and operator.structure == "lower":
         hidden = operator.hidden_keys()
         seen = torch.ones(n, dtype=torch.bool, device=device) if hidden is None else ~hidden
         token = torch.arange(n, device=device)

@@ -102,6 +102,8 @@ def spectrum(operator: Operator, k: int, left: bool = False, seed: int = 0) -> S
         raise ChainError(f"k = {k!r} eigenvalues, expected at least 1; λ₁ = 1 counts")
     flat = operator.reshape(math.prod(operator.batch))
     wanted = min(k, operator.num_tokens) - 1
+    if flat.path == "device":  # nothing is built there: products in single precision, measured in double
+        return _assembled(operator, slow_modes(flat, flat, wanted, left, seed))
     groups = [
         slow_modes(group, flat.index(part), wanted, left, seed)
         for part, group in told_groups(operator, torch.float64, "spectrum")
@@ -112,7 +114,12 @@ def spectrum(operator: Operator, k: int, left: bool = False, seed: int = 0) -> S
 def _assembled(operator: Operator, modes: Modes) -> Spectrum:
     """λ₁ and its vectors in front of the modes."""
     heads, n = modes.right.basis.shape[:2]
-    width = int(modes.count.max()) if heads else 0
+    bound = torch.where(modes.bound < 1, modes.bound, torch.inf)  # moduli are 1 at most
+    width, bounded = 0, False
+    if modes.told is not None:
+        width, bounded = modes.told
+    elif heads:  # both in one look
+        width, bounded = torch.stack([modes.count.max(), torch.isfinite(bound).any().long()]).tolist()
     one = torch.ones(heads, 1, dtype=torch.float64, device=operator.device)
     values = torch.cat([one.to(torch.complex128), modes.values[:, :width]], -1)
     basis = torch.cat([one[:, None].expand(-1, n, -1) / n**0.5, modes.right.basis[..., :width]], -1)
@@ -127,8 +134,7 @@ def _assembled(operator: Operator, modes: Modes) -> Spectrum:
     def shaped(x: Tensor) -> Tensor:
         return x.reshape((*operator.batch, *x.shape[1:]))
 
-    bound = torch.where(modes.bound < 1, modes.bound, torch.inf)  # moduli are 1 at most
-    told = None if bool(torch.isinf(bound).all()) else shaped(bound)
+    told = shaped(bound) if bounded else None
     return Spectrum(
         values=shaped(values),
         count=shaped(1 + modes.count),

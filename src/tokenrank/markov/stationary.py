@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from .certificate import Certificate
 from .classes import Classes, classes
 from .engine import constants
 from .engine.batching import told_groups
+from .engine.device_rank import device_ranked
 from .engine.rank import Asked, Ranked, by_elimination, ranked
 from .engine.transient import solve_transient
 from .recurrent import LITTLE, ORDER
@@ -25,13 +26,20 @@ SHARES = 1e-10  # tolerance of the probabilities of ending in a class
 
 @dataclass(frozen=True, repr=False)
 class Stationary(Result):
-    """π (*batch, N) in float64 and what it is worth."""
+    """π (*batch, N) in float64 and what it is worth.
+
+    Attributes:
+        values: π.
+        certificate: what it is worth.
+        met: the host has seen already that every chain converged and none is uncertain; False where nobody looked.
+    """
 
     AXES = ("token",)
     OVER_TOKENS = (("values", -1),)
 
     values: Tensor
     certificate: Certificate
+    met: bool = field(default=False, compare=False)
 
 
 def stationary(operator: Operator, alpha: float, jump: Tensor, tol: float, max_applies: int) -> Stationary:
@@ -49,16 +57,32 @@ def stationary(operator: Operator, alpha: float, jump: Tensor, tol: float, max_a
     and those of up to 4,096 tokens solved by LU where that does not do. Residuals are computed in float64 from what
     was asked about, and what is missing is solved for (iterative refinement).
 
+    On the device path (``Operator.path``) all heads are iterated at once in half or single precision, and proved by
+    chunks of rows in double precision (``device_ranked``); nothing N × N is made in double precision, and nothing
+    eliminated.
+
     With α < 1 the bound is (α ‖x − previous‖₁ + α η + ε) / (1 − α), with η what rows are off by in float64
     (``operator.row_error``) and ε the rounding of sums. Where that proves too little, as α is close to one, the
-    chain with its jumps is eliminated (up to 1,024 tokens), accurate entry by entry whatever α.
+    chain with its jumps is eliminated (up to 1,024 tokens, on the host), accurate entry by entry whatever α.
 
     With α = 1 it is the limit, or that of averages, of the walk from v: the stationary vectors of the recurrent
-    classes (``stationary_distributions``, which says what bounds there are), each with the probability of ending there.
+    classes (``stationary_distributions``, which says what bounds there are, and what is built on which path), each with
+    the probability of ending there.
     """
     jump = jump.double().expand(operator.shape[:-1])
     if alpha == 1:
         return _without_teleport(operator, jump, tol, max_applies)
+    heads, n = math.prod(operator.batch), operator.num_tokens
+    if operator.path == "device":
+        found = device_ranked(operator.reshape(heads), alpha, jump.reshape(heads, n), tol, max_applies)
+    else:
+        found = _on_host(operator, alpha, jump, tol, max_applies)
+    residual, bound = (t.reshape(operator.batch) for t in (found.residual, found.bound))
+    certificate = Certificate(bound <= tol, residual, bound, found.applies, found.method, about=operator.source)
+    return Stationary(found.values.reshape(operator.shape[:-1]), certificate, found.met)
+
+
+def _on_host(operator: Operator, alpha: float, jump: Tensor, tol: float, max_applies: int) -> Ranked:
     heads, n = math.prod(operator.batch), operator.num_tokens
     whole = Asked(
         operator.reshape(heads), alpha, jump.reshape(heads, n), operator.row_error(torch.float64).reshape(heads)
@@ -73,9 +97,7 @@ def stationary(operator: Operator, alpha: float, jump: Tensor, tol: float, max_a
     )
     if n <= constants.CLASS_DIRECT and bool((found.bound > tol).any()):
         found = by_elimination(whole, found, operator.entry_error(torch.float64).reshape(heads), tol)
-    residual, bound = (t.reshape(operator.batch) for t in (found.residual, found.bound))
-    certificate = Certificate(bound <= tol, residual, bound, found.applies, found.method, about=operator.source)
-    return Stationary(found.values.reshape(operator.shape[:-1]), certificate)
+    return found
 
 
 def _without_teleport(operator: Operator, jump: Tensor, tol: float, max_applies: int) -> Stationary:

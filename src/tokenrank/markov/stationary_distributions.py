@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from .classes import Classes, classes
 from .engine import constants
 from .engine.batching import told_groups
 from .engine.refine import checked_effort
-from .recurrent import ORDER, Recurrent, lost_steps, stationary_of
+from .recurrent import ORDER, Recurrent, lost_in_rows, lost_steps, stationary_of
 from .result import Result
 
 
@@ -67,7 +67,9 @@ def stationary_distributions(
     A recurrent class is a chain of its own, since no step leads out. A single token has all the mass (residual 0).
     Classes of up to 1,024 tokens are eliminated, accurate entry by entry even where the chain is nearly reducible, and
     periodic or not. Larger ones are iterated as ``stationary`` does, which takes the more applies the longer the
-    period; those of up to 4,096 tokens are eliminated as well if 256 applies do not do, or prove nothing.
+    period; those of up to 4,096 tokens are eliminated as well if 256 applies do not do, or prove nothing. On the device
+    path only classes that are eliminated are built in double precision (8 N² bytes a head); others are iterated by
+    products with the chain as it is.
     The answer takes O(C N) memory a chain.
 
     Raises:
@@ -99,14 +101,15 @@ def extreme_distributions(
     if len(several):
         errors = operator.entry_error(torch.float64).reshape(-1)
         begin = None if start is None else start.expand(operator.shape[:-1]).reshape(-1, n)
-        alone = device.type == "cpu" and n > constants.CLASS_DIRECT
-        for part, group in told_groups(operator, torch.float64, "TokenRank", constants.HEAD_BYTES if alone else None):
+        for part, group in _groups(operator):
             of_group = several[(several[:, 0] >= part.start) & (several[:, 0] < part.stop)]
             if not len(of_group):
                 continue
             lost = torch.zeros(group.shape[0], dtype=torch.bool, device=device)
             if isinstance(group, Dense):
                 lost = lost_steps(flat.index(part), group.weights)
+            elif n <= constants.CLASS_STUBBORN:  # it may be eliminated yet
+                lost = lost_in_rows(group)
             for tokens, of_class in _alike(of_group, labels):
                 head, slot = of_class[:, 0], place[of_class[:, 0], of_class[:, 1]]
                 asked = _Asked(errors[head], lost[head - part.start], _begin(begin, head, tokens, n))
@@ -123,6 +126,21 @@ def extreme_distributions(
         certificate=Certificate(converged, residual, bound, applies, method, ~converged | uncertain, operator.source),
         classes=found,
     )
+
+
+def _groups(operator: Operator) -> Iterable[tuple[slice, Operator]]:
+    """Heads in groups, in double precision where they are eliminated or stay in a cache of the host.
+
+    On the device path no head of more tokens than are eliminated at once is built: it is iterated as it is, and built
+    only if that proves too little, up to ``constants.CLASS_STUBBORN`` tokens.
+    """
+    n = operator.num_tokens
+    large = n > constants.CLASS_DIRECT
+    if large and operator.path == "device":
+        heads = math.prod(operator.batch)
+        return [(slice(0, heads), operator.reshape(heads))]
+    alone = large and operator.device.type == "cpu"
+    return told_groups(operator, torch.float64, "TokenRank", constants.HEAD_BYTES if alone else None)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..errors import ChainError
+from .device.path import Path, path_for
 from .factors import some
 
 Structure = Literal["full", "lower", "upper"]
@@ -20,6 +22,7 @@ BLOCK_BYTES = 2**20  # one block of rows stays in the cache, and costs no fresh 
 # where all of A is made: threads meet at every operation on a block, and wait for each other where cores are shared
 BUILD_BYTES = 16 * 2**20
 BLOCK_ROWS = 64  # but has enough rows for an efficient product
+BLOCK_BYTES_ELSEWHERE = 256 * 2**20  # on a GPU, where launches cost more than memory
 
 
 class Measure:
@@ -28,22 +31,24 @@ class Measure:
     Args:
         log: −∞ for a token that has none; or what computes them when they are first asked for.
         error: a proved bound of what each of them is off by, (*batch,) in float64, or what computes it.
-        nowhere: computes which tokens have none, from masks alone, where that costs less.
+        nowhere: computes which tokens have none, from masks alone, where that costs less; None where every token has
+            some.
     """
 
     def __init__(
         self,
         log: Tensor | Callable[[], Tensor],
         error: Tensor | Callable[[], Tensor],
-        nowhere: Callable[[], Tensor] | None = None,
+        nowhere: Callable[[], Tensor | None] | None = None,
     ) -> None:
         self._log, self._error, self._nowhere = log, error, nowhere
+        self._hides: tuple[Tensor | None] | None = None  # hidden(), looked at once
 
     @classmethod
     def even(cls, operator: Operator) -> Measure:
         """One for every token."""
         zeros = torch.zeros(*operator.batch, operator.num_tokens, dtype=torch.float64, device=operator.device)
-        return cls(zeros, zeros[..., 0], lambda: torch.zeros((), dtype=torch.bool, device=operator.device))
+        return cls(zeros, zeros[..., 0], lambda: None)
 
     @property
     def log(self) -> Tensor:
@@ -62,11 +67,18 @@ class Measure:
     @property
     def nowhere(self) -> Tensor:
         """Which tokens have none: bool, broadcastable to (*batch, N)."""
-        return self.log == -math.inf if self._nowhere is None else self._nowhere()
+        found = self._missing()
+        return torch.zeros((), dtype=torch.bool, device=self.log.device) if found is None else found
 
     def hidden(self) -> Tensor | None:
         """Which tokens have none, (N,) where all chains agree; None where every token has some."""
-        return some(torch.atleast_1d(self.nowhere))
+        if self._hides is None:
+            found = self._missing()
+            self._hides = (None if found is None else some(torch.atleast_1d(found)),)
+        return self._hides[0]
+
+    def _missing(self) -> Tensor | None:
+        return self.log == -math.inf if self._nowhere is None else self._nowhere()
 
     def times(self, log: Tensor | float, error: Tensor | float = 0.0) -> Measure:
         """The measure multiplied token by token."""
@@ -90,6 +102,7 @@ class Operator(ABC):
     dtype: torch.dtype
     device: torch.device
     structure: Structure = "full"  # "lower": causal, A[i, j] = 0 for j > i; "upper": its reverse
+    _path: Path | None = None  # what ``path`` was asked to be, or that of the parts
 
     @property
     def batch(self) -> torch.Size:
@@ -100,6 +113,11 @@ class Operator(ABC):
     def num_tokens(self) -> int:
         """N, the number of states."""
         return self.shape[-1]
+
+    @property
+    def path(self) -> Path:
+        """How products are taken: see ``Path``; that of the device where none was asked for."""
+        return self._path or path_for(self.device)
 
     @property
     def T(self) -> Transposed:  # noqa: N802  the name that torch and numpy give it
@@ -117,7 +135,8 @@ class Operator(ABC):
 
         A is the chain that was asked for, in exact arithmetic; Â is the one whose products are taken in ``dtype``
         (by default the operator's own). Zero for stored weights. Entries below the least normal number of
-        ``dtype`` may be lost; ``row_error`` counts them. The rounding of sums in a product with a vector is not in it.
+        ``dtype`` may be lost; ``row_error`` counts them. The rounding of sums over the tokens in a product
+        with a vector is not in it, that of sums and products which make the entries is.
         """
 
     def row_error(self, dtype: torch.dtype | None = None) -> Tensor:
@@ -133,9 +152,9 @@ class Operator(ABC):
         """A x for vectors (*batch, N) or columns (*batch, N, c), in the dtype of x.
 
         Raises:
-            ChainError: x of another shape; leading dimensions are never broadcast.
+            ChainError: x of another shape, leading dimensions are never broadcast; or on another device.
         """
-        return _applied(self.matmul, self.shape, x)
+        return _applied(self.matmul, self, x)
 
     @abstractmethod
     def matmul(self, x: Tensor) -> Tensor:
@@ -179,7 +198,7 @@ class Operator(ABC):
 
     def to_dense(self, dtype: torch.dtype | None = None) -> Tensor:
         """All of A, (*batch, N, N)."""
-        blocks = list(self.blocks(dtype, BUILD_BYTES))
+        blocks = list(self.blocks(dtype, max(BUILD_BYTES, block_bytes(self.device))))
         if len(blocks) == 1:
             return self.rows(*blocks[0], dtype)
         out = torch.empty(self.shape, dtype=dtype or self.dtype, device=self.device)
@@ -212,11 +231,11 @@ class Operator(ABC):
 
         Args:
             dtype: of the blocks; that of the operator where None.
-            size_bytes: ``BLOCK_BYTES`` where None.
+            size_bytes: ``block_bytes`` of the device where None.
         """
         n = self.num_tokens
         row = max(1, math.prod(self.batch)) * n * (dtype or self.dtype).itemsize
-        size = min(n, max(BLOCK_ROWS, (BLOCK_BYTES if size_bytes is None else size_bytes) // row))
+        size = min(n, max(BLOCK_ROWS, (block_bytes(self.device) if size_bytes is None else size_bytes) // row))
         return ((start, min(start + size, n)) for start in range(0, n, size))
 
     def _units(self, start: int, stop: int, dtype: torch.dtype | None) -> Tensor:
@@ -233,11 +252,17 @@ class Transposed:
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Aᵀ x for vectors (*batch, N) or columns (*batch, N, c), in the dtype of x; see ``Operator``."""
-        return _applied(self.T.rmatmul, self.T.shape, x)
+        return _applied(self.T.rmatmul, self.T, x)
 
 
-def _applied(product: Callable[[Tensor], Tensor], shape: torch.Size, x: Tensor) -> Tensor:
+def _applied(product: Callable[[Tensor], Tensor], operator: Operator, x: Tensor) -> Tensor:
     """A product that takes columns, of columns or of vectors."""
+    shape = operator.shape
+    if x.device != operator.device:
+        raise ChainError(
+            f"x is on {str(x.device)!r}, expected {str(operator.device)!r}, where the chain is; move it with "
+            ".to(chain.device)"
+        )
     if x.shape == shape[:-1]:
         return product(x[..., None])[..., 0]
     if x.shape[:-1] == shape[:-1]:
@@ -248,11 +273,25 @@ def _applied(product: Callable[[Tensor], Tensor], shape: torch.Size, x: Tensor) 
     )
 
 
+def block_bytes(device: torch.device) -> int:
+    """How much one block of rows takes, about."""
+    return BLOCK_BYTES if device.type == "cpu" else BLOCK_BYTES_ELSEWHERE
+
+
 def everywhere(rows: int, columns: int, device: torch.device) -> Tensor:
     """All True, (rows, columns), in the memory of one element."""
-    return torch.ones(1, 1, dtype=torch.bool, device=device).expand(rows, columns)
+    return _true(device).expand(rows, columns)
 
 
 def is_everywhere(support: Tensor) -> bool:
     """Whether a support was made by ``everywhere``: known to be True without looking at it."""
-    return support.stride()[-2:] == (0, 0) and bool(support[..., 0, 0].all())
+    if support.stride()[-2:] != (0, 0):
+        return False
+    return support.data_ptr() == _true(support.device).data_ptr() or bool(support[..., 0, 0].all())
+
+
+@cache
+def _true(device: torch.device) -> Tensor:
+    """One True (1, 1) a device, whose place in memory says what it holds without a wait for the device."""
+    with torch.inference_mode(False):
+        return torch.ones(1, 1, dtype=torch.bool, device=device)

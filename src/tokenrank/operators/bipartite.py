@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +32,7 @@ class Bipartite(Operator):
         size = self.walking + self.absorbing
         self.shape = torch.Size((*inner.batch, size, size))
         self.dtype, self.device = torch.promote_types(inner.dtype, cross.dtype), inner.device
+        self._path = inner.path
 
     def matmul(self, x: Tensor) -> Tensor:
         here, there = x.split([self.walking, self.absorbing], -2)
@@ -48,7 +50,7 @@ class Bipartite(Operator):
 
     def support(self) -> Tensor:
         square, over = self.inner.support(), self.cross.support()
-        leading = torch.broadcast_shapes(square.shape[:-2], over.shape[:-2])
+        leading = np.broadcast_shapes(square.shape[:-2], over.shape[:-2])
         possible = torch.zeros(*leading, *self.shape[-2:], dtype=torch.bool, device=self.device)
         n = self.walking
         crossing, walking = self.choice.possible()
@@ -99,6 +101,7 @@ class ReversedBipartite(Operator):
         size = self.walking + self.begins
         self.shape = torch.Size((*inner.batch, size, size))
         self.dtype, self.device = torch.promote_types(inner.dtype, cross.dtype), inner.device
+        self._path = inner.path
 
     def matmul(self, x: Tensor) -> Tensor:
         here, there = x.split([self.walking, self.begins], -2)

@@ -36,7 +36,7 @@ class Blocks(Operator):
             leading = (*inner.batch[:-2], inner.batch[-1])
         self.inner, self.tokens = inner, index.to(inner.device)
         self.shape = torch.Size((*leading, index.numel(), index.numel()))
-        self.dtype, self.device = inner.dtype, inner.device
+        self.dtype, self.device, self._path = inner.dtype, inner.device, inner.path
         # places in the order of the sequence keep the triangle
         self.structure = inner.structure if bool((index.diff(dim=-1) > 0).all()) else "full"
         self._place = torch.empty_like(self.tokens.flatten())
@@ -90,8 +90,9 @@ class Blocks(Operator):
         error = measure.error.reshape(self._outer)[..., None, :].expand(self.inner.batch)
         back, image = self.inner.turn(Measure(log, error))
 
-        def nowhere() -> Tensor:
-            return self._gathered_vectors(image.nowhere.expand(self.inner.shape[:-1]))
+        def nowhere() -> Tensor | None:
+            none = image.nowhere
+            return None if none is None else self._gathered_vectors(none.expand(self.inner.shape[:-1]))
 
         gathered = Measure(lambda: self._gathered_vectors(image.log), image.error.amax(-2).reshape(self.batch), nowhere)
         return Blocks(back, self.tokens, self.batch), gathered

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .base import Measure, Operator, Structure
 from .checks import renormalised
+from .device.path import Path
 from .factors import Factors
 from .reweighted import Reweighted
 from .rounding import WEIGHTS, few, stored
@@ -26,8 +27,8 @@ class Dense(Operator):
     chain is that of the rows divided by their exact sums, so that no mass is lost.
     """
 
-    def __init__(self, weights: Tensor, structure: Structure = "full") -> None:
-        self.weights = weights
+    def __init__(self, weights: Tensor, structure: Structure = "full", path: Path | None = None) -> None:
+        self.weights, self._path = weights, path
         self.shape, self.dtype, self.device = weights.shape, weights.dtype, weights.device
         self.structure = structure
         self._sums: Tensor | None = None
@@ -87,14 +88,14 @@ class Dense(Operator):
         return (x.mT @ self.weights).mT if transposed else self.weights @ x
 
     def reshape(self, *batch: int) -> Dense:
-        return Dense(self.weights.reshape(*batch, *self.shape[-2:]), self.structure)
+        return Dense(self.weights.reshape(*batch, *self.shape[-2:]), self.structure, self._path)
 
     def index(self, *index: Any) -> Dense:
-        return Dense(self.weights[index], self.structure)
+        return Dense(self.weights[index], self.structure, self._path)
 
     def restricted(self, keep: Tensor) -> Dense:
         block = self.weights.index_select(-2, keep).index_select(-1, keep)
-        return Dense(renormalised(block, keep), self.structure)
+        return Dense(renormalised(block, keep), self.structure, self._path)
 
     def _row_sums(self, dtype: torch.dtype) -> Tensor:
         """Sums of the rows as they are, (*batch, N, 1)."""

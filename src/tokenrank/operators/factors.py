@@ -30,12 +30,15 @@ class Factors:
         self._at, self._error, self._hidden = at, error, hidden
         self._found: dict[torch.dtype, Tensor] = {}
         self._errors: dict[torch.dtype, Tensor] = {}
+        self._hides: tuple[Tensor | None] | None = None
 
     @classmethod
-    def given(cls, log: Tensor, error: Tensor | None = None) -> Factors:
-        """Of logarithms that are known, the same in every precision."""
+    def given(cls, log: Tensor, error: Tensor | None = None, hidden: tuple[Tensor | None] | None = None) -> Factors:
+        """Of logarithms that are known, the same in every precision; and which are −∞ where that is known already."""
         off = torch.zeros(log.shape[:-1], dtype=torch.float64, device=log.device) if error is None else error
-        return cls(partial(_known, log), partial(_known, off), partial(_missing, log))
+        new = cls(partial(_known, log), partial(_known, off), partial(_missing, log))
+        new._hides = hidden
+        return new
 
     def __getstate__(self) -> dict[str, Any]:
         """Factors that are computed hold functions of the chain that they came from, which no pickle can keep."""
@@ -60,13 +63,20 @@ class Factors:
 
     def hidden(self) -> Tensor | None:
         """Which factors are zero, bool (*batch or less, N); None where none is."""
-        return self._hidden()
+        if self._hides is None:
+            self._hides = (self._hidden(),)
+        return self._hides[0]
 
-    def part(self, part: Callable[[Tensor], Tensor]) -> Factors:
-        """Those of a part of the batch, or of other leading dimensions."""
-        return Factors(
-            lambda dtype: part(self.at(dtype)), lambda dtype: part(self.error(dtype)), lambda: self._hidden_of(part)
-        )
+    def part(self, part: Callable[[Tensor], Tensor], whole: bool = False) -> Factors:
+        """Those of a part of the batch, or with ``whole`` of other leading dimensions."""
+
+        def hidden() -> Tensor | None:
+            hidden = self.hidden()
+            if hidden is None or hidden.ndim == 1:
+                return hidden
+            return part(hidden) if whole else some(part(hidden))
+
+        return Factors(lambda dtype: part(self.at(dtype)), lambda dtype: part(self.error(dtype)), hidden)
 
     def on(self, keep: Tensor) -> Factors:
         """Those of the tokens ``keep`` alone."""
@@ -76,10 +86,6 @@ class Factors:
             return None if hidden is None else some(hidden.index_select(-1, keep))
 
         return Factors(lambda dtype: self.at(dtype).index_select(-1, keep), self.error, hidden)
-
-    def _hidden_of(self, part: Callable[[Tensor], Tensor]) -> Tensor | None:
-        hidden = self.hidden()
-        return hidden if hidden is None or hidden.ndim == 1 else some(part(hidden))
 
 
 def _known(value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -92,7 +98,18 @@ def _missing(log: Tensor) -> Tensor | None:
 
 def some(hidden: Tensor) -> Tensor | None:
     """The same, (N,) where all chains agree, None where nothing is hidden."""
-    if not bool(hidden.any()):
-        return None
-    first = hidden.reshape(-1, hidden.shape[-1])[0]
-    return first if bool((hidden == first).all()) else hidden
+    return chosen(hidden, *facts(hidden).tolist())
+
+
+def facts(hidden: Tensor) -> Tensor:
+    """Whether something is hidden, and whether all chains agree: bool (2,), on the device."""
+    return torch.stack([hidden.any(), (hidden == _first(hidden)).all()])
+
+
+def chosen(hidden: Tensor, there: bool, alike: bool) -> Tensor | None:
+    """What ``some`` gives, by these two."""
+    return None if not there else _first(hidden) if alike else hidden
+
+
+def _first(hidden: Tensor) -> Tensor:
+    return hidden.reshape(-1, hidden.shape[-1])[0]

@@ -16,6 +16,11 @@ def keeping_mass(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """
     if not bool((x < 0).any()):
         return _to_sums_of(x, product(x))
+    return keeping_mass_of_parts(product, x)
+
+
+def keeping_mass_of_parts(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The same without a look at the signs, which a device would have to be waited for: always both parts."""
     parts = torch.cat([x.clamp(min=0), (-x).clamp(min=0)], -1)
     positive, negative = _to_sums_of(parts, product(parts)).chunk(2, -1)
     return positive - negative

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .base import Measure, Operator, Structure, everywhere, is_everywhere
 from .choice import shares
-from .rounding import few, narrowing, sources
+from .rounding import few, narrowing, sources, summed
 
 
 class Mixture(Operator):
@@ -34,6 +34,7 @@ class Mixture(Operator):
         self._by_token = weights.ndim == len(heads.batch) + 1
         self.shape = torch.Size((*heads.shape[:-3], *heads.shape[-2:]))
         self.dtype, self.device, self.structure = heads.dtype, heads.device, heads.structure
+        self._path = heads.path
 
     def matmul(self, x: Tensor) -> Tensor:
         return self._sum(self.heads.matmul(self._spread(x)))
@@ -67,6 +68,7 @@ class Mixture(Operator):
         dtype = dtype or self.dtype
         used = self.logs.amax(-1) > -math.inf if self._by_token else self.logs > -math.inf
         error = torch.where(used, self.heads.entry_error(dtype), 0.0).amax(-1) + narrowing(torch.float64, dtype)
+        error = error + summed(self.heads.batch[-1], dtype)
         return error if self.weight_error is None else error + self.weight_error
 
     def turn(self, measure: Measure) -> tuple[Operator, Measure]:
@@ -114,7 +116,7 @@ class Product(Operator):
     def __init__(self, factors: Sequence[Operator]) -> None:
         self.factors = tuple(factors)
         first = self.factors[0]
-        self.shape, self.device = first.shape, first.device
+        self.shape, self.device, self._path = first.shape, first.device, first.path
         self.dtype = reduce(torch.promote_types, (f.dtype for f in self.factors))
         structures: set[Structure] = {f.structure for f in self.factors}
         self.structure = structures.pop() if len(structures) == 1 else "full"
@@ -153,7 +155,11 @@ class Product(Operator):
         return sources(*(f.source for f in self.factors))
 
     def entry_error(self, dtype: torch.dtype | None = None) -> Tensor:
-        return reduce(torch.add, (f.entry_error(dtype or self.dtype) for f in self.factors))
+        dtype = dtype or self.dtype
+        error = reduce(torch.add, (f.entry_error(dtype) for f in self.factors))
+        # numbers between two factors are sums over all tokens, of rows that may be divided by such a sum; what the last
+        # product is off by belongs to the vector
+        return error + (len(self.factors) - 1) * summed(2 * self.num_tokens, dtype)
 
     def turn(self, measure: Measure) -> tuple[Operator, Measure]:
         turned = []

@@ -50,6 +50,7 @@ class Pooled(Operator):
         first = self.parts[0]()
         self.shape = torch.Size((*batch, *first.shape[-2:]))
         self.dtype, self.device, self._source = first.dtype, first.device, first.source
+        self._path = first.path
         self._errors: dict[torch.dtype, Tensor] = {}  # entry_error(), computed once
 
     def matmul(self, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,9 +13,15 @@ from . import rounding
 from .attention import attend, log_sums, mean_logits, with_bias
 from .base import OPPOSITE, Measure, Operator, Structure
 from .checks import no_empty_rows
+from .device import bounds, products
+from .device.path import Path, logits_dtype
 from .factors import Factors
-from .logits import Logits, either, largest_seen, masked
+from .keyed import largest_seen
+from .logits import Logits, either, masked
 from .mass import keeping_mass
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 FAINT = {torch.float64: 1e-280, torch.float32: 1e-25}  # images below which what underflows would be missed
 REACH = 0.8  # of the way from one to the least normal number: where a null key is still told from zero
@@ -33,7 +39,7 @@ class QueryKey(Logits):
     divided by what rounding makes of the sum, which is that of x (docs/design.md, "Matrix-free").
 
     Args:
-        q, k: (*batch, N, d), float32 or float64, of one shape.
+        q, k: (*batch, N, d), float32 or float64, of one shape; on the device path float16 or bfloat16, too.
         scale: factor of the logits.
         mask: None, or (N, N) up to (*batch, N, N): bool (True may attend) or added to the logits.
         is_causal: token i sees tokens 0 … i only, or i … N − 1 if ``structure`` is "upper"; not together with a mask.
@@ -51,8 +57,9 @@ class QueryKey(Logits):
         is_causal: bool,
         structure: Structure = "full",
         bias: Tensor | Factors | None = None,
+        path: Path | None = None,
     ) -> None:
-        super().__init__(q, k, scale, mask, is_causal, structure, bias)
+        super().__init__(q, k, scale, mask, is_causal, structure, bias, path)
         # what is computed once
         self._normalisers: dict[torch.dtype, Tensor] = {}  # log_normalisers(),
         self._columns: dict[torch.dtype, Tensor] = {}  # those of the reversed chain,
@@ -62,14 +69,13 @@ class QueryKey(Logits):
 
     def __getstate__(self) -> dict[str, Any]:
         """What was computed is left out: it takes more than queries and keys, and is found again when asked for."""
-        computed: dict[str, Any] = {name: {} for name in ("_normalisers", "_columns", "_reverses", "_plain")}
+        names = ("_normalisers", "_columns", "_reverses", "_plain", "_weighted")
+        computed: dict[str, Any] = {name: {} for name in names}
         return {**self.__dict__, **computed}
 
-    @property
-    def source(self) -> str:
-        return rounding.QUERIES
-
     def matmul(self, x: Tensor) -> Tensor:
+        if self.path == "device":
+            return products.ahead(self, x)
         if self._fused(x.dtype):
             q, k = with_bias(*self._qk(x.dtype), self._bias_at(x.dtype), self.scale)
             y = attend(q, k, x, self.scale, self._mask(x.dtype), self._triangle)
@@ -79,6 +85,8 @@ class QueryKey(Logits):
         return y if empty is None else y.masked_fill(empty[..., None], 0.0)
 
     def rmatmul(self, x: Tensor) -> Tensor:
+        if self.path == "device":
+            return products.back(self, x)
         plain = self._plainly(x.dtype)
         if plain is not None and self._origin is not None:
             here, there, origin = *plain, self._origin[0]
@@ -87,17 +95,20 @@ class QueryKey(Logits):
         return keeping_mass(lambda part: scale * back.matmul(part), x)
 
     def log_normalisers(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """r_i = log Σ_j exp(s_ij), (*batch, N), ∞ for a token that may attend to none; once for each precision."""
         if dtype not in self._normalisers:
-            if self._fused(dtype) and self.mask is None:
+            if self.path == "device":
+                r = products.log_normalisers(self, dtype)
+            elif self._fused(dtype) and self.mask is None:
                 r = log_sums(*self._qk(dtype), self._bias_at(dtype), self.scale, self._triangle, self._below(dtype))
             else:
-                r = torch.cat([self._logits(*b, dtype).logsumexp(-1) for b in self.blocks(dtype)], -1)
+                r = torch.cat([self.logits(*b, dtype).logsumexp(-1) for b in self.blocks(dtype)], -1)
             empty = self._empty()
             self._normalisers[dtype] = r if empty is None else r.masked_fill(empty, math.inf)
         return self._normalisers[dtype]
 
     def column_sums(self, dtype: torch.dtype | None = None) -> Tensor:
+        if self.path == "device":
+            return super().column_sums(torch.float64).to(dtype or self.dtype)
         return self._log_column_sums(torch.float64).exp().to(dtype or self.dtype)
 
     def turn(self, measure: Measure) -> tuple[Operator, Measure]:
@@ -108,9 +119,8 @@ class QueryKey(Logits):
         )
         turned._origin = self, measure
 
-        def nowhere() -> Tensor:
-            none = either(turned._empty(), self.hidden_keys())
-            return torch.zeros((), dtype=torch.bool, device=self.device) if none is None else none
+        def nowhere() -> Tensor | None:
+            return either(turned._empty(), self.hidden_keys())
 
         image = Measure(
             lambda: self._image(turned.log_normalisers()),
@@ -120,14 +130,14 @@ class QueryKey(Logits):
         return turned, image
 
     def rows(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
-        rows = self._logits(start, stop, dtype or self.dtype).softmax(-1)
+        rows = self.logits(start, stop, dtype or self.dtype).softmax(-1)
         empty = self._empty()
         return rows if empty is None else rows.masked_fill(empty[..., start:stop, None], 0.0)
 
     def columns(self, start: int, stop: int, dtype: torch.dtype | None = None) -> Tensor:
         dtype = dtype or self.dtype
-        q, k = self._qk(dtype)
-        logits = self.scale * (q @ k[..., start:stop, :].mT)
+        q, k = self._qk(logits_dtype(dtype, self.device))
+        logits = self.scale * (q @ k[..., start:stop, :].mT).to(dtype)
         bias = self._bias_at(dtype)
         if bias is not None:
             logits = logits + bias[..., None, start:stop].to(dtype)
@@ -135,8 +145,8 @@ class QueryKey(Logits):
         if mask is not None:
             logits = masked(logits, mask.expand(*mask.shape[:-2], *self.shape[-2:])[..., start:stop])
         if self.is_causal:
-            i, j = torch.arange(self.num_tokens, device=self.device)[:, None], torch.arange(start, stop)
-            logits = logits.masked_fill(self._beyond(i, j.to(self.device)), -math.inf)
+            i, j = (torch.arange(*ends, device=self.device) for ends in ((0, self.num_tokens), (start, stop)))
+            logits = logits.masked_fill(self._beyond(i[:, None], j), -math.inf)
         return (logits - self.log_normalisers()[..., None].to(dtype)).clamp(max=0).exp()
 
     def diagonal(self, dtype: torch.dtype | None = None) -> Tensor:
@@ -151,12 +161,15 @@ class QueryKey(Logits):
     def row_entropies(self, dtype: torch.dtype | None = None) -> Tensor:
         dtype = dtype or self.dtype
         if not self._fused(torch.float64) or (self.mask is not None and self.mask.dtype != torch.bool):
-            return super().row_entropies(torch.float64).to(dtype)
+            source = products.stored_in(self, torch.float64) if self.path == "device" else self
+            return Logits.row_entropies(source, torch.float64).to(dtype)
         # Σ_j A_ij (r_i − s_ij), where Σ_j A_ij s_ij takes one apply; logits cancel, so that it is taken in double
         return (self.log_normalisers() - self._mean_logits(torch.float64)).clamp(min=0).to(dtype)
 
     def entry_error(self, dtype: torch.dtype | None = None) -> Tensor:
         dtype = dtype or self.dtype
+        if self.path == "device":
+            return bounds.entry_error(self, dtype)
         size = self._largest_logit(dtype)
         own = self._own_error(dtype)
         # the product with Aᵀ: an entry of the reversed chain, whose bias is r (at most so large, and so far off), times
@@ -171,18 +184,6 @@ class QueryKey(Logits):
         there = origin._own_error(dtype) + self._normaliser_error(dtype) + measure.error
         return torch.maximum(error, 2 * (there + 4 * rounding.half_eps(dtype) + lost))
 
-    def _own_error(self, dtype: torch.dtype) -> Tensor:
-        """Of an entry of A in products A x."""
-        exponential = self._exponential_error(self._largest_logit(dtype), dtype)
-        return 2 * exponential + 2 * self._bias_error(dtype) + self._sum_error(dtype)
-
-    def reshape(self, *batch: int) -> QueryKey:
-        kept = len(self.batch)
-        return self._like(lambda t: t.reshape((*batch, *t.shape[kept:])))
-
-    def index(self, *index: Any) -> QueryKey:
-        return self._like(lambda t: t[index])
-
     def restricted(self, keep: Tensor) -> QueryKey:
         mask = self.mask
         if mask is not None:
@@ -190,15 +191,14 @@ class QueryKey(Logits):
             mask = mask.index_select(-2, keep).index_select(-1, keep)
         q, k = (t.index_select(-2, keep) for t in (self.q, self.k))
         bias = None if self._bias is None else self._bias.on(keep)
-        kept = QueryKey(q, k, self.scale, mask, self.is_causal, self.structure, bias)
+        kept = QueryKey(q, k, self.scale, mask, self.is_causal, self.structure, bias, self._path)
         empty = kept._empty()
         if empty is not None:
             no_empty_rows(empty, keep)
         return kept
 
     def _fused(self, dtype: torch.dtype) -> bool:
-        # outside the CPU, double precision has no fused kernel: PyTorch would materialise N × N
-        return dtype != torch.float64 or self.device.type == "cpu"
+        return self.path == "host" or dtype != torch.float64  # which no kernel of a GPU takes
 
     def _below(self, dtype: torch.dtype) -> Tensor:
         """Numbers not far below r_i, (*batch, N): from bounds, or where those are loose from an apply."""
@@ -253,7 +253,7 @@ class QueryKey(Logits):
     ) -> QueryKey:
         mask = None if self.mask is None else self.mask.expand(*self.mask.shape[:-2], *self.shape[-2:]).mT
         bias = Factors(lambda dtype: log(dtype).expand(*self.batch, -1), error, hidden)
-        turned = QueryKey(self.k, self.q, self.scale, mask, self.is_causal, OPPOSITE[self.structure], bias)
+        turned = QueryKey(self.k, self.q, self.scale, mask, self.is_causal, OPPOSITE[self.structure], bias, self._path)
         turned._size = self._largest_product()
         return turned
 
@@ -267,36 +267,18 @@ class QueryKey(Logits):
         image = r.masked_fill(r == math.inf, -math.inf)
         return image if self.bias is None else image + self.bias
 
-    def _exponential_error(self, size: Tensor, dtype: torch.dtype) -> Tensor:
-        error = rounding.exponentials(size, self.q.shape[-1], dtype)
-        return error + 2 * rounding.narrowing(self.dtype, dtype) * size
-
-    def _sum_error(self, dtype: torch.dtype) -> float:
-        """Of a sum of N numbers, one sign, and of its logarithm or what it divides."""
-        return rounding.MARGIN * (self.num_tokens + 8) * rounding.half_eps(dtype)
-
     def _normaliser_error(self, dtype: torch.dtype) -> Tensor:
         """What log_normalisers(dtype) may be off by, (*batch,)."""
+        if self.path == "device":
+            return bounds.normaliser_error(self, dtype)
         return (
             self._exponential_error(self._largest_logit(dtype), dtype)
             + self._sum_error(dtype)
             + self._bias_error(dtype)
         )
 
-    def _like(self, part: Callable[[Tensor], Tensor]) -> QueryKey:
-        """The same of a part of the batch, or of another shape; what was computed goes along."""
-
-        def of(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else part(tensor)
-
-        mask = self.mask
-        if mask is not None:
-            one = math.prod(mask.shape[:-2]) == 1
-            mask = mask.reshape(mask.shape[-2:]) if one else part(mask.expand(*self.batch, *mask.shape[-2:]))
-        bias = None if self._bias is None else self._bias.part(part)
-        new = QueryKey(part(self.q), part(self.k), self.scale, mask, self.is_causal, self.structure, bias)
-        new._empties = (None,) if self._empties == (None,) else None
-        new._size = of(self._size)
+    def _like(self, part: Callable[[Tensor], Tensor]) -> Self:
+        new = super()._like(part)
         if self._origin is not None:
             origin, measure = self._origin
             new._origin = origin._like(part), Measure(lambda: part(measure.log), lambda: part(measure.error))

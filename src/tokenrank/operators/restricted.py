@@ -46,6 +46,7 @@ class Restricted(Operator):
         self.keep, self.closed = keep, _staying(inner, keep) if closed is None else closed
         self.shape = torch.Size((*inner.batch, len(keep), len(keep)))
         self.dtype, self.device, self.structure = inner.dtype, inner.device, inner.structure
+        self._path = inner.path
         self._everywhere = closed is None and is_everywhere(inner.support())
 
     def matmul(self, x: Tensor) -> Tensor:
@@ -140,6 +141,7 @@ class Censored(Operator):
         self.arrives = returns > 0 if arrives is None else arrives
         self.shape = torch.Size((*inner.batch, len(keep), len(keep)))
         self.dtype, self.device, self.structure = inner.dtype, inner.device, inner.structure
+        self._path = inner.path
 
     def matmul(self, x: Tensor) -> Tensor:
         full = x.new_empty(*x.shape[:-2], self.inner.num_tokens, x.shape[-1])
@@ -220,6 +222,7 @@ class ReversedCensored(Operator):
         self.direct, self.detours = origins[..., 0], origins[..., 1:]
         self.shape = torch.Size((*inner.batch, len(keep), len(keep)))
         self.dtype, self.device, self.structure = inner.dtype, inner.device, inner.structure
+        self._path = inner.path
 
     def matmul(self, x: Tensor) -> Tensor:
         y = self.inner.matmul(scattered(x, self.keep, self.inner.num_tokens))

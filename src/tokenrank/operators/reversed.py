@@ -18,8 +18,8 @@ def reverse(operator: Operator) -> Operator:
         ChainError: a token that nobody may attend to has no row in the reversed chain.
     """
     turned, image = operator.turn(Measure.even(operator))
-    nowhere = image.nowhere
-    if bool(nowhere.any()):
+    nowhere = image.hidden()
+    if nowhere is not None:
         *chain, token = nowhere.expand(operator.shape[:-1]).nonzero()[0].tolist()
         raise ChainError(
             f"token {token} of {which_chain(chain, operator.batch)} is attended to by nobody, so that the reversed "

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .base import OPPOSITE, Measure, Operator, Structure
 from .choice import shares
+from .device.path import Path
 from .factors import Factors
 from .rounding import MARGIN, WEIGHTS, few, half_eps, narrowing
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 FAINT = {torch.float64: 1e-280, torch.float32: 1e-25}  # sums of a row below which what underflows would be missed
 LEAST = 800.0  # nats: as far down as weights reach
@@ -26,6 +30,10 @@ class Weights(Protocol):
     dtype: torch.dtype
     device: torch.device
     structure: Structure
+
+    @property
+    def path(self) -> Path:
+        """How products are taken."""
 
     def product(self, x: Tensor, transposed: bool) -> Tensor:
         """The weights or their transpose times x (*batch, N, c), in the dtype of x."""
@@ -74,7 +82,7 @@ class Reweighted(Operator):
 
     def __init__(self, dense: Weights, transposed: bool, log: Factors) -> None:
         self.dense, self.transposed, self.log = dense, transposed, log
-        self.shape, self.dtype, self.device = dense.shape, dense.dtype, dense.device
+        self.shape, self.dtype, self.device, self._path = dense.shape, dense.dtype, dense.device, dense.path
         self.structure = OPPOSITE[dense.structure] if transposed else dense.structure
         self._found: dict[torch.dtype, Quotients] = {}
 
@@ -211,9 +219,9 @@ class Reweighted(Operator):
         smallest = torch.full_like(log[..., :1], 0.0 if by.rows is None else -LEAST)
         return few(self.num_tokens, torch.cat([log, by.log_sums, smallest], -1))
 
-    def _nowhere(self) -> Tensor:
+    def _nowhere(self) -> Tensor | None:
         if self.quotients(self.dtype).rows is None:
-            return torch.zeros((), dtype=torch.bool, device=self.device)
+            return None
         return self.quotients(torch.float64).log_sums == -torch.inf
 
     def _like(self, dense: Weights, part: Callable[[Tensor], Tensor]) -> Reweighted:

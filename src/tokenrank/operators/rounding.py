@@ -34,6 +34,14 @@ def narrowing(stored: torch.dtype, dtype: torch.dtype) -> float:
     return half_eps(dtype) if torch.promote_types(stored, dtype) != dtype else 0.0
 
 
+def summed(terms: int, dtype: torch.dtype) -> float:
+    """What a sum of so many products, all of one sign, may be off by of itself, and a factor on either side of it.
+
+    n u / (1 − n u) whatever the order of the sum (Higham, sections 3.1 and 4.2).
+    """
+    return MARGIN * (terms + 2) * half_eps(dtype)
+
+
 def few(count: int, log: Tensor) -> Tensor:
     """What a few operations on logarithms in float64, and a sum of ``count`` numbers, may be off by, (*batch,).
 
@@ -69,6 +77,15 @@ def largest_products(q: Tensor, k: Tensor) -> Tensor:
     by_length = q.norm(dim=-1).amax(-1) * k.norm(dim=-1).amax(-1)
     by_coordinate = (q @ k.amax(-2)[..., None])[..., 0].amax(-1)
     return MARGIN * torch.minimum(by_length, by_coordinate)
+
+
+def largest_products_by_length(q: Tensor, k: Tensor) -> Tensor:
+    """The same by Cauchy and Schwarz alone, in one pass without copies in double precision: for a device."""
+    longest = []
+    for t in (q, k):
+        dtype = torch.promote_types(t.dtype, torch.float32)
+        longest.append(torch.linalg.vector_norm(t, dim=-1, dtype=dtype).amax(-1).double())
+    return MARGIN * longest[0] * longest[1]  # which covers what a norm of fewer than 10⁴ numbers is off by
 
 
 def exponentials(size: Tensor, width: int, dtype: torch.dtype) -> Tensor:

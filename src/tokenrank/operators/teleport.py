@@ -25,7 +25,7 @@ class Teleport(Operator):
     def __init__(self, inner: Operator, alpha: float | Choice, jump: Tensor) -> None:
         self.inner, self.jump = inner, jump
         self.choice = alpha if isinstance(alpha, Choice) else Choice(alpha)
-        self.shape, self.dtype, self.device = inner.shape, inner.dtype, inner.device
+        self.shape, self.dtype, self.device, self._path = inner.shape, inner.dtype, inner.device, inner.path
 
     def matmul(self, x: Tensor) -> Tensor:
         follow, leap = self.choice.at(x.dtype)
@@ -100,7 +100,7 @@ class Lazy(Operator):
     def __init__(self, inner: Operator, beta: float | Choice) -> None:
         self.inner = inner
         self.choice = beta if isinstance(beta, Choice) else Choice(beta)
-        self.shape, self.dtype, self.device = inner.shape, inner.dtype, inner.device
+        self.shape, self.dtype, self.device, self._path = inner.shape, inner.dtype, inner.device, inner.path
         self.structure = inner.structure
 
     def matmul(self, x: Tensor) -> Tensor:

@@ -11,10 +11,11 @@ import torch
 
 from ..denoisers.family import family_of
 from ..denoisers.look import Noise, Pass, passes
-from ..denoisers.memory import is_out_of_memory, size_that_fits
+from ..denoisers.memory import size_that_fits
 from ..denoisers.pipeline import cell, check_visible, denoiser_of, is_pipeline, size_for
 from ..errors import CaptureError, InputError, first_line
 from ..layout import LayoutChoice
+from ..memory import is_out_of_memory
 from ..models import Model
 from ..observation import Denoised, Ran
 from ..recording import LayerSelection

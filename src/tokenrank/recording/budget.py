@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
 from ..errors import CaptureError, InputError
+from ..memory import free_bytes
 from ..untrusted.budget import readable as readable
 
 _SEEN = 32 * 2**20  # bytes between two looks at the free memory
@@ -53,43 +53,6 @@ class Budget:
             unseen = 0
         self._unseen[device] = unseen
         self.kept += nbytes
-
-
-def free_bytes(device: torch.device | str = "cpu") -> int | None:
-    """Memory that could be had on a device without swapping; None where the system does not say."""
-    device = torch.device(device)
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0] + cached)
-    if device.type != "cpu":
-        return None
-    limits = [free for free in (_available_in_system(), _available_in_container()) if free is not None]
-    return min(limits, default=None)
-
-
-def _available_in_system() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    kibibytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return 1024 * int(kibibytes[0]) if kibibytes else None
-
-
-def _available_in_container() -> int | None:
-    """Of the control group that this process is in: what its limit leaves, where there is one."""
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii").strip()
-        inactive = _statistic("inactive_file")
-        return None if limit == "max" else int(limit) - int(used) + inactive
-    except (OSError, ValueError):
-        return None
-
-
-def _statistic(name: str) -> int:
-    lines = Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith(name + " ")), 0)
 
 
 def _message(name: str, nbytes: int, kept: int, limit: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload, OpOverloadPacket
@@ -98,7 +99,7 @@ def _one_batch(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """The same batch dimensions for both; the fused call broadcasts them."""
     if q.shape[:-3] == k.shape[:-3]:
         return q, k
-    batch = torch.broadcast_shapes(q.shape[:-3], k.shape[:-3])
+    batch = np.broadcast_shapes(q.shape[:-3], k.shape[:-3])
     return q.expand(*batch, *q.shape[-3:]), k.expand(*batch, *k.shape[-3:])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -135,7 +136,7 @@ def _whole_mask(parts: Sequence[AttentionRecord], begins: Sequence[int]) -> tupl
     if not any(begins) and _is_triangle(masks):
         return True, None
     total = sum(p.shape[-2] for p in parts)
-    lead = torch.broadcast_shapes(*(mask.shape[:-2] for mask in masks))
+    lead = np.broadcast_shapes(*(mask.shape[:-2] for mask in masks))
     masks = _alike(masks)
     hidden = False if masks[0].dtype == torch.bool else -torch.inf
     whole = torch.full((*lead, total, total), hidden, dtype=masks[0].dtype, device=masks[0].device)
@@ -195,7 +196,7 @@ def _stacked_masks(parts: Sequence[AttentionRecord]) -> Tensor | None:
     if all(p.mask is None for p in parts):
         return None
     blocks = _alike([_block(p) for p in parts])
-    lead = torch.broadcast_shapes(*(b.shape[:-2] for b in blocks))
+    lead = np.broadcast_shapes(*(b.shape[:-2] for b in blocks))
     return torch.cat([b.expand(*lead, *b.shape[-2:]) for b in blocks], -2)
 
 

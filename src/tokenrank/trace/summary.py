@@ -11,8 +11,9 @@ from torch import Tensor
 from ..errors import LayoutError
 from ..html import note, panel
 from ..html import table as html_table
+from ..memory import free_bytes
 from ..recording import AttentionRecord
-from ..recording.budget import free_bytes, readable
+from ..recording.budget import readable
 
 _SHOWN = 60  # records in a notebook, which a long table would fill
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,14 +65,13 @@ def locate(a: Tensor, graphs: Sequence[Graph], relative: Tensor) -> Located:
         none = a.new_zeros(heads, 0)
         return Located(none.to(torch.complex128), none, zero, zero, none[:, None].expand(-1, 0, 0).to(torch.complex128))
     if all(len(graph.recurrent) == 1 for graph in graphs):
-        return _of_blocks(a, True, relative, torch.tensor([int(graph.period[0]) for graph in graphs], device=a.device))
+        return _of_blocks(a, True, relative, a.new_tensor([int(graph.period[0]) for graph in graphs], dtype=torch.long))
     parts: list[list[tuple[Tensor, Tensor, Tensor, Tensor]]] = [[] for _ in range(heads)]
     for head, graph in enumerate(graphs):
-        parts[head].append(_alone(a[head], graph, relative[head]))
+        parts[head].append(_alone(a[head].diagonal(), graph, relative[head]))
     for some in _alike(graphs):
-        matrices = torch.stack([a[b.head][_grid(b.states, a.device)] for b in some])
-        which = torch.tensor([b.head for b in some], device=a.device)
-        period = torch.tensor([b.period for b in some], device=a.device)
+        matrices = torch.stack([a[b.head][_grid(b.states, a)] for b in some])
+        which, period = a.new_tensor([[b.head for b in some], [b.period for b in some]], dtype=torch.long)
         found = _of_blocks(matrices, some[0].recurrent, relative[which], period)
         for i, block in enumerate(some):
             parts[block.head].append((found.values[i], found.distance[i], found.lower[i], found.upper[i]))
@@ -84,13 +83,20 @@ def locate(a: Tensor, graphs: Sequence[Graph], relative: Tensor) -> Located:
 
 
 def largest_modulus(
-    a: Tensor, graph: Graph, relative: Tensor, largest: int
+    diagonal: Tensor, entries: Callable[[np.ndarray], Tensor], graph: Graph, relative: Tensor, largest: int
 ) -> tuple[Tensor, Tensor, Tensor, list[Block]]:
-    """|λ2| of one chain (N, N) as far as its classes of at most ``largest`` tokens tell.
+    """|λ2| of one chain as far as its classes of at most ``largest`` tokens tell.
+
+    Args:
+        diagonal: A_ii, (N,) in float64.
+        entries: states (m,) → A among them, (m, m) in float64 on the device of the diagonal.
+        graph: its classes.
+        relative: how far an entry may be off, relatively.
+        largest: tokens that a class may have whose eigenvalues are all taken.
 
     Returns a value, its proved bounds, and the classes that are left, of which nothing is in these numbers.
     """
-    values, _, lower, upper = _alone(a, graph, relative)
+    values, _, lower, upper = _alone(diagonal, graph, relative)
     value, left = torch.cat([values.abs(), lower[None]]).amax(), []
     for some in _alike([graph]):
         if any(block.period > 1 and block.recurrent for block in some):
@@ -98,14 +104,20 @@ def largest_modulus(
         elif len(some[0].states) > largest:
             left += some
         else:
-            matrices = torch.stack([a[_grid(block.states, a.device)] for block in some])
-            period = torch.ones(len(some), dtype=torch.long, device=a.device)
+            matrices = torch.stack([entries(block.states) for block in some])
+            period = diagonal.new_ones(len(some), dtype=torch.long)
             found = _of_blocks(matrices, some[0].recurrent, relative.expand(len(some)), period)
             value = torch.maximum(value, found.values[:, 0].abs().amax())
             lower, upper = torch.maximum(lower, found.lower.amax()), torch.maximum(upper, found.upper.amax())
     if float(lower) >= 1:
         left = []
     return torch.minimum(torch.maximum(value, lower), upper), lower, upper, left
+
+
+def small(graph: Graph, largest: int) -> list[np.ndarray]:
+    """The states of each class whose entries ``largest_modulus`` asks for."""
+    of_size = [some for some in _alike([graph]) if len(some[0].states) <= largest]
+    return [b.states for some in of_size if not any(b.period > 1 and b.recurrent for b in some) for b in some]
 
 
 def classes(flat: Operator) -> list[Graph]:
@@ -119,10 +131,11 @@ def relative_error(flat: Operator) -> Tensor:
     return torch.expm1(flat.entry_error(torch.float64)) + (flat.num_tokens + 4) * EPS
 
 
-def _alone(a: Tensor, graph: Graph, relative: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _alone(diagonal: Tensor, graph: Graph, relative: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Classes of one state, and the 1 of every recurrent class but one: values, distances, bounds of the largest."""
     size = np.bincount(graph.labels)
-    diagonal = a.diagonal()[torch.from_numpy((size[graph.labels] == 1) & ~graph.recurrent[graph.labels]).to(a.device)]
+    passed = ((size[graph.labels] == 1) & ~graph.recurrent[graph.labels]).nonzero()[0]
+    diagonal = diagonal[diagonal.new_tensor(passed, dtype=torch.long)]
     ones = diagonal.new_ones(int(graph.recurrent.sum()) - 1)
     off = diagonal * relative * (1 + EPS)
     zero = diagonal.new_zeros(1)
@@ -145,8 +158,8 @@ def _alike(graphs: Sequence[Graph]) -> list[list[Block]]:
     return list(kinds.values())
 
 
-def _grid(states: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    index = torch.from_numpy(states).to(device)
+def _grid(states: np.ndarray, a: Tensor) -> tuple[Tensor, Tensor]:
+    index = a.new_tensor(states, dtype=torch.long)
     return index[:, None], index
 
 

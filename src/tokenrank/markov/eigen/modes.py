@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...operators import Operator
 from ..engine.krylov import quotient
+from ..engine.transfer import sent
 
 ORTHONORMAL = 1e-10  # how far QᵀQ may be from I
 AGREES = 1e-6  # how far the eigenvalues of QᵀAQ may be from those that are given
@@ -38,6 +39,7 @@ class Modes:
         bound: every value has an eigenvalue of its own no farther away, and those that are not given are no larger
             than the last one by more, (h,); inf where that is not proved.
         certain: bool (h,).
+        told: the largest count, and whether of some a bound is proved, where the host knows it already; or None.
     """
 
     values: Tensor
@@ -47,6 +49,7 @@ class Modes:
     certain: Tensor
     applies: int
     method: str
+    told: tuple[int, bool] | None = None
 
     def put(self, heads: Tensor, other: Modes) -> None:
         """Better answers for some of the heads."""
@@ -77,6 +80,16 @@ def joined(groups: Sequence[Modes]) -> Modes:
         max(m.applies for m in groups),
         max((m.method for m in groups), key=("substitution", "eigenvalues", "arnoldi").index),
     )
+
+
+def moved(modes: Modes, device: torch.device) -> Modes:
+    """From the host to a device."""
+
+    sides = [modes.right] if modes.left is None else [modes.right, modes.left]
+    flat = [t for side in sides for t in (side.basis, side.residual, side.sound)]
+    values, bound, certain, *flat = sent(device, modes.values, modes.bound, modes.certain, *flat)
+    right, left = Side(*flat[:3]), None if modes.left is None else Side(*flat[3:])
+    return Modes(values, right, left, bound, certain, modes.applies, modes.method)
 
 
 def measured(operator: Operator, values: Tensor, basis: Tensor, transposed: bool, tolerance: float) -> Side:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..engine.eigenvalues import TIE, by_modulus, deflated, eigen, lifted, real_columns
+from ..engine.eigenvalues import by_modulus, deflated, eigen, lifted, real_columns
 from ..support.communicating import Graph
 
 Floats = NDArray[np.float64]
@@ -40,17 +40,22 @@ class Schur:
     @property
     def starts(self) -> list[int]:
         """Where the blocks begin, and the end."""
-        return [0, *np.cumsum([2 if v.imag else 1 for v in self.values]).tolist()]
+        return [0, *np.cumsum([self._size(i) for i in range(len(self.values))]).tolist()]
 
     def leading(self, count: int) -> list[int]:
         """Blocks of the ``count`` (or one more, to cut no pair) largest eigenvalues after the first, in order."""
         rest = range(1, len(self.values))
-        ordered = sorted(rest, key=lambda i: (-round(abs(self.values[i]) / TIE), -self.values[i].real))
+        each = [(i, v) for i in rest for v in ([self.values[i], self.values[i].conjugate()][: self._size(i)])]
+        order = by_modulus(torch.tensor([[v for _, v in each]], dtype=torch.complex128))[0].tolist()
+        ordered = list(dict.fromkeys(each[place][0] for place in order))
         chosen: list[int] = []
         while count > 0 and len(chosen) < len(ordered):
             chosen.append(ordered[len(chosen)])
-            count -= 2 if self.values[chosen[-1]].imag else 1
+            count -= self._size(chosen[-1])
         return chosen
+
+    def _size(self, block: int) -> int:
+        return 2 if self.values[block].imag else 1
 
     def moved(self, order: Sequence[int], back: bool = False) -> Schur:
         """The form with the blocks ``order`` behind the first one, or from the last one on backwards."""

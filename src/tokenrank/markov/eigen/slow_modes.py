@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...operators import Dense, Operator
 from ..engine import constants
-from ..engine.eigenvalues import by_modulus, cuts_pair, eigen, lifted, real_basis, within_circle
-from ..engine.krylov import KrylovSpace, centred, quotient
+from ..engine.eigenvalues import by_modulus, cuts_pair, lifted, real_basis, within_circle
+from ..engine.krylov import centred
+from ..engine.transfer import sent
 from ..engine.triangular import triangular_vectors
 from ..support.communicating import Graph
+from .copies import copies_left_out, copies_on_circle, small_enough
+from .host_copy import HostCopy
 from .located import ERROR, Located, classes, locate, relative_error
-from .modes import Modes, Side, error_bound, joined, measured
+from .modes import Modes, Side, error_bound, joined, measured, moved
 from .schur import chain_schur, in_order
+from .slow_space import TOLERANCE, rayleigh_ritz, slow_space, start_width
 
-TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-5}  # residual that counts as settled, relative to max(|λ|, 0.1)
 ALLOWED = 1e-7  # and that a basis may have that was found in double precision
 
 
@@ -35,6 +40,8 @@ def slow_modes(group: Operator, source: Operator, wanted: int, left: bool, seed:
         return _triangular(group, source, wanted, left)
     if n <= constants.ALL_EIGENVALUES or 2 * wanted >= n:  # a Krylov space of most dimensions is no shorter way
         return _all(group, source, wanted, left)
+    if source.path == "device":
+        return _krylov(group, source, wanted, left, seed)
     if not isinstance(group, Dense):
         return _krylov(group, source, wanted, left, seed)
     parts, order = [], []
@@ -151,6 +158,9 @@ def _unpermuted(side: Side, order: Tensor, m: int) -> Side:
 
 def _all(group: Operator, source: Operator, wanted: int, left: bool) -> Modes:
     """LAPACK's eigenvectors where they span what they have to, Schur forms of single heads where not."""
+    if source.path == "device":
+        chains = HostCopy.of(source)
+        return moved(_all(chains, chains, wanted, left), source.device)
     a = group.to_dense(torch.float64)
     found, relative = classes(source), relative_error(source)
     several = torch.tensor([len(graph.recurrent) > 1 for graph in found], device=a.device)
@@ -230,88 +240,34 @@ def _by_schur(
 
 
 def _krylov(group: Operator, source: Operator, wanted: int, left: bool, seed: int) -> Modes:
-    n, m = group.num_tokens, wanted + 1
-    sides, all_values, applies = [], [], 0
+    sides, all_values, applies, most = [], [], 0, 0
     certain = torch.ones(group.shape[0], dtype=torch.bool, device=group.device)
     tolerance = max(ALLOWED, 10 * TOLERANCE[group.dtype])
     for transposed in (False, True) if left else (False,):
-        basis, counts, condition, spent = _space(group, wanted, transposed, seed)
+        basis, counts, condition, spent = slow_space(group, wanted, transposed, seed)
         applies += spent + 2
-        values = torch.full((group.shape[0], m), torch.nan, dtype=torch.complex128, device=group.device)
-        for count in counts.unique().tolist():  # one matrix has one number of values
-            heads = (counts == count).nonzero()[:, 0]
-            values[heads, :count], basis[heads, :, :count] = _rayleigh_ritz(
-                _part(group, heads), basis[heads, :, :count], transposed
-            )
+        if len(counts) and not transposed:
+            most = int(counts.max())
+        values, basis = rayleigh_ritz(group, basis, counts, transposed)
         side = measured(group, values, basis, transposed, tolerance)
         certain &= side.sound & (side.residual.amax(-1) * condition <= ERROR)
         sides.append(side)
         all_values.append(values)
     certain &= (torch.isnan(all_values[0].real) == torch.isnan(all_values[-1].real)).all(-1)
+    known = copies_on_circle(source)
+    for values in all_values:
+        certain &= ~copies_left_out(known, values, start_width(group))
     bound = torch.full((group.shape[0],), torch.inf, dtype=torch.float64, device=group.device)
     modes = Modes(all_values[0], sides[0], sides[1] if left else None, bound, certain, applies, "arnoldi")
-    doubted = (~certain).nonzero()[:, 0]
-    if len(doubted) and n <= constants.SPECTRUM_STUBBORN:
+    left_over = [head for head, sure in enumerate(certain.tolist()) if not sure]
+    if left_over and group.num_tokens > constants.SPECTRUM_STUBBORN:
+        small = small_enough(_part(source, sent(group.device, torch.tensor(left_over))[0]))
+        left_over = [head for head, one in zip(left_over, small, strict=True) if one]
+    if left_over:
+        doubted = sent(group.device, torch.tensor(left_over))[0]
         modes.put(doubted, _all(_part(group, doubted), _part(source, doubted), wanted, left))
-    return modes
-
-
-def _space(operator: Operator, count: int, transposed: bool, seed: int) -> tuple[Tensor, Tensor, Tensor, int]:
-    """A basis (h, N, count + 1) of the slow subspace, how much of it is one, the largest condition number, applies."""
-    heads, n = operator.shape[:2]
-    width = 2 if isinstance(operator, Dense) else 8
-    keep = 2 * -(-(count + 8) // 2)
-    capacity = min(max(2 * keep, 96), n - 2 * width) // width * width
-    keep = min(keep, capacity // 4 * 2)
-    generator = torch.Generator().manual_seed(seed)
-    block = torch.randn(n, width, generator=generator, dtype=torch.float64).to(operator.device, operator.dtype)
-    space = KrylovSpace(centred(block).expand(heads, -1, -1), capacity)
-    basis = torch.zeros(heads, n, count + 1, dtype=torch.float64, device=operator.device)
-    counts = torch.zeros(heads, dtype=torch.long, device=operator.device)
-    condition = torch.zeros(heads, dtype=torch.float64, device=operator.device)
-    active, part, applies = torch.arange(heads, device=operator.device), operator, 0
-    for restart in range(constants.SPECTRUM_RESTARTS + 1):
-        apply = quotient(part, transposed)
-        while not space.full:
-            space.extend(apply)
-            applies += 1
-        values, residual, own, vectors = space.ritz(count + 1)
-        whole = count + cuts_pair(values, count).long()
-        beyond = torch.arange(count + 1, device=whole.device) >= whole[:, None]
-        loose = residual > TOLERANCE[operator.dtype] * values.abs().clamp(min=0.1)
-        unsettled = (loose & ~beyond).any(-1)
-        done = ~unsettled if restart < constants.SPECTRUM_RESTARTS else torch.ones_like(unsettled)
-        coordinates = real_basis(values[done], vectors[done])
-        basis[active[done]] = (coordinates.mT @ space.select(done).basis.mT[:, : space.dimension]).mT.double()
-        counts[active[done]] = whole[done]
-        condition[active[done]] = own[done].masked_fill(beyond[done], 0.0).amax(-1).double()
-        if bool(done.all()):
-            break
-        active, space = active[~done], space.select(~done).restart(keep)
-        part = operator.index(active)
-    return basis, counts, condition, applies
-
-
-def _rayleigh_ritz(operator: Operator, basis: Tensor, transposed: bool) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (h, m) in order and nested bases (h, N, m), in float64, of the span of another basis."""
-    basis = _orthonormal(basis)
-    image = quotient(operator, transposed)(basis)
-    values, vectors = eigen(basis.mT @ image)
-    values = within_circle(values)
-    order = by_modulus(values)
-    values = values.gather(-1, order)
-    return values, basis @ real_basis(values, vectors.gather(-1, order[:, None].expand_as(vectors)))
-
-
-def _orthonormal(basis: Tensor) -> Tensor:
-    """The basis (h, N, m) orthogonal to the constant vector, too; directions that are lost are replaced."""
-    basis = centred(basis)
-    size = torch.linalg.vector_norm(basis, dim=-2, keepdim=True)
-    if bool((size < 1e-6).any()):  # a null vector may be the constant one
-        generator = torch.Generator().manual_seed(0)
-        fresh = torch.randn(basis.shape[1:], generator=generator, dtype=torch.float64).to(basis.device)
-        basis = torch.where(size < 1e-6, centred(fresh), basis)
-    return torch.linalg.qr(basis).Q
+        return modes
+    return replace(modes, told=(most, False))
 
 
 def _certified(modes: Modes) -> Modes:

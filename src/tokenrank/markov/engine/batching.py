@@ -9,9 +9,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ...memory import free_bytes
 from ...operators import Dense, Operator
 from ...progress import track
 from . import constants
+from .placement import STORE_SHARE
 
 
 def head_groups(
@@ -19,13 +21,13 @@ def head_groups(
 ) -> Iterator[tuple[slice, Operator]]:
     """The flattened batch in groups: ranges of heads and the operator (h, N, N) of each.
 
-    Where a head fits into ``constants.DENSE_BYTES`` the heads of a group are materialised in ``dtype``; beyond
-    that (5,792 tokens in float64, 8,192 in float32) the operator stays as it is, all heads one group. Groups take no
-    more than ``group_bytes`` if that is less, but for single heads: what is read many times had better stay in a cache.
+    Where a head fits into ``dense_room`` the heads of a group are materialised in ``dtype``; beyond that (on the host
+    5,792 tokens in float64, 8,192 in float32) the operator stays as it is, all heads one group. Groups take no more
+    than ``group_bytes`` if that is less, but for single heads: what is read many times had better stay in a cache.
     """
     heads, n = math.prod(operator.batch), operator.num_tokens
     flat = operator.reshape(heads)
-    size = constants.DENSE_BYTES // (n * n * dtype.itemsize)
+    size = dense_room(operator) // (n * n * dtype.itemsize)
     if group_bytes is not None and size:
         size = max(1, min(size, group_bytes // (n * n * dtype.itemsize)))
     if isinstance(operator, Dense):
@@ -37,6 +39,16 @@ def head_groups(
         part = slice(start, min(start + size, heads))
         group = flat if size >= heads else flat.index(part)
         yield part, group if isinstance(group, Dense) else Dense(group.to_dense(dtype), operator.structure)
+
+
+def dense_room(operator: Operator) -> int:
+    """Bytes that materialised heads may take at a time.
+
+    On the device path half of what a store may take there, since what is asked of heads makes copies of them;
+    ``constants.DENSE_BYTES`` on the host, and where a device does not say what it has free.
+    """
+    free = free_bytes(operator.device) if operator.path == "device" else None
+    return constants.DENSE_BYTES if free is None else free // (2 * STORE_SHARE)
 
 
 def told_groups(
@@ -89,7 +101,7 @@ def image_rounding(operator: Operator) -> float:
     "Accuracy and Stability of Numerical Algorithms", section 4.2); a block of rows first, then the blocks.
     """
     n = operator.num_tokens
-    terms = n
+    terms = 2 * n  # rows of what a chain is made of may be divided by their sums
     if isinstance(operator, Dense) and operator.device.type == "cpu":
         size = _image_rows(n)
         terms = size + -(-n // size) + (n if operator.dtype != torch.float64 else 0)  # the sums of the rows, too
@@ -108,7 +120,8 @@ FAR = 1e-3  # 1 − A_ii from which the subtraction costs at most three digits
 def rows_of(operator: Operator, tokens: Tensor) -> Tensor:
     """Rows of A for the token indices (r,), (*batch, r, N) in float64.
 
-    Tokens that follow each other, such as padding, are read as rows; others by a product with units.
+    Tokens that follow each other, such as padding, are read as rows; others by a product with units. Indices on the
+    host are not waited for.
     """
     n = operator.num_tokens
     rows = torch.empty(*operator.batch, len(tokens), n, dtype=torch.float64, device=operator.device)
@@ -120,7 +133,7 @@ def rows_of(operator: Operator, tokens: Tensor) -> Tensor:
                 rows[..., start:stop, :] = operator.rows(token, token + stop - start, torch.float64)
         return rows
     for start in range(0, len(tokens), constants.ROWS_AT_ONCE):
-        some = tokens[start : start + constants.ROWS_AT_ONCE]
+        some = tokens[start : start + constants.ROWS_AT_ONCE].to(operator.device, non_blocking=True)
         units = torch.zeros(n, len(some), dtype=torch.float64, device=operator.device)
         units[some, torch.arange(len(some), device=operator.device)] = 1
         rows[..., start : start + len(some), :] = (operator.T @ units.expand(*operator.batch, -1, -1)).mT

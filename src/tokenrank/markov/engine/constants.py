@@ -21,9 +21,12 @@ PCCA_BYTES = 64 * 2**20  # largest tensor made by PCCA+
 HEAD_BYTES = 2**20  # heads beyond are read one at a time on a CPU, so that they stay in its cache
 SOLVE_BYTES = 4 * 2**20  # of heads that are factored together: beyond, they leave the cache
 ELIMINATION_BYTES = 32 * 2**20  # of chains that are eliminated together
+CERTIFY_BYTES = 4 * 2**20  # of rows in double precision that a proof reads together: what stays in a cache,
+CERTIFY_BYTES_ON_DEVICE = 512 * 2**20  # and few launches elsewhere
 ROWS_AT_ONCE = 128  # rows of a chain that are read together, wherever they are
 COMPARED_ROWS = 256  # rows compared with one another at a time (Dobrushin's coefficient)
 GRAPH_ROWS = 256  # rows of a boolean matrix looked at together where a temporary of their size is made
+CONNECTED_ENTRIES = 2**28  # entries of supports looked at together on a device
 GRAPH_ENTRIES = 2**22  # entries of the support looked at together (reachability)
 
 # ---- direct methods: blocks
@@ -77,6 +80,16 @@ LAMBDA2_RESTARTS = 4  # thick restarts of the spaces of heads that need them
 LAMBDA2_BYTES = 4 * 2**20  # of heads that share a Krylov space: what stays in the cache between applies
 LAMBDA2_STUBBORN = 512  # up to here a head that does not settle gets all its eigenvalues; beyond it is uncertain
 LAMBDA2_GROWTH_STEPS = 64  # plain applies whose growth rate bounds a ring of eigenvalues from below
+DEVICE_WIDTH = 8  # columns of a block where all heads share one space, on a device: they cost what one costs
+# columns below which a start says too little of the condition of an eigenvalue: it is taken from what each of b columns
+# of normal numbers has of a vector, a χ² of b degrees, which is a hundredth of its mean, and the condition ten times
+# too small, in one case of 12 for one column, of 100 for two, of 5,000 for four and of ten million for eight
+DEVICE_NARROWEST = 4
+DEVICE_DIMENSION = 384  # of that space,
+DEVICE_RESTARTS = 2  # and how often it is begun again from its leading vectors
+DEVICE_CHECKED = 8  # blocks between two looks at it,
+DEVICE_REFINED = 4  # and at a space of four blocks that mends vectors found by products in half precision
+DEVICE_SQUARINGS = 24  # of its projection: moduli that are apart by 1e-7 are told apart
 QUASI_STEPS = 100  # of the search for the survival probability; a dozen is usual
 QUASI_PATIENCE = 3  # inverse iterations without progress
 EXCHANGE_ROUNDS = 1000  # exchanges of one stage of PCCA+; far more than any cloud of attention asked for

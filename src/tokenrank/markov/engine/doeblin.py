@@ -17,7 +17,9 @@ def doeblin(operator: Operator) -> Tensor:
     Source: Doeblin (1937); Seneta (1981), chapter 4.3.
     """
     parts = []
-    for _, group in head_groups(operator, torch.float64):
+    # each row is looked at once: on a device nothing is built for that
+    as_it_is = [operator.reshape(operator.batch.numel())] if operator.path == "device" else None
+    for group in as_it_is or (group for _, group in head_groups(operator, torch.float64)):
         least = torch.full(group.shape[:2], torch.inf, dtype=torch.float64, device=group.device)
         for start, stop in group.blocks(torch.float64):
             least = torch.minimum(least, group.rows(start, stop, torch.float64).amin(-2))

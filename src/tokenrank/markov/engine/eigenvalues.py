@@ -64,7 +64,7 @@ def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
     if not len(matrix):
         return matrix.new_zeros(matrix.shape[:2], dtype=kind), matrix.to(kind)
     found = [_eigen_of(one) for one in matrix.double().cpu().numpy()]
-    values, vectors = (torch.from_numpy(np.stack(parts)).to(matrix.device, kind) for parts in zip(*found, strict=True))
+    values, vectors = (matrix.new_tensor(np.stack(parts), dtype=kind) for parts in zip(*found, strict=True))
     return values, vectors
 
 
@@ -100,7 +100,7 @@ def eigenvalues(matrix: Tensor) -> Tensor:
     if not len(matrix):
         return eigen(matrix)[0]
     found = [_eigenvalues_of(one) for one in matrix.double().cpu().numpy()]
-    return torch.from_numpy(np.stack(found)).to(matrix.device, matrix.dtype.to_complex())
+    return matrix.new_tensor(np.stack(found), dtype=matrix.dtype.to_complex())
 
 
 def _eigenvalues_of(matrix: Array) -> Array:
@@ -113,12 +113,21 @@ def _eigenvalues_of(matrix: Array) -> Array:
     return values if off <= RESIDUAL * len(matrix) * max(size, size**2) else _eigen_of(matrix)[0]
 
 
+def moduli(values: Tensor) -> Tensor:
+    """|λ| of eigenvalues, the same to the last bit for both of a conjugate pair wherever they stand.
+
+    ``abs`` is not: what fills a vector register and what is left over are computed by different functions.
+    """
+    return (values.real.square() + values.imag.square()).sqrt()
+
+
 def within_circle(values: Tensor) -> Tensor:
     """Eigenvalues of a chain, none of which is longer than 1, moved onto the unit circle where rounding made them so.
 
-    The disc is convex: no value gets farther from the eigenvalue that it stands for.
+    The disc is convex: no value gets farther from the eigenvalue that it stands for. Pairs stay conjugate.
     """
-    return values / values.abs().clamp(min=1)
+    size = moduli(values).clamp(min=1)
+    return torch.complex(values.real / size, values.imag / size)
 
 
 def paired(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,13 +143,24 @@ def real_columns(values: Tensor, vectors: Tensor) -> Tensor:
 def by_modulus(values: Tensor) -> Tensor:
     """Indices (h, m) that put eigenvalues (h, m) of real matrices in order.
 
-    Moduli descending; among equal ones (to ``TIE``) larger real parts first. The two of a conjugate
-    pair, which LAPACK hands out one after the other, stay together, positive imaginary part first.
+    Moduli descending; among equal ones (neighbours no farther apart than ``TIE``) larger real parts first, and what is
+    equal in both as it came. The two of a conjugate pair, which LAPACK hands out one after the other, are moved as one,
+    positive imaginary part first: where they stand decides that they are a pair, not whether their bits are equal.
     """
-    # stable sorts: the two of a pair have exactly one real part and one modulus, and nothing comes between them
-    first = values.real.sort(dim=-1, descending=True, stable=True).indices
-    modulus = (values.gather(-1, first).abs() / TIE).round()
-    return first.gather(-1, modulus.sort(dim=-1, descending=True, stable=True).indices)
+    if not values.shape[-1]:
+        return torch.zeros(values.shape, dtype=torch.long, device=values.device)
+    place = torch.ones_like(values.real, dtype=torch.long).cumsum(-1) - 1
+    single = values.imag == 0
+    last_single = torch.where(single, place, -1).cummax(-1).values  # pairs are counted from there
+    second = ~single & ((place - last_single) % 2 == 0)
+    first = place - second.long()  # of the same pair; a single value is its own
+    largest = moduli(values).gather(-1, first).sort(dim=-1, descending=True, stable=True)
+    steps = (largest.values.diff(dim=-1) < -TIE).long().cumsum(-1)
+    level = torch.nn.functional.pad(steps, (1, 0)).gather(-1, largest.indices.argsort(-1))  # equal moduli, one number
+    order = (values.imag < 0).long().argsort(dim=-1, stable=True)  # the least of the keys first, the others over it
+    for key in (first, -values.real.gather(-1, first), level):
+        order = order.gather(-1, key.gather(-1, order).argsort(dim=-1, stable=True))
+    return order
 
 
 def cuts_pair(values: Tensor, count: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,7 +102,7 @@ def eliminate(q: Tensor, exits: Tensor, b: Tensor) -> Tensor:
     (1985); error analysis: O'Cinneide, "Entrywise perturbation theory and error analysis for Markov chains" (1993).
     """
     m, c = b.shape[-2:]
-    batch = torch.broadcast_shapes(q.shape[:-2], exits.shape[:-1], b.shape[:-2])
+    batch = np.broadcast_shapes(q.shape[:-2], exits.shape[:-1], b.shape[:-2])
     q, exits, b = (t.double().expand(*batch, *t.shape[t.ndim - k :]) for t, k in ((q, 2), (exits, 1), (b, 2)))
     if q.numel() == 0 or b.numel() == 0:
         return b.clone()

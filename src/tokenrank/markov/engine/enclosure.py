@@ -83,7 +83,7 @@ def spread(values: Tensor, radius: Tensor) -> Tensor:
     if m == 0 or not bool(torch.isfinite(radius).any()):
         return radius.clone()
     touching = (values[:, :, None] - values[:, None]).abs() <= radius[:, :, None] + radius[:, None]
-    labels = torch.arange(m, device=values.device).expand(values.shape)
+    labels = torch.ones_like(values.real, dtype=torch.long).cumsum(-1) - 1
     while True:
         smallest = torch.where(touching, labels[:, None], m).amin(-1)
         if torch.equal(smallest, labels):
@@ -100,7 +100,7 @@ def radius_from_powers(matrix: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
     with what their rounding and ``slack`` may have changed carried along.
     """
     heads, m = matrix.shape[:2]
-    upper = torch.full((heads,), torch.inf, dtype=torch.float64, device=matrix.device)
+    upper = matrix.new_full((heads,), torch.inf, dtype=torch.float64)
     lower = torch.zeros_like(upper)
     if m == 0:
         return lower, torch.zeros_like(upper)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...operators import Operator
 from . import constants
-from .eigenvalues import by_modulus, eigen, eigenvalues, real_basis, whole_pairs
-from .lu import factor
+from .eigenvalues import eigen
+from .ritz import Ritz, leading, leading_basis, ritz
 
 Apply = Callable[[Tensor], Tensor]
 
@@ -26,27 +25,6 @@ def quotient(operator: Operator, transposed: bool) -> Apply:
     """A on the quotient by the constant vectors, or Aᵀ on the vectors of sum zero: one spectrum, without λ₁."""
     side = operator.T if transposed else operator
     return lambda x: centred(side @ x)
-
-
-@dataclass(frozen=True)
-class Ritz:
-    """The dominant Ritz value of every head.
-
-    Attributes:
-        value: θ, complex (h,).
-        residual: ‖M y − θ y‖₂ for the unit Ritz vector y, (h,), as the recurrence sees it.
-        condition: 1 / |wᴴy| with the unit left vector w, (h,), of the projection: to first order θ is off by up to
-            condition · residual. That of M itself may be larger. inf where the residual is not small.
-        seen: how much of y a start of independent normal numbers has, (h,): on average the condition number of M
-            itself, as left vectors that lie outside of the space are seen by the start, too.
-        coordinates: y in the basis, complex (h, m, 1).
-    """
-
-    value: Tensor
-    residual: Tensor
-    condition: Tensor
-    seen: Tensor
-    coordinates: Tensor
 
 
 class KrylovSpace:
@@ -121,38 +99,14 @@ class KrylovSpace:
         part._factor = self._factor[heads]
         return part
 
+    @property
+    def factor(self) -> Tensor:
+        """The start in the first b vectors of the basis, (h, b, b)."""
+        return self._factor
+
     def leading(self, small: float) -> Ritz:
         """Leading eigenpair of the projection, and the condition numbers of those whose residual is ``small``."""
-        m = self.dimension
-        square = self.projection[:, :m]
-        values = eigenvalues(square)
-        theta = values.gather(-1, values.abs().argmax(-1, keepdim=True))
-        # inverse iteration, a touch beside the eigenvalue: eigenvalues alone come at half the price
-        eps = torch.finfo(square.dtype).eps
-        shifted = square.to(theta.dtype) - torch.diag_embed(
-            (theta + 10 * eps * theta.abs().clamp(min=eps)).expand(-1, m)
-        )
-        start = torch.randn(m, 1, generator=self._generator, dtype=torch.float64).to(shifted)
-        factors = [factor(one) for one in shifted.mT.contiguous().mT]  # by columns: adjoints need no conjugates
-        right = torch.stack([_null_vector(lu.solve, start) for lu in factors])
-        outside = self.projection[:, m:].to(right.dtype) @ right
-        inside = square.to(right.dtype) @ right - theta[..., None] * right
-        residual = torch.linalg.vector_norm(torch.cat([inside, outside], -2)[..., 0], dim=-1)
-        residual = residual.nan_to_num(nan=torch.inf, posinf=torch.inf)
-        condition, seen = residual.new_full((2, len(residual)), torch.inf).unbind()
-        for head in (residual <= small).nonzero()[:, 0].tolist():
-            left = _null_vector(factors[head].solve_adjoint, start)
-            overlap = (left.mH @ right[head]).abs()[0, 0]
-            # what a random start has of y is wᴴX / wᴴy with the left vector w of M itself, ‖w‖ / |wᴴy| on average
-            found = torch.linalg.matrix_norm(left.mH[:, : self.width] @ self._factor[head].to(left.dtype))
-            condition[head], seen[head] = 1 / overlap, found / self.width**0.5 / overlap
-        return Ritz(
-            theta[:, 0],
-            residual,
-            condition.nan_to_num(nan=torch.inf, posinf=torch.inf),
-            seen.nan_to_num(nan=torch.inf, posinf=torch.inf),
-            right,
-        )
+        return leading(self.projection, self._factor, self._generator, small)
 
     def vector(self, coordinates: Tensor, heads: Tensor) -> Tensor:
         """The vectors (k, N, 2), real and imaginary part, of coordinates (k, m, 1) in the spaces of some heads."""
@@ -167,35 +121,22 @@ class KrylovSpace:
         Source: Stewart, "A Krylov–Schur algorithm for large eigenproblems" (2001).
         """
         m, b = self.dimension, self.width
-        square, below = self.projection[:, :m], self.projection[:, m:]
-        values, vectors = eigen(square)
-        order = whole_pairs(values, by_modulus(values), keep)[:, :keep]
-        u = real_basis(values.gather(-1, order), vectors.gather(-1, order[:, None].expand(-1, m, -1)))
+        u, form, rest = leading_basis(self.projection, keep)
         part = copy.copy(self)
         part._vectors, part._coefficients = torch.empty_like(self._vectors), torch.zeros_like(self._coefficients)
         part._vectors[:, :keep] = u.mT @ self._vectors[:, :m]
         part._vectors[:, keep : keep + b] = self._vectors[:, m : m + b]
-        part._coefficients[:, :keep, :keep] = u.mT @ square @ u
-        part._coefficients[:, keep : keep + b, :keep] = below @ u
+        part._coefficients[:, :keep, :keep], part._coefficients[:, keep : keep + b, :keep] = form, rest
         part.dimension = keep
         return part
 
     def ritz(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The leading eigenvalues of the projection in order.
+        """The leading eigenvalues of the projection in order; see ``ritz``."""
+        return ritz(self.projection, count)
 
-        Returns values, residuals and condition numbers (h, count), coordinates (h, m, count).
-        """
-        m = self.dimension
-        values, vectors = eigen(self.projection[:, :m])
-        order = by_modulus(values)
-        values = values.gather(-1, order)
-        vectors = vectors.gather(-1, order[:, None].expand(-1, m, -1))
-        q, r = torch.linalg.qr(vectors)
-        left = torch.linalg.solve_triangular(r, q.mH, upper=True)[:, :count]
-        condition = torch.linalg.vector_norm(left, dim=-1).nan_to_num(nan=torch.inf, posinf=torch.inf)
-        vectors = vectors[..., :count]
-        outside = self.projection[:, m:].to(vectors.dtype) @ vectors
-        return values[:, :count], torch.linalg.vector_norm(outside, dim=-2), condition, vectors
+    def span(self, coordinates: Tensor) -> Tensor:
+        """The vectors (h, N, c) of real coordinates (h, m, c) in the basis, m = dimension."""
+        return (coordinates.mT @ self._vectors[:, : self.dimension]).mT
 
     def leading_block(self) -> Tensor:
         """Real block (h, N, b) that spans the leading Ritz vectors, to go on from."""
@@ -207,15 +148,6 @@ class KrylovSpace:
         # a conjugate pair spans the real and the imaginary part of either of its vectors
         spans = torch.where(values[:, None].imag < 0, vectors.imag, vectors.real)
         return (spans.to(self._vectors.dtype).mT @ self._vectors[:, :m]).mT
-
-
-def _null_vector(solve: Apply, start: Tensor) -> Tensor:
-    """Null vector (m, 1), of length one, of an almost singular matrix, by inverse iteration."""
-    x = start
-    for _ in range(2):
-        x = solve(x)
-        x = x / torch.linalg.vector_norm(x)
-    return x
 
 
 Norm = Callable[[Tensor], Tensor]

@@ -14,7 +14,7 @@ from .batching import image, image_rounding, weighted_rows
 from .elimination import bounded_stationary, stationary_error
 from .fixed_point import distribution, iterate
 from .lu import solve_once
-from .triangular import solve_triangular
+from .triangular import substituted, substitutes
 
 ORDER = ("power", "gmres", "substitution", "lu", "elimination")
 UNIT = torch.finfo(torch.float64).eps / 2
@@ -46,20 +46,32 @@ class Asked:
     def bound(self, residual: Tensor) -> Tensor:
         """Of ‖step(x) − π‖₁ from α ‖step(x) − x‖₁, (h,): a step contracts by α, and is off by rounding only."""
         wrong = image_rounding(self.operator) + self.alpha * self.row_error
-        # rows of stored weights sum to one up to rounding
-        apart = 1 - self.alpha - (self.operator.num_tokens + 2) * UNIT
-        return (residual + wrong) / apart if apart > 0 else torch.full_like(residual, torch.inf)
+        return proved(residual, wrong, self.alpha, self.operator.num_tokens)
+
+
+def proved(residual: Tensor, wrong: Tensor, alpha: float, n: int) -> Tensor:
+    """A bound of ‖y − π‖₁, (h,), for y with ‖y − step(x)‖₁ ≤ ``wrong`` and α ‖y − x‖₁ = ``residual``.
+
+    (residual + wrong) / (1 − α): with x = y + (x − y), ‖step(x) − π‖ ≤ α ‖x − π‖ and ‖x − π‖ ≤ ‖x − step(x)‖ / (1 − α).
+    """
+    # rows of stored weights sum to one up to rounding
+    apart = 1 - alpha - (n + 2) * UNIT
+    return (residual + wrong) / apart if apart > 0 else torch.full_like(residual, torch.inf)
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """π (h, N), α ‖step(x) − x‖₁ of the x that it is the step of and the proved bound, (h,), applies and method."""
+    """π (h, N), α ‖step(x) − x‖₁ of the x that it is the step of and the proved bound, (h,), applies and method.
+
+    ``met``: the host has seen that every bound is within the tolerance, and need not ask a device again.
+    """
 
     values: Tensor
     residual: Tensor
     bound: Tensor
     applies: int
     method: str
+    met: bool = False
 
     @classmethod
     def joined(cls, parts: Sequence[Ranked]) -> Ranked:
@@ -88,7 +100,7 @@ def ranked(asked: Asked, tol: float, max_applies: int) -> Ranked:
     operator = asked.operator
     n = operator.num_tokens
     in_cache = isinstance(operator, Dense) and operator.device.type == "cpu"
-    if operator.structure != "full":
+    if substitutes(operator):
         answer = _substituted(asked)
     elif in_cache and n <= constants.RANK_DIRECT:
         answer = _by_lu(asked)
@@ -138,14 +150,7 @@ def _judged(asked: Asked, x: Tensor, stepped: Tensor, applies: int, method: str)
 
 
 def _substituted(asked: Asked) -> Ranked:
-    """Of triangular chains, without subtractions but in the pivots."""
-    alpha = asked.alpha
-
-    def pivots(rows: Tensor, part: slice) -> Tensor:
-        return 1 - alpha * rows[..., part].diagonal(dim1=-2, dim2=-1)
-
-    x = solve_triangular(asked.operator, pivots, (1 - alpha) * asked.jump, alpha, transposed=True)
-    x = distribution(x[..., None])[..., 0]
+    x = distribution(substituted(asked.operator, asked.alpha, asked.jump)[..., None])[..., 0]
     return _judged(asked, x, asked.step(x), 2, "substitution")
 
 

@@ -20,7 +20,7 @@ from .killed import Answer, Killed, Reach, bounds, judged, steps_kept
 from .krylov import Apply
 from .refine import Refined, by_gmres, refine
 from .sums import rounding
-from .triangular import off_diagonal, solve_triangular
+from .triangular import has_rows, off_diagonal, solve_triangular
 
 CAUGHT = 1e-304  # ways out of a token that sum to less count as none: times stay below the largest float64
 ORDER = ("gmres", "substitution", "lu", "elimination")
@@ -101,7 +101,7 @@ def _answers(asked: Killed, max_applies: int) -> Iterator[Answer]:
         return
     for heads, group in told_groups(operator, torch.float64, "ends of walks"):
         part = _materialised(asked.index(heads), group)
-        if not full:
+        if not full and has_rows(part.operator):
             yield judged(part, _substituted(part.operator, part.alive, part.rhs), 1, "substitution")
         elif n <= constants.SOLVE_SMALL:
             yield judged(part, _eliminated(part), 1, "elimination")

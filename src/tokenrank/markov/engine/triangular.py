@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...operators import Operator
+from ...operators import Operator, Sweeping
 from . import constants
 
 APART = 1e-12  # diagonal entries closer than this are pulled apart: their vectors would be one
@@ -16,8 +16,27 @@ HUGE = 1e100  # entries of an eigenvector beyond which all of it is scaled down
 Pivots = Tensor | Callable[[Tensor, slice], Tensor]  # numbers, or what makes them of a block of rows
 
 
+def substitutes(operator: Operator) -> bool:
+    """Whether systems with a chain are solved by substitution: triangular ones whose rows are at hand, or that can be
+    swept if pivots are known.
+
+    Where tokens are spread over processes, all rows would pass through each of them.
+    """
+    return operator.structure != "full" and (operator.path != "ranks" or _sweeps(operator))
+
+
+def has_rows(operator: Operator) -> bool:
+    """Whether rows of a chain cost no more than their share of a product."""
+    return operator.path != "ranks"
+
+
 def solve_triangular(
-    operator: Operator, pivots: Pivots, b: Tensor, alpha: float = 1.0, transposed: bool = False
+    operator: Operator,
+    pivots: Pivots,
+    b: Tensor,
+    alpha: float = 1.0,
+    transposed: bool = False,
+    block: int | None = None,
 ) -> Tensor:
     """Solve diag(p) x = α O x + b, or α Oᵀ x + b, with O the off-diagonal part of a triangular A (h, N, N).
 
@@ -31,6 +50,7 @@ def solve_triangular(
         b: (h, N) or (h, N, c), float64.
         alpha: 0 … 1.
         transposed: Oᵀ in the place of O.
+        block: tokens that are solved together; by default ``constants.TRIANGULAR_BLOCK``.
 
     Returns:
         x, shaped like b. With p > 0 and b ≥ 0 only sums, products and quotients of non-negative numbers are taken, so
@@ -38,13 +58,22 @@ def solve_triangular(
         as for one dense product.
     """
     if b.ndim == 2:
-        return solve_triangular(operator, pivots, b[..., None], alpha, transposed)[..., 0]
+        return solve_triangular(operator, pivots, b[..., None], alpha, transposed, block)[..., 0]
+    block = block or constants.TRIANGULAR_BLOCK
     n, lower = operator.num_tokens, operator.structure == "lower"
+    if isinstance(pivots, Tensor) and isinstance(operator, Sweeping) and operator.sweeps:
+        known, ahead = pivots, lower != transposed
+
+        def solve(part: slice, corner: Tensor, flow: Tensor) -> Tensor:
+            rhs = torch.add(b[:, part], flow, alpha=alpha)
+            return _corner(alpha * off_diagonal(corner), known[:, part], rhs, not ahead)
+
+        return operator.swept(block, ahead, transposed, b.shape[-1], solve)
     # columns of a reversed chain are the rows of the other, and the cheaper ones
     by_columns, forwards, x = transposed and not lower, lower != transposed, b.clone()
-    starts = range(0, n, constants.TRIANGULAR_BLOCK)
+    starts = range(0, n, block)
     for start in starts if forwards else reversed(starts):
-        part = slice(start, min(start + constants.TRIANGULAR_BLOCK, n))
+        part = slice(start, min(start + block, n))
         lines = (operator.columns if by_columns else operator.rows)(start, part.stop, b.dtype)
         rows = lines.mT if by_columns else lines
         solved = slice(0, start) if forwards else slice(part.stop, n)
@@ -58,6 +87,22 @@ def solve_triangular(
         if transposed and lower:  # its rows push to the tokens that are still to come
             x[:, :start] += alpha * _transposed_product(rows[..., :start], x[:, part])
     return x
+
+
+def substituted(operator: Operator, alpha: float, jump: Tensor) -> Tensor:
+    """x = α Aᵀ x + (1 − α) v of a triangular chain, (h, N), without subtractions but in the pivots."""
+    # on a device every block costs a dozen launches
+    block = max(constants.TRIANGULAR_BLOCK, -(-operator.num_tokens // 8)) if operator.path == "device" else None
+
+    def pivots(rows: Tensor, part: slice) -> Tensor:
+        return 1 - alpha * rows[..., part].diagonal(dim1=-2, dim2=-1)
+
+    known = 1 - alpha * operator.diagonal(torch.float64) if _sweeps(operator) else pivots
+    return solve_triangular(operator, known, (1 - alpha) * jump, alpha, transposed=True, block=block)
+
+
+def _sweeps(operator: Operator) -> bool:
+    return isinstance(operator, Sweeping) and operator.sweeps
 
 
 def off_diagonal(block: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def graphs(operator: Operator, threshold: float = 0.0) -> tuple[torch.Size, list
         if is_everywhere(support):
             leading, matrices = torch.Size(), iter([np.broadcast_to(np.True_, (n, n))])
         else:
-            support = _once(support)
+            support = once(support)
             leading, matrices = support.shape[:-2], iter(support.cpu().numpy().reshape(-1, n, n))
     known: dict[bytes, Graph] = {}
     return leading, [_graph(possible, operator.structure != "full", known) for possible in matrices]
@@ -63,7 +63,7 @@ def _graph(possible: Bools, triangular: bool, known: dict[bytes, Graph]) -> Grap
     return known[key]
 
 
-def _once(support: Tensor) -> Tensor:
+def once(support: Tensor) -> Tensor:
     """The support without its repetitions: leading dimensions of stride 0 become 1."""
     for dim in range(support.ndim - 2):
         if support.stride(dim) == 0:

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from ...errors import ChainError, which_chain
 from ...operators import Operator, is_everywhere
+from ..engine import constants
 from .communicating import graphs
+
+SOON = 4  # steps in which tokens of one class are to lead to one another
 
 
 def closed_classes(operator: Operator) -> Tensor:
@@ -65,3 +68,22 @@ def recurrent_token(operator: Operator) -> Tensor:
     recurrent = torch.from_numpy(np.stack([part.recurrent[part.labels] for part in parts])).to(operator.device)
     recurrent = recurrent.reshape(*leading, operator.num_tokens).expand(operator.shape[:-1])
     return torch.where(recurrent, operator.column_sums(torch.float64), -1.0).argmax(-1)
+
+
+def connected_soon(support: Tensor) -> Tensor:
+    """Whether all tokens of chains (h, N, N) form one aperiodic class, as far as a few steps tell, bool (h,).
+
+    Where a token leads to all others, and they to it, within ``SOON`` steps, and some token may stay. False says
+    nothing. Nothing is waited for: breadth-first search in whole rows, a few chains at a time.
+    """
+    n, found = support.shape[-1], []
+    for some in support.split(max(1, constants.CONNECTED_ENTRIES // (n * n))):
+        start = torch.zeros(some.shape[:-1], dtype=torch.bool, device=some.device)
+        start[:, 0] = True
+        onward, back = start, start
+        for _ in range(SOON):
+            onward = onward | (some & onward[:, :, None]).any(-2)
+            back = back | (some & back[:, None]).any(-1)
+        stays = some.diagonal(dim1=-2, dim2=-1).any(-1)
+        found.append(onward.all(-1) & back.all(-1) & stays)
+    return torch.cat(found)

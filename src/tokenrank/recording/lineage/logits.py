@@ -6,6 +6,7 @@ import string
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,7 +113,7 @@ class Logits:
         if self.dtype.itemsize < q.dtype.itemsize:  # autocast rounded them before it multiplied
             q, k = q.to(self.dtype), k.to(self.dtype)
         same = q.shape[:-2] == k.shape[:-2]
-        parts = _Parts(q, k, q.shape[:-2] if same else torch.broadcast_shapes(q.shape[:-2], k.shape[:-2]))
+        parts = _Parts(q, k, q.shape[:-2] if same else torch.Size(np.broadcast_shapes(q.shape[:-2], k.shape[:-2])))
         for step in self.steps:
             parts.take(step)
         return parts.resolved(lead)
