@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "LICENSES.md"
 
 SPDX = {
+    "Apache 2.0": "Apache-2.0",
     "Apache 2.0 License": "Apache-2.0",
+    "Apache": "Apache-2.0",
     "Apache License 2.0": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
     "BSD": "BSD-3-Clause",

@@ -114,6 +114,13 @@ def test_images_that_fail_give_code_3_and_may_be_tried_again(run: Callable[..., 
         (["saliency", "--resamples", "0"], "resamples = '0'", 2),
         (["saliency", "--half", "2"], "half = '2', expected a whole number, 0 to 1", 2),
         (["saliency", "--batch", "many"], "batch = 'many'", 2),
+        (["saliency", "--engine", "spark"], "engine = 'spark'", 2),
+        (["saliency", "--workers", "2"], "--workers goes with --engine ray", 2),
+        (["saliency", "--engine", "ray", "--workers", "0"], "workers = '0', expected a whole number, 1 or more", 2),
+        (["saliency", "--engine", "ray", "--gpus", "many"], "gpus = 'many', expected a number such as 0.25", 2),
+        (["saliency", "--engine", "ray", "--gpus", "1.5"], "gpus = 1.5, expected a part of one", 2),
+        (["saliency", "--engine", "ray", "--runtime-env", "{"], "runtime-env = '{' is no JSON", 2),
+        (["saliency", "--engine", "ray", "--address", "ray://a:1"], "expected 'auto' or HOST:PORT", 2),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

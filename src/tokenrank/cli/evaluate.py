@@ -10,18 +10,25 @@ import typer
 from ..errors import nearest
 from ..grammar import HEADS_HELP, LAYER_HELP
 from .bars import counted
+from .engines import chosen_engine
 from .meaning import choice_of, run_numbers, size_of, whole_of
 from .options import (
     BATCH,
     RESAMPLES,
     SEED,
+    AddressOption,
     BatchOption,
+    CpusOption,
+    EngineOption,
+    GpusOption,
     ModelOption,
     OtherVersionsOption,
     QuietOption,
     ResamplesOption,
+    RuntimeEnvOption,
     SeedOption,
     SizeOption,
+    WorkersOption,
     completed,
 )
 from .output import check_folder
@@ -84,6 +91,12 @@ def evaluate(
     resamples: ResamplesOption = RESAMPLES,
     retry: Annotated[bool, typer.Option("--retry", help="Run images again that failed before.")] = False,
     other_versions: OtherVersionsOption = False,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    runtime_env: RuntimeEnvOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Compare methods on a data set, with intervals and paired tests. An interrupted run goes on where it stopped.
@@ -94,6 +107,7 @@ def evaluate(
         numbers = run_numbers(limit, batch, seed, resamples)
         side, parity = size_of(size), None if half is None else whole_of(half, "half", 0, 1)
         choice_of(protocol, "protocol", PROTOCOLS)
+        by = chosen_engine(engine, address, workers, cpus, gpus, runtime_env)
         check_folder(out.expanduser())
         with counted():
             from ..evaluate.datasets.opening import DATASETS, open_dataset
@@ -123,7 +137,7 @@ def evaluate(
             done = run(
                 chosen, opened, loaded, compared, out,
                 seed=numbers.seed, limit=numbers.limit, half=parity, batch=numbers.batch, retry=retry,
-                other_versions=other_versions,
+                other_versions=other_versions, engine=by(),
             )  # fmt: skip
         results = collect(done, chosen, reference, resamples=numbers.resamples)
         for line in results.lines:

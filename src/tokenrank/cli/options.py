@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..grammar import HEADS_HELP, LAYER_HELP, TOKENS_HELP
+from ..workers.names import ENGINES
 
 OUT = Path("tokenrank-out")
 BOUNCES, ALPHA = "8", "0.99"
@@ -196,6 +197,42 @@ PageOption = Annotated[
         help="The page, or with the ending .trx its data for a site of your own. One of the same source is replaced, "
         "and this is told; no other file is.",
         show_default="tokenrank-out/NAME-explorer.html",
+    ),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        metavar="local|ray",
+        help="Who works: this process, or the workers of a Ray cluster (pip install 'tokenrank[distributed]'). The "
+        "report is the same.",
+        autocompletion=completed(ENGINES),
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|HOST:PORT",
+        help="Of the Ray cluster; auto on one of its nodes.",
+        show_default="one on this machine, for as long as the command runs",
+    ),
+]
+WorkersOption = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER", help="Workers of the cluster, each with the model.", show_default="all that fit"),
+]
+CpusOption = Annotated[
+    str | None, typer.Option(metavar="NUMBER", help="Processors and threads of a worker.", show_default="1")
+]
+GpusOption = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER", help="GPUs of a worker, or the share of one, such as 0.25.", show_default="0"),
+]
+RuntimeEnvOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON",
+        help='What Ray sets up for the workers, such as \'{"pip": ["tokenrank[evaluate,distributed]"]}\'.',
+        show_default=False,
     ),
 ]
 OutOption = Annotated[

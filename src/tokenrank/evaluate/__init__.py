@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .methods import parse_methods
     from .protocols import find
     from .report import write_report
-    from .runner import Run, run
+    from .runner.run import Run, run
 
 __all__ = ["Run", "find", "open_dataset", "parse_methods", "run", "write_report"]
 

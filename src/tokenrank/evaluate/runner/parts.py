@@ -15,9 +15,9 @@ from typing import Any
 
 from ...errors import InputError, first_line, printable, require
 from ...plain import parquet_bytes, plain
+from ...workers import Done
 from ...writing import remove_unfinished, write_whole
 from .folder import PARTS
-from .work import Done
 
 BROKEN = ".broken"
 """Added to the name of a part that cannot be read and whose images run again."""
@@ -45,6 +45,7 @@ class Parts:
 
     def __init__(self, folder: Path, run: str) -> None:
         self.folder, self._run = folder / PARTS, run
+        self._next: int | None = None  # read off the folder once: its listing grows with every part
 
     def tidy(self) -> list[str]:
         """Remove unfinished files, set aside what is no part of this run; its new names. Under the run's lock only."""
@@ -62,13 +63,15 @@ class Parts:
         return aside
 
     def write(self, done: Done) -> None:
-        """Store a batch under the next number.
+        """Store a batch under the next number. One object writes in a folder at a time: that of the run's lock.
 
         Raises:
             OSError: the system refuses; earlier parts are as they were.
         """
-        names = (_NAME.fullmatch(path.name) for path in self._all())
-        number = 1 + max((int(name[2]) for name in names if name), default=-1)
+        if self._next is None:
+            names = (_NAME.fullmatch(path.name) for path in self._all())
+            self._next = 1 + max((int(name[2]) for name in names if name), default=-1)
+        number, self._next = self._next, self._next + 1
         self._write("part", number, done.rows, {TIMES: json.dumps(plain(done.times))})
         self._write("failures", number, [{"key": key, "error": error} for key, error in done.failures.items()], {})
 
@@ -132,7 +135,8 @@ class Parts:
         except pyarrow.ArrowException as error:
             names = ", ".join(path.name for path in list(tables)[:3])
             raise InputError(
-                f"the parts {names} … do not fit together: {first_line(error)}; were they moved here?"
+                f"the parts {names} … do not fit together: {first_line(error)}. A column holds one type: "
+                "mend what returns several, and start again with another folder"
             ) from error
 
     def _all(self, kind: str = "") -> list[Path]:

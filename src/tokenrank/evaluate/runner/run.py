@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError, printable, require
 from ...models import Model
-from ...plain import plain, utf8
-from ...progress import track
-from ...writing import remove_unfinished
-from ..hardware import hardware, versions
-from .folder import PARTS, RECORD, locked, make, read_record, write_record, writing
+from ...workers import Engine
+from .finish import Store, check_batch, finish
+from .folder import PARTS, read_record
 from .parts import Parts
-from .settings import (
-    check_contents,
-    check_same,
-    check_versions,
-    chosen,
-    contents_of,
-    digest_of_run,
-    settings_of,
-)
+from .settings import chosen, contents_of, digest_of_run, settings_of
 from .work import Work
 
 if TYPE_CHECKING:
@@ -33,9 +22,6 @@ if TYPE_CHECKING:
     from ..datasets.sample import Dataset
     from ..methods import NamedMethod
     from ..protocols.base import Protocol
-
-PATIENCE = 16
-"""So many failures before the first success end a run: it is the settings then, not the images."""
 
 
 class Run:
@@ -142,6 +128,7 @@ def run(
     batch: int = 8,
     retry: bool = False,
     other_versions: bool = False,
+    engine: Engine | None = None,
 ) -> Run:
     """Evaluate methods on a data set; a run that was interrupted goes on where it stopped.
 
@@ -164,17 +151,18 @@ def run(
         batch: images a part. Larger ones write less often, smaller ones lose less.
         retry: run images again that failed before.
         other_versions: go on with other versions of the libraries than those that the run was started with.
+        engine: who works, as ``tokenrank.workers.engine_of`` makes it; this process where None. Rows, and with them the
+            report, are the same; a run may go on with another engine than it was started with.
 
     Raises:
         InputError: arguments that cannot be used, a folder of something else, settings, versions or files of images
             that differ from those it was started with (each is named), another run at work in it, a file that cannot
             be written, or the first ``PATIENCE`` images all failing. What is done is kept.
-        MissingExtraError: a library is missing.
+        MissingExtraError: a library is missing. ClusterError: a cluster that does not do the work.
     """
     for module in ("pandas", "pyarrow"):
         require(module, "evaluate")
-    if batch < 1:
-        raise InputError(f"batch = {batch}, expected the number of images a part, 1 or more")
+    check_batch(batch)
     names = [method.name for method in methods]
     if not names or len(set(names)) < len(names):
         raise InputError(f"methods {names}, expected one at least, and no name twice")
@@ -182,67 +170,9 @@ def run(
     keys = chosen(dataset, seed, limit, half)
     settings = settings_of(protocol, dataset, model, methods, keys, seed, limit, half)
     folder = Path(folder).expanduser()
-    make(folder)
-    with locked(folder):
-        parts = Parts(folder, digest_of_run(settings))
-        contents = contents_of(dataset, keys)
-        with writing(folder, "nothing is lost"):
-            _begin(folder, parts, settings, contents, keys, dataset.problems, batch, retry, other_versions)
-        done, failed = parts.done(), parts.failures()
-        open_keys = [key for key in keys if utf8(key) not in done and (retry or utf8(key) not in failed)]
-        failing = 0 if retry else len(failed.keys() - done)
-        finished = len(keys) - len(open_keys)
-        work = Work(protocol, dataset, model, tuple(methods), seed)
-        batches = [open_keys[begin : begin + batch] for begin in range(0, len(open_keys), batch)]
-
-        def words() -> str:
-            return f"images done, {failing} failed"
-
-        for some in track(batches, words, len(keys), counts=len, done=finished):
-            result = work(some)
-            with writing(folder, f"{finished} of {len(keys)} images are kept"):
-                parts.write(result)
-            done |= {row["key"] for row in result.rows}
-            finished, failing = finished + len(result.keys), failing + len(result.failures)
-            if not done and failing >= PATIENCE:
-                raise InputError(
-                    f"the first {failing} images all failed, the last with: {list(result.failures.values())[-1]}; "
-                    "see what is wrong, then start the run again with retry"
-                )
+    store = Store(folder, settings, contents_of(dataset, keys), dataset.problems)
+    finish(
+        store, Work(protocol, dataset, model, tuple(methods), seed), keys, engine,
+        batch=batch, retry=retry, other_versions=other_versions,
+    )  # fmt: skip
     return Run(folder)
-
-
-def _begin(
-    folder: Path,
-    parts: Parts,
-    settings: Mapping[str, Any],
-    contents: Mapping[str, str],
-    keys: Sequence[str],
-    problems: Mapping[str, str],
-    batch: int,
-    retry: bool,
-    other_versions: bool,
-) -> None:
-    """Write ``run.json``, or check that it says the same; then add this start to it."""
-    contents = {utf8(key): digest for key, digest in contents.items()}
-    stored = [utf8(key) for key in keys]
-    if (folder / RECORD).exists():
-        record = read_record(folder)
-        check_same(record["settings"], settings, printable(folder))
-        if record["keys"] != stored:
-            raise InputError(f"{printable(folder / RECORD)} lists other images than its digest says; it was changed")
-        # of images that failed the files may be mended before they run again
-        failed = parts.failed()
-        check_contents(record["contents"], {k: v for k, v in contents.items() if k not in failed}, printable(folder))
-        if retry:
-            record["contents"] |= {key: contents[key] for key in failed & contents.keys()}
-        if record["runs"] and not other_versions:
-            check_versions(record["runs"][-1]["versions"], versions(), printable(folder))
-    else:
-        record = {"settings": settings, "problems": plain(problems), "runs": [], "keys": stored, "contents": contents}
-    remove_unfinished(folder)
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    start: dict[str, Any] = {"started": now, "batch": batch, "versions": versions(), "hardware": hardware()}
-    start["set_aside"] = parts.tidy()
-    record["runs"].append(start)
-    write_record(folder, record)

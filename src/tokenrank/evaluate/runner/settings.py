@@ -49,21 +49,26 @@ def settings_of(
             "classes": digest_of(dataset.classes).hex()[:16],  # a folder more gives the same images other numbers
             **dataset.options,
         },
-        "model": {
-            "name": shown_name(model.name),
-            "commit": model.commit,
-            "digest": weights_digest(model.module),
-            "attention": model.attention,
-            "classifier": model.head is not None,
-            "pictures": None if model.images is None else asdict(model.images),
-        },
+        "model": settings_of_model(model),
         "methods": [method.name for method in methods],
         "seed": seed,
         "limit": limit,
         "half": half,
         "images": {"number": len(keys), "digest": digest_of(keys).hex()[:16]},
     }
-    return plain(made, other=_named)
+    return plain(made, other=named)
+
+
+def settings_of_model(model: Model) -> dict[str, Any]:
+    """What tells a model from others: its name, weights, preprocessing and way of attending."""
+    return {
+        "name": shown_name(model.name),
+        "commit": model.commit,
+        "digest": weights_digest(model.module),
+        "attention": model.attention,
+        "classifier": model.head is not None,
+        "pictures": None if model.images is None else asdict(model.images),
+    }
 
 
 def chosen(dataset: Dataset, seed: int, limit: int | None, half: int | None) -> tuple[str, ...]:
@@ -128,8 +133,13 @@ def contents_of(dataset: Dataset, keys: Iterable[str]) -> dict[str, str]:
     for key in keys:
         files = dataset.files(key)
         if files:
-            contents[key] = digest_of(_file_digest(path, *_state(path)) for path in files).hex()[:16]
+            contents[key] = digest_of_files(files)
     return contents
+
+
+def digest_of_files(files: Iterable[Path]) -> str:
+    """16 hexadecimal digits of what some files hold."""
+    return digest_of(_file_digest(path, *_state(path)) for path in files).hex()[:16]
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -155,13 +165,13 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
     return digest.hexdigest()
 
 
-def check_contents(stored: Mapping[str, str], now: Mapping[str, str], folder: str) -> None:
-    """Raise ``InputError`` that names the images whose files hold something else than at the first start."""
+def check_contents(stored: Mapping[str, str], now: Mapping[str, str], folder: str, items: str = "images") -> None:
+    """Raise ``InputError`` that names the items whose files hold something else than at the first start."""
     changed = [key for key, digest in now.items() if stored.get(key, digest) != digest]
     if changed:
         names = ", ".join(map(printable, changed[:3])) + (" …" if len(changed) > 3 else "")
         raise InputError(
-            f"the files of {len(changed)} of {len(now)} images have changed since the run in {folder} was started: "
+            f"the files of {len(changed)} of {len(now)} {items} have changed since the run in {folder} was started: "
             f"{names}; restore them, or choose another folder"
         )
 
@@ -210,9 +220,10 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
             yield f"{before}{name}", json.dumps(value, ensure_ascii=False)
 
 
-def _named(value: Any) -> Any:
+def named(value: Any) -> Any:
+    """What settings have for a value that is not plain: the last part of a path, a sorted set, text of all else."""
     if isinstance(value, set | frozenset):
-        return plain(sorted(value, key=str), other=_named)
+        return plain(sorted(value, key=str), other=named)
     return value.name if isinstance(value, Path) else str(value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,11 @@ import numpy as np
 import torch
 
 from ...errors import InputError, MissingExtraError, first_line
+from ...memory import is_out_of_memory
 from ...models import Model
 from ...plain import plain, utf8
+from ...workers import Done, Row
+from ...workers.device import model_on
 from ..clock import FORWARD, timing
 from .settings import digest_of
 
@@ -22,25 +25,6 @@ if TYPE_CHECKING:
     from ..datasets.sample import Dataset
     from ..methods import NamedMethod
     from ..protocols.base import Protocol
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Done:
-    """A batch that has been worked on.
-
-    Attributes:
-        keys: its images.
-        rows: one an image and method, with "key" and "method" first.
-        failures: key → what went wrong.
-        times: one an image that has rows: key, seconds in all, those of the forward and of each method.
-    """
-
-    keys: tuple[str, ...]
-    rows: tuple[Row, ...]
-    failures: Mapping[str, str]
-    times: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,17 +37,18 @@ class Work:
     methods: tuple[NamedMethod, ...]
     seed: int
 
-    def __call__(self, keys: Sequence[str]) -> Done:
+    def __call__(self, items: Sequence[str]) -> Done:
         """The rows of some images.
 
         Raises:
             MissingExtraError: a library is missing, which no other image would change.
             InputError: the protocol returned what cannot be stored.
+            MemoryError, torch.OutOfMemoryError: no memory is left.
         """
         rows: list[Row] = []
         failures: dict[str, str] = {}
         times: list[Row] = []
-        for key in keys:
+        for key in items:
             begin = perf_counter()
             try:
                 with seeded(image_seed(self.seed, key)), timing() as spent:
@@ -71,13 +56,23 @@ class Work:
             except MissingExtraError:
                 raise
             except Exception as error:  # one image must not cost the others
+                if is_out_of_memory(error):  # it may be what the others left
+                    raise
                 failures[utf8(key)] = utf8(f"{type(error).__name__}: {first_line(error)}")
                 continue
             rows += [{"key": utf8(key), **row} for row in _checked(found, key, self.protocol.name)]
             each = [spent.get(method.name, float("nan")) for method in self.methods]
             forward = spent.get(FORWARD, float("nan"))
             times.append({"key": utf8(key), "seconds": perf_counter() - begin, "forward": forward, "methods": each})
-        return Done(tuple(keys), tuple(rows), failures, tuple(times))
+        return Done(tuple(map(utf8, items)), tuple(rows), failures, tuple(times))
+
+    def key(self, item: str) -> str:
+        """A key as rows have it."""
+        return utf8(item)
+
+    def on(self, device: str) -> Work:
+        """The same work with the model on a device."""
+        return replace(self, model=model_on(self.model, device))
 
 
 def _checked(rows: Sequence[Mapping[str, Any]], key: str, protocol: str) -> list[Row]:
@@ -88,8 +83,16 @@ def _checked(rows: Sequence[Mapping[str, Any]], key: str, protocol: str) -> list
             f"protocol {protocol!r} gave the methods {methods} for image {key!r}, expected one row a method, each "
             "with its name"
         )
-    plain_rows = [plain(row, finite=False, other=_itself) for row in rows]
-    return [{"method": row["method"]} | {name: _cell(value, name) for name, value in row.items()} for row in plain_rows]
+    return [{"method": row["method"]} | cells(row) for row in rows]
+
+
+def cells(row: Mapping[str, Any]) -> Row:
+    """A row of plain Python values, as a table holds them.
+
+    Raises:
+        InputError: a column holds something else than numbers, text or lists of numbers.
+    """
+    return {name: _cell(value, name) for name, value in plain(row, finite=False, other=_itself).items()}
 
 
 def _cell(value: Any, name: str) -> Any:
@@ -97,6 +100,9 @@ def _cell(value: Any, name: str) -> Any:
         values = [_cell(entry, name) for entry in value]
         # one type in a column: a list that holds a float holds floats
         return [float(v) for v in values] if any(isinstance(v, float) for v in values) else values
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        bits = value.bit_length() + 1
+        raise InputError(f"column {name!r} holds a whole number of {bits} bits, expected at most 64; make it a float")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise InputError(f"column {name!r} holds a {type(value).__name__}, expected numbers, text, or lists of numbers")
