@@ -27,18 +27,15 @@ import scipy
 import scipy.sparse.linalg
 import torch
 from facts import facts, in_new_process, parser, save
-from heads import HEADS, WIDTH, synthetic_heads
 from peak import peak_gb
 from torch import Tensor
 
 import tokenrank as tr
+from tokenrank.benchmark.heads import HEADS, WIDTH, synthetic_heads
+from tokenrank.benchmark.loop import STEPS, google, power_steps
 
 ALPHA, TOL = 0.99, 1e-6
 Run = Callable[[], object]
-
-
-def teleported(a: Tensor) -> Tensor:
-    return ALPHA * a + (1 - ALPHA) / a.shape[-1]
 
 
 def paper_tokenrank(a: Tensor, row_major: bool = False) -> Tensor:
@@ -46,11 +43,13 @@ def paper_tokenrank(a: Tensor, row_major: bool = False) -> Tensor:
 
     ``row_major`` is the same arithmetic as xᵀG, which reads the matrix along its rows.
     """
-    g = teleported(a)
-    x = torch.full((*a.shape[:-1], 1), 1 / a.shape[-1])
-    for _ in range(200):
-        x = (x.mT @ g).mT if row_major else g.mT @ x
-    return x[..., 0]
+    g, x = google(a, ALPHA), torch.full(a.shape[:-1], 1 / a.shape[-1])
+    if row_major:
+        return power_steps(g, x, STEPS)
+    column = x[..., None]
+    for _ in range(STEPS):
+        column = g.mT @ column
+    return column[..., 0]
 
 
 def numpy_tokenrank(a: Tensor) -> Tensor:
@@ -74,7 +73,7 @@ def numpy_from_queries(q: Tensor, k: Tensor) -> Tensor:
 
 def scipy_tokenrank(a: Tensor) -> Tensor:
     found = []
-    for head in teleported(a).double().numpy():
+    for head in google(a, ALPHA).double().numpy():
         _, vector = scipy.sparse.linalg.eigs(head.T, k=1, which="LM", v0=np.ones(len(head)))
         vector = np.abs(vector[:, 0].real)
         found.append(torch.from_numpy(vector / vector.sum()))
@@ -83,7 +82,7 @@ def scipy_tokenrank(a: Tensor) -> Tensor:
 
 def quantecon_tokenrank(a: Tensor) -> Tensor:
     found = []
-    for head in teleported(a).double().numpy():
+    for head in google(a, ALPHA).double().numpy():
         head = head / head.sum(1, keepdims=True)
         found.append(torch.from_numpy(quantecon.MarkovChain(head).stationary_distributions[0]))
     return torch.stack(found)

@@ -2,7 +2,7 @@
 
     python benchmarks/markov.py [--sizes 256,1024] [--rounds 3] [--tasks a,b] [--threads 1] [--out FILE]
 
-72 heads (six seeds of the twelve in ``heads.py``; twelve heads beyond 1,024 tokens). All variants of a task run in
+72 heads (six seeds of twelve ``synthetic_heads``; twelve heads beyond 1,024 tokens). All variants of a task run in
 turn within each round; a figure is the median over rounds, a ratio is one of medians. A peer takes one head at a time;
 where its loop would take more than ``LIMIT`` seconds it runs on the first few heads and its time is scaled to all
 (the row says so). The error and what it is measured against are described with every task in ``markov_tasks.py``.

@@ -17,10 +17,10 @@ import numpy as np
 import scipy.sparse.csgraph
 import scipy.sparse.linalg
 import torch
-from heads import synthetic_heads
 from torch import Tensor
 
 import tokenrank as tr
+from tokenrank.benchmark.heads import synthetic_heads
 from tokenrank.markov import absorption, classes, hitting_times, kemeny, metastable, spectrum, stationary
 from tokenrank.operators import Dense, Operator, from_query_key
 
@@ -60,7 +60,7 @@ class Inputs:
 
     def __init__(self, n: int) -> None:
         self.n, self.heads = n, 72 if n <= 1024 else 12
-        pairs = [synthetic_heads(n, seed) for seed in range(self.heads // 12)]
+        pairs = [synthetic_heads(n, seed=seed) for seed in range(self.heads // 12)]
         self._walks: dict[int, list[tuple[Array, Array]]] = {}
         self.q, self.k = (torch.cat(parts) for parts in zip(*pairs, strict=True))
 

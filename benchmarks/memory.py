@@ -17,11 +17,11 @@ from collections.abc import Callable
 
 import torch
 from facts import facts, in_new_process, parser, save
-from heads import HEADS, WIDTH, synthetic_heads
 from peak import peak_gb
 from torch import Tensor
 
 import tokenrank as tr
+from tokenrank.benchmark.heads import HEADS, WIDTH, synthetic_heads
 
 OPERATIONS: dict[str, Callable[[tr.AttentionChain], Tensor]] = {
     "matmul": lambda chain: chain.operator.matmul(even(chain)),

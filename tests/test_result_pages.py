@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -16,11 +17,15 @@ import robustness_page  # noqa: E402
 
 sys.path.remove(str(BENCHMARKS))
 
-from benchmarks import concepts_page, diffseg_page, guidance_page  # noqa: E402
+from benchmarks import concepts_page, diffseg_page, gpu_page, guidance_page, machines_page  # noqa: E402
+from tokenrank.benchmark import read_report  # noqa: E402
+from tokenrank.cli.bench import SECTIONS  # noqa: E402
 
 PAGES = {
     "performance.md": performance_page.TABLES,
     "robustness.md": robustness_page.TABLES,
+    "machines.md": machines_page.TABLES,
+    "gpu.md": gpu_page.TABLES,
     "diffusion.md": {**concepts_page.TABLES, **diffseg_page.TABLES, **guidance_page.TABLES},
 }
 
@@ -37,6 +42,25 @@ def test_a_changed_number_is_seen() -> None:
     changed = re.sub(r"\*\*0 false\*\*", "**1 false**", text)
     assert changed != text
     assert filled.filled(changed, robustness_page.TABLES) == text
+
+
+def test_the_figure_of_machines_is_drawn_from_their_results(tmp_path: Path) -> None:
+    committed = PIL.Image.open(machines_page.FIGURE)
+    assert committed.text[machines_page.DIGEST] == machines_page.digest(), "python -m benchmarks.machines_page"
+    machines_page.draw(tmp_path / "machines.png")
+    drawn = PIL.Image.open(tmp_path / "machines.png")
+    assert drawn.text == committed.text
+    assert drawn.size == committed.size
+
+
+def test_results_of_machines_are_whole_and_name_nobody() -> None:
+    assert machines_page.files()
+    for path in machines_page.files():
+        report = read_report(path.read_text(encoding="utf-8"))
+        assert report.about["complete"]
+        assert not report.failed
+        assert {row.section for row in report.rows} == set(SECTIONS)
+        assert not re.search(r"/(home|root|work|Users|tmp)/|@", path.read_text(encoding="utf-8"))
 
 
 def test_the_campaign_found_nothing_false() -> None:

@@ -154,6 +154,7 @@ COMMANDS = {
     "explore": ["none.png"],
     "generate": ["a cat", "--model", "none/such"],
     "evaluate": ["saliency", "--data", "none", "--methods", "rollout"],
+    "bench": ["--device", "none"],
     "reproduce": ["bounces", "--data", "none"],
 }
 
@@ -168,7 +169,8 @@ def test_exit_codes_of_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
         wrong = run(name, *arguments, "--no-such-option")
         assert (wrong.code, len(wrong.stderr.splitlines())) == (2, 1), wrong.stderr
         if name not in ("demo", "text"):  # what may fail otherwise than by a wrong call
-            failed = run(name, *arguments, "--out", str(tmp_path / ("out.html" if name == "explore" else "out")))
+            out = {"explore": "out.html", "bench": "out.json"}.get(name, "out")
+            failed = run(name, *arguments, "--out", str(tmp_path / out))
             assert (failed.code, len(failed.stderr.splitlines())) == (1, 1), failed.stderr
     assert list(tmp_path.iterdir()) == []
 

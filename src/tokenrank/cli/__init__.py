@@ -11,6 +11,7 @@ import typer
 from .. import __version__
 from ..errors import nearest
 from .audio import audio
+from .bench import bench
 from .cluster import cluster
 from .demo import demo
 from .evaluate import evaluate
@@ -75,6 +76,7 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "tokenrank evaluate saliency --data ecssd --methods saliency,rollout --limit 50 --out run",
         "tokenrank evaluate saliency --data ecssd --methods tokenrank:layer=9:heads=uniform,column_sum --out other",
     ),
+    bench: ("tokenrank bench --quick", "tokenrank bench --only chain,capture --device cpu --out mine.json"),
     reproduce: ("tokenrank reproduce", "tokenrank reproduce bounces --data ecssd --limit 20 --out runs"),
 }
 """Command → lines that run."""
