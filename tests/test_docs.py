@@ -34,7 +34,7 @@ SLOW = {
     "docs/howto/own-method.md",
 }  # fmt: skip
 METHODS = tuple(tr.baselines.methods())
-MOST_NOT_RUN = 13  # most of them the line for real weights, beside a model that runs
+MOST_NOT_RUN = 14  # most of them the line for real weights, beside a model that runs; one starts a cluster
 
 WAYS_IN = ("from_attentions", "from_cache", "from_query_key", "load_trace")
 

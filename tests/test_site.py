@@ -21,7 +21,13 @@ from tokenrank.cli import app
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs/reference"
-ROOMS = {"tasks": tr.tasks, "baselines": tr.baselines, "view": tr.view, "evaluate": tr.evaluate}
+ROOMS = {
+    "distributed": tr.distributed,
+    "tasks": tr.tasks,
+    "baselines": tr.baselines,
+    "view": tr.view,
+    "evaluate": tr.evaluate,
+}
 NOT_DESCRIBED = {"COLUMN", "FORMATS", "FULL", "FILLED"}
 """Constants, which their functions name."""
 

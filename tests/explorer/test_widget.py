@@ -19,9 +19,14 @@ from tokenrank.explorer.state import NAMES, checked, defaults
 anywidget = pytest.importorskip("anywidget", reason='no anywidget: pip install "tokenrank[notebook]"')
 
 
+@pytest.fixture(scope="module")
+def page() -> tr.Explorer:
+    return made.explorer(heads=[0])
+
+
 @pytest.fixture
-def widget() -> Any:
-    return made.explorer(heads=[0]).widget()
+def widget(page: tr.Explorer) -> Any:
+    return tr.Explorer(page.index, page.parts).widget()  # an explorer has one widget
 
 
 def test_it_begins_as_the_page_does(widget: Any) -> None:

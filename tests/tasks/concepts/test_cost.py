@@ -40,6 +40,6 @@ def test_a_bounce_is_one_product_whatever_the_number_of_words(n: int, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", concept_cost.TYPES)
-def test_a_block_of_flux_fits_beside_its_records(kind: str):
-    assert concept_cost.peak_apart("ours", kind, 1) <= concept_cost.GOAL_GB
+def test_a_block_of_flux_fits_beside_its_records():
+    """In half precision, which is widened beside what is given; float32 takes less (``benchmarks/diffusion.py``)."""
+    assert concept_cost.peak_apart("ours", "bfloat16", 1) <= concept_cost.GOAL_GB

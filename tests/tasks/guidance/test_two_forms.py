@@ -54,9 +54,15 @@ def loop(pipe: Any, guider: Any, noise: Tensor, conditions: dict[str, Any], toke
     return x
 
 
-@pytest.mark.parametrize("guidance_scale", [4.0, 1.0])
-@pytest.mark.parametrize("options", KINDS, ids=str)
-@pytest.mark.parametrize("case", ["SD1.5 ε", "SD1.5 v", "SD1.5 Euler", "SD3 flow"])
+CASES = ("SD1.5 ε", "SD1.5 v", "SD1.5 Euler", "SD3 flow")
+
+
+# every kind in every case, and each of both with and without classifier-free guidance: all pairs of the three
+@pytest.mark.parametrize(
+    ("case", "options", "guidance_scale"),
+    [(case, how, (4.0, 1.0)[(i + j) % 2]) for i, case in enumerate(CASES) for j, how in enumerate(KINDS)],
+    ids=str,
+)
 def test_both_forms_are_the_same(case: str, options: dict[str, Any], guidance_scale: float, tmp_path: Path) -> None:
     if case == "SD3 flow":
         pipe = pipelines.stable_diffusion_3(tmp_path)
