@@ -44,7 +44,10 @@ def nodes() -> Iterator[Any]:
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE})
         try:
             for _ in range(2):
-                cluster.add_node(num_cpus=1, object_store_memory=STORE)
+                try:
+                    cluster.add_node(num_cpus=1, object_store_memory=STORE)
+                except Exception:  # a busy machine took longer than the half minute that Ray waits
+                    cluster.add_node(num_cpus=1, object_store_memory=STORE)
             yield cluster
         finally:
             cluster.shutdown()
