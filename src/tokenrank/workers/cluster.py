@@ -194,5 +194,6 @@ def _cure() -> str:
 
 def _broken(address: str, error: BaseException) -> ClusterError:
     return ClusterError(
-        f"node {address} cannot run a function: {first_line(error)}; see its logs, in /tmp/ray/session_latest/logs"
+        f"node {address} cannot run a function: {first_line(error)}; see its logs, session_latest/logs in Ray's "
+        "temporary folder"
     )

@@ -47,18 +47,7 @@ def from_query_key(
 ) -> RingQueryKey:
     """The chain softmax(scale · q kᵀ + mask) of tokens that are spread over ranks; called by all of them.
 
-    Args:
-        q: this rank's queries, (*batch, H, n_r, d), or a DTensor with ``Shard(-2)``; n_r may differ, and be zero.
-        k: this rank's keys, (*batch, H or a divisor of it, n_r, d), likewise.
-        ring: the ranks.
-        scale: factor of the logits; 1/√d by default.
-        mask: this rank's rows of a mask, broadcastable to (*batch, H, n_r, N): bool (True may attend) or added to the
-            logits.
-        is_causal: token i sees tokens 0 … i.
-        key_mask: a mask of keys (padding), bool or added: of all, broadcastable to (*batch, H, N) and the same on every
-            rank, or of this rank's, (*batch, H, n_r).
-        tokens: which tokens this rank has, increasing indices (n_r,); by default ranks follow each other. See
-            ``zigzag``.
+    The arguments are those of ``tokenrank.distributed.from_qk``.
 
     Raises:
         ChainError: on every rank, naming the ranks: shapes, precisions, scales or masks that differ, a rank's tensors
